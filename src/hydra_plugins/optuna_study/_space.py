@@ -1,0 +1,299 @@
+"""Hydra's override syntax to Optuna's distributions, and drawn values back to overrides."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+    Transformer,
+)
+from hydra.errors import HydraException, OverrideParseException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from hydra_plugins.optuna_study._errors import SweepError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of the search."""
+
+    name: str
+    # As it stands left of the equals sign: with +, ++ and @package where they were given.
+    key: str
+    distribution: BaseDistribution
+    # A choice's text right of the equals sign, in the order of the distribution's choices.
+    texts: tuple[str, ...] = ()
+
+    def override(self, value: Any) -> str:
+        """Write the override that gives a job exactly this value of the distribution."""
+        return f"{self.key}={self._text(value)}"
+
+    def _text(self, value: Any) -> str:
+        match self.distribution:
+            case CategoricalDistribution():
+                return self.texts[int(self.distribution.to_internal_repr(value))]
+            case IntDistribution():
+                return str(int(value))
+            case _:
+                return repr(float(value))  # repr is the shortest text that reads back the same
+
+    @property
+    def expression(self) -> str:
+        """The distribution in one spelling of Hydra's syntax, to compare and to read."""
+        match self.distribution:
+            case CategoricalDistribution():
+                # Hydra takes null in the short form alone.
+                texts = ",".join(self.texts)
+                return texts if len(self.texts) > 1 else f"choice({texts})"
+            case IntDistribution(low=low, high=high, step=step, log=log) if step == 1:
+                text = f"int(interval({low},{high}))"
+                return f"tag(log,{text})" if log else text
+            case FloatDistribution(low=low, high=high, step=None, log=log):
+                text = f"interval({low!r},{high!r})"
+                return f"tag(log,{text})" if log else text
+            case IntDistribution(low=low, high=high, step=step):
+                return f"range({low},{high + 1},{step})"
+            case FloatDistribution(low=low, high=high, step=float(step)):
+                return f"range({low!r},{high + step / 2!r},{step!r})"
+            case other:
+                raise AssertionError(other)
+
+    def first(self) -> CategoricalChoiceType:
+        """Pick some value of the distribution."""
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return choices[0]
+            case IntDistribution(low=low) | FloatDistribution(low=low):
+                return low
+            case other:
+                raise AssertionError(other)
+
+    def grid(self) -> list[CategoricalChoiceType]:
+        """Every value, for a grid.
+
+        Raises:
+            SweepError: a continuous interval has no end of values.
+
+        """
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return list(choices)
+            case IntDistribution(low=low, high=high, step=step):
+                return list(range(low, high + 1, step))
+            case FloatDistribution(low=low, high=high, step=float(step)):
+                count = round((high - low) / step) + 1
+                exact = (Decimal(repr(low)) + i * Decimal(repr(step)) for i in range(count))
+                return [float(value) for value in exact]
+            case _:
+                raise SweepError(
+                    f"{self.key}={self.expression}: an interval has no grid; give choice(…) or "
+                    "range(…), or another sampler"
+                )
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    parameters: tuple[Parameter, ...]
+    # Plain overrides, unchanged, that every job gets.
+    fixed: tuple[str, ...]
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        return [parameter.override(values[parameter.name]) for parameter in self.parameters]
+
+    def sample(self) -> list[str]:
+        """Write the overrides of some point, to see whether the config can be composed at all."""
+        return [parameter.override(parameter.first()) for parameter in self.parameters]
+
+
+def build_search_space(
+    params: Mapping[str, Any], arguments: Sequence[str], *, config_loader: ConfigLoader
+) -> SearchSpace:
+    """Merge the config's search space with the command line's overrides, which win key by key.
+
+    A sweep on the command line replaces the parameter of the same key; a plain value fixes it.
+
+    Args:
+        params: key to sweep expression; a plain value is a fixed override.
+        arguments: overrides as typed.
+        config_loader: lists the options of a config group for ``glob(…)``.
+
+    Raises:
+        SweepError: an expression cannot be read or used, or nothing is left to search.
+
+    """
+    parser = OverridesParser.create(config_loader=config_loader)
+    parameters: dict[str, Parameter] = {}
+    fixed: dict[str, str] = {}
+    # A string in the config is an expression, as Hydra's own sweepers have it.
+    given = [
+        f"{key}={value if isinstance(value, str) else _as_text(value)}"
+        for key, value in params.items()
+    ]
+    for text in [*given, *arguments]:
+        override = _parse(parser, text)
+        name = override.get_key_element().lstrip("+~")
+        parameters.pop(name, None)
+        fixed.pop(name, None)
+        if override.is_sweep_override():
+            parameters[name] = Parameter(name, override.get_key_element(), *_convert(override))
+        else:
+            fixed[name] = text
+    if not parameters:
+        raise SweepError(
+            "nothing to search: every key has one value; give one a choice(…), range(…) or "
+            "interval(…), here or in hydra.sweeper.params"
+        )
+    return SearchSpace(tuple(parameters.values()), tuple(fixed.values()))
+
+
+def quoted(text: str) -> str:
+    """Quote a text in Hydra's override grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _as_text(element: Any) -> str:
+    """Write a value so that an override reads back the same.
+
+    Hydra's own writer takes the quotes off a string in ``choice('1')``, so that a job would be
+    given a number.
+    """
+    match element:
+        case QuotedString():
+            return element.with_quotes()
+        case str():
+            return element if _is_plain(element) else quoted(element)
+        case list():
+            return f"[{','.join(map(_as_text, element))}]"
+        case dict():
+            pairs = (f"{Transformer.str(key)}:{_as_text(value)}" for key, value in element.items())
+            return f"{{{','.join(pairs)}}}"
+        case bool():
+            return str(element).lower()
+        case _:
+            return str(Transformer.str(element))
+
+
+def _is_plain(text: str) -> bool:
+    """Whether Hydra reads the text without quotes as this string."""
+    try:
+        value = OverridesParser.create().parse_rule(text, "primitive")
+    except HydraException:
+        return False
+    return isinstance(value, str) and value == text
+
+
+def _parse(parser: OverridesParser, text: str) -> Override:
+    try:
+        return parser.parse_overrides([text])[0]
+    except OverrideParseException as error:
+        reason = str(error).splitlines()[0]
+        raise SweepError(
+            f"{text}: Hydra cannot read it ({reason}); write for example KEY=a,null or "
+            "KEY=choice(a,b), KEY=range(1,4), KEY=tag(log,interval(1e-5,1e-3))"
+        ) from None
+
+
+def _convert(override: Override) -> tuple[BaseDistribution, tuple[str, ...]]:
+    sweep = override.value()
+    tags = sweep.tags if isinstance(sweep, Sweep) else set()
+    if unknown := tags - {"log"}:
+        raise _error(override, f"the tag {', '.join(sorted(unknown))} means nothing; use log")
+    log = "log" in tags
+    match sweep:
+        case IntervalSweep():
+            return _from_interval(override, sweep, log=log), ()
+        case RangeSweep():
+            return _from_range(override, sweep, log=log), ()
+    if log:
+        raise _error(override, "a choice has no scale; use tag(log,interval(…))")
+    # The list as written: a sampler gives the order of choices no meaning, and shuffled anew at
+    # each start they would be another distribution in the same study.
+    elements = sweep.list if isinstance(sweep, ChoiceSweep) else list(override.sweep_iterator())
+    return _from_choices(override, elements)
+
+
+def _from_interval(override: Override, sweep: IntervalSweep, *, log: bool) -> BaseDistribution:
+    low, high = sweep.start, sweep.end
+    assert low is not None
+    assert high is not None
+    _require_bounds(override, low, high, log=log)
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _from_range(override: Override, sweep: RangeSweep, *, log: bool) -> BaseDistribution:
+    numbers = (sweep.start, sweep.stop, sweep.step)
+    if not all(math.isfinite(number or 0) for number in numbers):
+        raise _error(override, "its numbers must be finite")
+    # In decimal, so that range(0,1,0.1) has ten values and not eleven.
+    start, stop, step = (Decimal(repr(number)) for number in numbers)
+    count = math.ceil((stop - start) / step) if step else 0
+    if count < 1:
+        raise _error(override, "the range is empty; its stop is left out, as in Python")
+    low, high = sorted((start, start + (count - 1) * step))
+    _require_bounds(override, float(low), float(high), log=log)
+    if all(isinstance(number, int) for number in numbers):
+        if log and abs(step) != 1:
+            raise _error(override, "a log range has no step; use tag(log,int(interval(…)))")
+        return IntDistribution(int(low), int(high), step=int(abs(step)), log=log)
+    if log:
+        raise _error(override, "a log range has no step; use tag(log,interval(…))")
+    return FloatDistribution(float(low), float(high), step=float(abs(step)))
+
+
+def _from_choices(
+    override: Override, elements: Sequence[Any]
+) -> tuple[BaseDistribution, tuple[str, ...]]:
+    choices = [_as_choice(element) for element in elements]
+    texts = tuple(_as_text(element) for element in elements)
+    if not choices:
+        raise _error(override, "there is nothing to choose from")
+    for index, choice in enumerate(choices):
+        # Optuna finds a choice by ==, for which 1, 1.0 and true are one and the same.
+        if choice in choices[:index]:
+            other = texts[choices.index(choice)]
+            raise _error(override, f"{other} and {texts[index]} are the same choice; drop one")
+    return CategoricalDistribution(choices), texts
+
+
+def _as_choice(element: Any) -> CategoricalChoiceType:
+    """Tell what the study stores: plain values as they are, lists and dictionaries as text."""
+    match element:
+        case QuotedString(text=text):
+            return text
+        case list() | dict():
+            return _as_text(element)
+        case None | bool() | int() | float() | str():
+            return element
+    raise AssertionError(element)
+
+
+def _require_bounds(override: Override, low: float, high: float, *, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise _error(override, "its ends must be finite")
+    if low > high:
+        raise _error(override, f"it starts at {low} above its end {high}; swap them")
+    if log and low <= 0:
+        raise _error(override, f"a log scale starts above 0, not at {low}")
+
+
+def _error(override: Override, reason: str) -> SweepError:
+    return SweepError(f"{override.input_line}: {reason}")

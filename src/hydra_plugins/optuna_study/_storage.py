@@ -1,0 +1,108 @@
+"""The place where studies live."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from hydra_plugins.optuna_study._errors import SweepError, first_line
+
+# Seconds that a writer waits for another one; SQLite's own 5 are short on a slow disk.
+SQLITE_TIMEOUT = 60
+
+
+def absolute_storage(storage: str) -> str:
+    """Name the same storage for a job, whatever folder it works in."""
+    if _is_journal(storage):
+        return str(Path(storage).absolute())
+    url = _parse_url(storage)
+    if path := _sqlite_path(url):
+        url = url.set(database=str(path.absolute()))
+    return url.render_as_string(hide_password=False)
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """Open a storage, making the folder of a file.
+
+    Args:
+        storage: database URL, or a path that ends in ``.log`` for a journal.
+
+    Raises:
+        SweepError: it cannot be made, opened or read.
+
+    """
+    try:
+        if _is_journal(storage):
+            Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            journal = JournalStorage(JournalFileBackend(storage))
+            journal.get_all_studies()  # reads the file, which opening it does not
+            return journal
+        if path := _sqlite_path(_parse_url(storage)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            arguments = {"connect_args": {"timeout": SQLITE_TIMEOUT}}
+            return get_storage(RDBStorage(storage, engine_kwargs=arguments))
+        return get_storage(storage)
+    except (
+        OSError,
+        SQLAlchemyError,
+        StorageInternalError,
+        ImportError,  # the driver of a database is not installed
+        RuntimeError,  # the tables are of another version of Optuna
+        ValueError,  # a line of a journal is no JSON
+        KeyError,  # it is JSON, but no journal of Optuna
+        TypeError,
+    ) as error:
+        cause = error.__cause__ or error
+        raise SweepError(
+            f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
+            "give sqlite:///FILE, a database URL, or a path that ends in .log"
+        ) from error
+
+
+@contextmanager
+def outages(storage: str, *, remedy: str) -> Iterator[None]:
+    """Turn a failure of the storage or the disk during a sweep into one line."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError, StorageInternalError) as error:
+        # Optuna wraps a database's own words.
+        cause = error.__cause__ or error
+        raise SweepError(
+            f"the study in {_shown(storage)} cannot go on ({first_line(cause)}); {remedy}"
+        ) from error
+
+
+def _shown(storage: str) -> str:
+    if _is_journal(storage):
+        return storage
+    return make_url(storage).render_as_string(hide_password=True)
+
+
+def _is_journal(storage: str) -> bool:
+    return storage.endswith(".log") and "://" not in storage
+
+
+def _parse_url(storage: str) -> URL:
+    try:
+        return make_url(storage)
+    except ArgumentError:
+        raise SweepError(
+            f"hydra.sweeper.storage={storage}: give sqlite:///FILE, a database URL, or a path "
+            "that ends in .log"
+        ) from None
+
+
+def _sqlite_path(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite":
+        return None
+    if url.database in (None, "", ":memory:"):
+        raise SweepError(
+            f"hydra.sweeper.storage={url}: jobs cannot open a database in memory; "
+            "give sqlite:///FILE"
+        )
+    return Path(str(url.database))

@@ -1,0 +1,131 @@
+"""The sweeper, its config, and the protocol of its callbacks.
+
+A sweep works on a *study*, which lives in a storage and outlives the process. The same command
+with the same study name goes on from where the study stands, up to its budget of finished
+trials; run in a second terminal it adds a worker. Workers on one machine share
+``hydra.sweep.dir``, so name that folder by the study.
+
+A job is given three overrides, ``trial.storage``, ``trial.study`` and ``trial.number``, with which
+it can open its trial, report intermediate values and raise :class:`optuna.TrialPruned`::
+
+    study = optuna.load_study(study_name=..., storage=..., pruner=...)
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    trial = optuna.Trial(study, trial_id)
+
+It returns a float, or one for each objective in their order.
+
+Hydra imports this module at every start, so Optuna is imported only when a sweep begins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import MISSING, DictConfig
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass
+class OptunaStudyConf:
+    """Node ``hydra.sweeper``. Checked by the sweeper itself, so that an error is one line."""
+
+    _target_: str = "hydra_plugins.optuna_study.sweeper.OptunaStudySweeper"
+    # The sampler is built anew for each trial, from the seed and the trial's number.
+    _recursive_: bool = False
+    _convert_: str = "all"
+
+    study_name: Any = MISSING
+    # A database URL (sqlite:///FILE, postgresql://…), or a path that ends in .log for a journal.
+    storage: Any = MISSING
+    # The seed of every sampler; null draws a new one each time.
+    seed: Any = None
+    sampler: Any = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
+    pruner: Any = field(default_factory=lambda: {"_target_": "optuna.pruners.NopPruner"})
+    # Name to maximize | minimize, in the order in which a job returns its values.
+    objectives: Any = MISSING
+    # Finished trials (complete or pruned) after which the study is done.
+    num_trials: Any = MISSING
+    # Key to a sweep expression in Hydra's syntax; the command line replaces it key by key.
+    params: Any = field(default_factory=dict)
+    num_workers: Any = 1
+    # Overrides given to every job after all others.
+    job_overrides: Any = field(default_factory=list)
+    # Keys below which a plain override may differ when a study is continued.
+    changeable: Any = field(default_factory=list)
+    # The same failure this many times in a row ends the sweep.
+    max_repeated_failures: Any = 3
+    # Name to a node with _target_: objects with the methods of StudyCallback.
+    callbacks: Any = field(default_factory=dict)
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="optuna_study", node=OptunaStudyConf, provider="optuna_study"
+)
+
+
+class StudyCallback:
+    """What happens around trials, in the process of the sweeper.
+
+    An object needs all three methods; inherit to get those that do nothing.
+    """
+
+    def on_study_start(self, study: "optuna.Study", config: DictConfig) -> None:
+        """Before the first trial of this process. An error here ends the sweep."""
+
+    def on_trial_end(self, study: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> None:
+        """After the trial was told to the study, so that an error here cannot lose it.
+
+        Called too for a trial that a dead process left behind: its state is FAIL and its
+        ``user_attrs["failure"]`` is ``interrupted``.
+        """
+
+    def on_study_end(self, study: "optuna.Study", interrupted: bool) -> None:
+        """After the last trial of this process, whatever ended it."""
+
+
+class OptunaStudySweeper(Sweeper):
+    """Proposes points, launches jobs through Hydra's launcher, tells the study how they ended."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings: Mapping[str, Any] = settings
+
+    # What Hydra's base class leaves open until setup.
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Work on the study until its budget is reached.
+
+        Raises:
+            SweepError: (a HydraException) the config cannot be used, the study in the storage is
+                another one, the same failure came again and again, or no trial completed.
+            SystemExit: with code 130 after Ctrl-C or SIGTERM.
+
+        """
+        from hydra_plugins.optuna_study._sweep import run_sweep
+
+        run_sweep(
+            self.settings,
+            arguments,
+            config=self.config,
+            config_loader=self.hydra_context.config_loader,
+            launcher=self.launcher,
+            require_composable=lambda overrides: self.validate_batch_is_legal([overrides]),
+        )

@@ -1,0 +1,76 @@
+"""Rows as they came -> splits as they are used, with what was found in them."""
+
+from dataclasses import dataclass
+
+from datasets import DatasetDict
+
+from tunetrail.data import prepare
+from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
+from tunetrail.data.quality import QualityReport, check_quality, clean
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Splits as they are used, what was found in them, and what was dropped on the way.
+
+    A report is None where its check is off.
+    """
+
+    dataset: DatasetDict
+    quality: QualityReport | None
+    leakage: LeakageReport | None
+    notes: tuple[str, ...]
+
+
+def prepare_data(
+    rows: DatasetDict,
+    *,
+    text_column: str,
+    label_column: str,
+    label_names: list[str] | None,
+    validation_fraction: float,
+    test_fraction: float,
+    subset: str,
+    sizes: dict[str, int | None],
+    seed: int,
+    quality: str,
+    leakage: str,
+) -> PreparedData:
+    """Canonical columns, splits, subsets, checks.
+
+    Rows are dropped (``clean``) before splits are carved and subsets taken, so that the
+    counts asked for are met.
+
+    Args:
+        sizes: rows wanted of each split; None is all of them.
+        quality, leakage: off, warn, clean or error. Raising is the caller's: here ``warn`` and
+            ``error`` do the same.
+
+    Raises:
+        InputError: the rows cannot be used as asked.
+
+    """
+    notes = []
+    dataset = prepare.canonical_columns(
+        rows, text_column=text_column, label_column=label_column, label_names=label_names
+    )
+    if quality == "clean":
+        dataset, cleaned = clean(dataset)
+        notes.append(cleaned.summary())
+    prepare.require_text(dataset)
+    dataset = prepare.carve_splits(
+        dataset,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    if leakage == "clean":
+        dataset, dropped = drop_leaks(dataset)
+        notes.append(dropped.summary())
+    dataset = prepare.take_subsets(dataset, sizes=sizes, method=subset, seed=seed)
+    return PreparedData(
+        dataset=dataset,
+        quality=None if quality == "off" else check_quality(dataset),
+        leakage=None if leakage == "off" else check_leakage(dataset),
+        notes=tuple(notes),
+    )

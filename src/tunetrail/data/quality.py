@@ -1,0 +1,322 @@
+"""What is wrong with the rows of each split, and the rows without it."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from tunetrail.data.duplicates import normalise
+from tunetrail.data.reporting import markdown_table, quote_text
+from tunetrail.errors import InputError
+
+_NUM_EXAMPLES = 5
+# What UTF-8 bytes look like when they were read as Windows-1252 (é as Ã©): a lead
+# character and as many continuation characters as it announces. Only the leads of Latin letters,
+# punctuation and emoji, which hardly any language writes before such characters.
+_TRAIL = "".join(sorted({*bytes(range(0x80, 0xC0)).decode("cp1252", "ignore")})) + "\x80-\xbf"
+# Replacement character, private use, and control characters other than tab and line ends.
+_BROKEN = re.compile(
+    "[\ufffd\ue000-\uf8ff\U000f0000-\U0010ffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"
+    f"|[ÂÃ][{_TRAIL}]|â[{_TRAIL}]{{2}}|ð[{_TRAIL}]{{3}}"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Rows that share a fault, numbered from 0 as in their source split, and the first's text."""
+
+    rows: tuple[int, ...]
+    labels: tuple[str | None, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault in one split: how many rows have it, as a count and as a share."""
+
+    kind: str
+    num_rows: int
+    share: float
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class LabelShare:
+    """Rows of one label, as a count and as a share of those with a label."""
+
+    label: str
+    num_rows: int
+    share: float
+
+
+@dataclass(frozen=True)
+class TextLength:
+    """Words of a text (split at white space) over one split."""
+
+    minimum: int
+    median: float
+    p95: float
+    maximum: int
+
+
+@dataclass(frozen=True)
+class SplitQuality:
+    """What one split holds and what is wrong with it; ``problems`` counts each row once."""
+
+    split: str
+    num_rows: int
+    labels: tuple[LabelShare, ...]
+    words: TextLength
+    findings: tuple[Finding, ...]
+    problems: int
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """What ``check_quality`` found, split by split."""
+
+    splits: tuple[SplitQuality, ...]
+
+    @property
+    def problems(self) -> int:
+        """Rows with at least one fault, over all splits."""
+        return sum(split.problems for split in self.splits)
+
+    def summary(self) -> str:
+        """Say in one line how many rows are at fault, and how."""
+        num_rows = sum(split.num_rows for split in self.splits)
+        if not self.problems:
+            return f"nothing wrong with {num_rows:,} rows"
+        totals: Counter[str] = Counter()
+        for split in self.splits:
+            totals.update({finding.kind: finding.num_rows for finding in split.findings})
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in totals.items() if number)
+        return f"{self.problems:,} of {num_rows:,} rows at fault: {kinds}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {"problems": self.problems, "summary": self.summary(), **asdict(self)}
+
+    def to_markdown(self) -> str:
+        """Write the page that a person reads."""
+        names = [split.split for split in self.splits]
+        lines = ["# Data quality", "", f"{self.summary()[0].upper()}{self.summary()[1:]}.", ""]
+        lines += markdown_table(
+            ["", *names],
+            [
+                ["rows", *(f"{s.num_rows:,}" for s in self.splits)],
+                [
+                    "rows at fault",
+                    *(_count_and_share(s.problems, s.problems / s.num_rows) for s in self.splits),
+                ],
+                *_finding_rows(self.splits),
+                *_label_rows(self.splits),
+                ["words: fewest", *(str(s.words.minimum) for s in self.splits)],
+                ["words: median", *(f"{s.words.median:g}" for s in self.splits)],
+                ["words: 95 % have at most", *(f"{s.words.p95:g}" for s in self.splits)],
+                ["words: most", *(str(s.words.maximum) for s in self.splits)],
+            ],
+        )
+        lines += ["", _NOTES, ""]
+        for split in self.splits:
+            for finding in split.findings:
+                if finding.examples:
+                    lines += [f"## {split.split}: {finding.kind} ({finding.num_rows:,})", ""]
+                    lines += markdown_table(
+                        ["rows", "labels", "text"], [_example_row(e) for e in finding.examples]
+                    )
+                    lines.append("")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """Rows that ``clean`` dropped: split -> reason -> number of rows."""
+
+    dropped: dict[str, dict[str, int]]
+
+    @property
+    def num_dropped(self) -> int:
+        """Return the number of rows dropped from all splits."""
+        return sum(sum(reasons.values()) for reasons in self.dropped.values())
+
+    def summary(self) -> str:
+        """Say in one line what was dropped and why."""
+        if not self.num_dropped:
+            return "cleaning dropped no rows"
+        reasons: Counter[str] = Counter()
+        for counts in self.dropped.values():
+            reasons.update(counts)
+        why = ", ".join(f"{number:,} {kind}" for kind, number in reasons.items() if number)
+        return f"cleaning dropped {self.num_dropped:,} rows: {why}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {"num_dropped": self.num_dropped, "summary": self.summary(), **asdict(self)}
+
+
+_EMPTY = "empty texts"
+_UNLABELLED = "missing labels"
+_EXACT_COPY = "exact copies"
+_NORMALISED_COPY = "normalised copies"
+_CONFLICT = "conflicting labels"
+_BROKEN_TEXT = "broken characters"
+_NOTES = """\
+Rows are numbered from 0 as in their source split; a row may have several faults. Copies are the
+later ones: exact, or the same but for case, punctuation, links and @mentions. Conflicting labels
+are all rows of a text whose copies do not agree. Broken characters are replacement, control and
+private-use characters, and UTF-8 that was once read as Windows-1252 (Ã© for é).
+
+`checks.quality=clean` drops all of these but rows with broken characters."""
+
+
+def check_quality(dataset: DatasetDict) -> QualityReport:
+    """Look at each split of canonical columns by itself; nothing is changed."""
+    return QualityReport(splits=tuple(_check_split(name, part) for name, part in dataset.items()))
+
+
+def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
+    """Drop rows that cannot teach or test anything, within each split by itself.
+
+    These are rows without text or label, every row of a text whose copies (after ``normalise``)
+    carry different labels, and the later copies of a text. Broken characters stay.
+
+    Raises:
+        InputError: nothing of a split is left.
+
+    """
+    parts: dict[str, Dataset] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    for name, part in dataset.items():
+        faults = _find_faults(part)
+        reasons = [_EMPTY, _UNLABELLED, _CONFLICT, _EXACT_COPY, _NORMALISED_COPY]
+        gone: set[int] = set()
+        dropped[name] = {}
+        for reason in reasons:
+            rows = {index for group in faults[reason] for index in _at_fault(reason, group)}
+            dropped[name][reason] = len(rows - gone)
+            gone |= rows
+        if len(gone) == len(part):
+            raise InputError(
+                f"checks.quality=clean leaves no rows of {name} ({len(part):,} before); mend the "
+                "data, or set checks.quality=warn"
+            )
+        parts[name] = part.select([index for index in range(len(part)) if index not in gone])
+    return DatasetDict(parts), CleaningReport(dropped=dropped)
+
+
+def _check_split(name: str, part: Dataset) -> SplitQuality:
+    texts: list[str] = [text or "" for text in part["text"][:]]
+    labels, numbers = _label_names(part), part["row"][:]
+    findings, at_fault = [], set()
+    for kind, groups in _find_faults(part).items():
+        rows = {index for group in groups for index in _at_fault(kind, group)}
+        at_fault |= rows
+        examples = tuple(
+            Example(
+                rows=tuple(numbers[index] for index in group),
+                labels=tuple(labels[index] for index in group),
+                text=texts[group[0]],
+            )
+            for group in sorted(groups, key=len, reverse=True)[:_NUM_EXAMPLES]
+        )
+        findings.append(Finding(kind, len(rows), len(rows) / len(part), examples))
+    counts = Counter(label for label in labels if label is not None)
+    words = [len(text.split()) for text in texts]
+    return SplitQuality(
+        split=name,
+        num_rows=len(part),
+        labels=tuple(
+            LabelShare(label, counts[label], counts[label] / max(1, counts.total()))
+            for label in part.features["label"].names
+        ),
+        words=TextLength(
+            minimum=min(words),
+            median=float(np.median(words)),
+            p95=float(np.percentile(words, 95)),
+            maximum=max(words),
+        ),
+        findings=tuple(findings),
+        problems=len(at_fault),
+    )
+
+
+def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
+    """Return groups of indices for each kind; a group of copies begins with the row copied."""
+    empty, unlabelled, broken = [], [], []
+    exact, normalised = defaultdict(list), defaultdict(list)
+    labels = part["label"][:]
+    for index, (text, label) in enumerate(zip(part["text"][:], labels, strict=True)):
+        if label is None:
+            unlabelled.append([index])
+        if not (text and text.strip()):
+            empty.append([index])
+        elif _BROKEN.search(text):
+            broken.append([index])
+        if text and text.strip() and label is not None:
+            # A row that cannot stay is no copy: its labelled copy must not go for its sake.
+            exact[text].append(index)
+            normalised[normalise(text)].append(index)
+    copies = [group for group in exact.values() if len(group) > 1]
+    later = {index for group in copies for index in group[1:]}
+    others = (
+        [group[0], *(i for i in group[1:] if i not in later)] for group in normalised.values()
+    )
+    return {
+        _EMPTY: empty,
+        _UNLABELLED: unlabelled,
+        _EXACT_COPY: copies,
+        _NORMALISED_COPY: [group for group in others if len(group) > 1],
+        _CONFLICT: [
+            group for group in normalised.values() if len({labels[index] for index in group}) > 1
+        ],
+        _BROKEN_TEXT: broken,
+    }
+
+
+def _at_fault(kind: str, group: Sequence[int]) -> Sequence[int]:
+    return group[1:] if kind in (_EXACT_COPY, _NORMALISED_COPY) else group
+
+
+def _label_names(part: Dataset) -> list[str | None]:
+    names = part.features["label"].names
+    return [None if label is None else names[label] for label in part["label"][:]]
+
+
+def _finding_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
+    by_kind = zip(*(split.findings for split in splits), strict=True)
+    return [
+        [found[0].kind, *(_count_and_share(f.num_rows, f.share) for f in found)]
+        for found in by_kind
+    ]
+
+
+def _label_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
+    by_label = zip(*(split.labels for split in splits), strict=True)
+    return [
+        [
+            f"label {quote_text(found[0].label)}",
+            *(_count_and_share(x.num_rows, x.share) for x in found),
+        ]
+        for found in by_label
+    ]
+
+
+def _count_and_share(number: int, share: float) -> str:
+    return f"{number:,} ({share:.1%})" if number else "0"
+
+
+def _example_row(example: Example) -> list[str]:
+    shown = ", ".join(str(row) for row in example.rows[:_NUM_EXAMPLES])
+    more = len(example.rows) - _NUM_EXAMPLES
+    labels = Counter("none" if label is None else label for label in example.labels)
+    counted = (f"{n} {label}" if len(example.rows) > 1 else label for label, n in labels.items())
+    return [
+        f"{shown} and {more} more" if more > 0 else shown,
+        quote_text(", ".join(counted)),
+        quote_text(example.text),
+    ]

@@ -1,0 +1,122 @@
+"""Figures. Each function takes numbers and returns a figure; none writes a file.
+
+Drawn on ``Figure`` itself, not through pyplot: no display, no global state to leak from one
+trial of a study into the next.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from plotly.subplots import make_subplots
+
+# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision.
+_TRAIN, _VALIDATION, _MARK = "#0072B2", "#D55E00", "#555555"
+
+Curve = Sequence[float]
+
+
+def plot_learning_curves(
+    epochs: Curve,
+    curves: Mapping[str, tuple[Curve, Curve]],
+    *,
+    best_epoch: float,
+    title: str,
+) -> Figure:
+    """Draw train and validation of each measure over epochs, the gap between them shaded.
+
+    Args:
+        epochs: where the evaluations lie, length n.
+        curves: measure -> (train, validation), each of length n.
+        best_epoch: marked on every panel.
+
+    """
+    figure = Figure(figsize=(5.2 * len(curves), 4.0), layout="constrained")
+    for axes, (name, (train, validation)) in zip(
+        figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+    ):
+        axes.fill_between(epochs, train, validation, color=_VALIDATION, alpha=0.12, label="gap")
+        axes.plot(epochs, train, "o-", color=_TRAIN, label="train sample")
+        axes.plot(epochs, validation, "o-", color=_VALIDATION, label="validation")
+        axes.axvline(best_epoch, color=_MARK, linestyle=":", label=f"best: epoch {best_epoch:g}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.set_title(name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=len(epochs) > 2))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
+def plot_interactive_curves(
+    epochs: Curve,
+    curves: Mapping[str, tuple[Curve, Curve]],
+    *,
+    best_epoch: float,
+    title: str,
+) -> go.Figure:
+    """Draw the same as :func:`plot_learning_curves`, to be hovered over and zoomed."""
+    figure = make_subplots(rows=1, cols=len(curves), subplot_titles=list(curves))
+    for column, (train, validation) in enumerate(curves.values(), start=1):
+        shown = column == 1
+        for name, values, colour, fill in (
+            ("train sample", train, _TRAIN, None),
+            ("validation", validation, _VALIDATION, "tonexty"),
+        ):
+            figure.add_trace(
+                go.Scatter(
+                    x=list(epochs),
+                    y=list(values),
+                    name=name,
+                    legendgroup=name,
+                    showlegend=shown,
+                    mode="lines+markers",
+                    line={"color": colour},
+                    fill=fill,
+                    fillcolor="rgba(213, 94, 0, 0.12)",
+                ),
+                row=1,
+                col=column,
+            )
+        figure.add_vline(x=best_epoch, line={"color": _MARK, "dash": "dot"}, row=1, col=column)
+        figure.update_xaxes(title_text="epoch", row=1, col=column)
+    figure.update_layout(
+        title=f"{title} (dotted: best epoch {best_epoch:g})",
+        template="plotly_white",
+        hovermode="x unified",
+    )
+    return figure
+
+
+def plot_confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+    """Draw counts of true label (rows) by prediction (columns), coloured by share of the row."""
+    matrix = np.asarray(counts)
+    totals = matrix.sum(axis=1, keepdims=True)
+    share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    size = max(4.0, 1.1 * len(names) + 1.8)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title("Validation rows by true and predicted label")
+    # Numbers stay readable up to a few dozen cells a side.
+    if len(names) <= 20:
+        for (row, column), count in np.ndenumerate(matrix):
+            axes.text(
+                column,
+                row,
+                f"{count}\n{share[row, column]:.0%}",
+                ha="center",
+                va="center",
+                fontsize="small",
+                color="white" if share[row, column] > 0.55 else "black",
+            )
+    figure.colorbar(image, ax=axes, label="share of the true label", shrink=0.8)
+    return figure

@@ -1,0 +1,141 @@
+"""Where pretrained weights come from. Each function finds a checkpoint; none loads it.
+
+All weights are read as safetensors: a pickle file runs code when it is opened.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from tunetrail.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What ``from_pretrained`` needs.
+
+    ``path`` is a directory; with a ``revision`` it is an id of the hub.
+    """
+
+    path: str
+    revision: str | None = None
+
+
+def hub(*, id: str, revision: str) -> Checkpoint:  # noqa: A002 - the hub's own word
+    """Name a model of the Hugging Face hub."""
+    return Checkpoint(path=id, revision=revision)
+
+
+def directory(*, path: str) -> Checkpoint:
+    """Check that ``path`` holds a checkpoint as ``save_pretrained`` writes it.
+
+    Raises:
+        InputError: no directory, no ``config.json``, or no safetensors weights in it.
+
+    """
+    return _require_checkpoint(Path(path), key=f"model.path={path}")
+
+
+def package_directory(*, distribution: str, path: str) -> Checkpoint:
+    """Find a checkpoint directory inside an installed distribution.
+
+    Raises:
+        InputError: the distribution is not installed, or ``path`` is no checkpoint.
+
+    """
+    return _require_checkpoint(
+        _locate(distribution, path), key=f"model.source.distribution={distribution}"
+    )
+
+
+def package_gguf(*, distribution: str, path: str, cache_dir: str) -> Checkpoint:
+    """Find a GGUF file inside an installed distribution and convert it once to safetensors.
+
+    Dequantising takes the better part of a minute; the copy in ``cache_dir`` loads in a second.
+    The copy's name carries the source's size and the head of its hash, so that another file
+    is never mistaken for it.
+
+    Raises:
+        InputError: the distribution is not installed or lacks the file.
+
+    """
+    source = _locate(distribution, path)
+    if not source.is_file():
+        raise InputError(
+            f"model.source.path={path}: no such file in {distribution}; found: "
+            f"{', '.join(sorted(p.name for p in source.parent.glob('*'))) or 'nothing'}"
+        )
+    target = Path(cache_dir) / f"{source.stem}-{_digest(source)}"
+    if not target.is_dir():
+        _convert_gguf(source, target)
+    return Checkpoint(path=str(target))
+
+
+def _locate(name: str, path: str) -> Path:
+    try:
+        return Path(str(distribution(name).locate_file(path)))
+    except PackageNotFoundError:
+        raise InputError(
+            f"model.source.distribution={name} is not installed; run `make setup`, or choose "
+            "model=directory model.path=PATH"
+        ) from None
+
+
+def _require_checkpoint(path: Path, *, key: str) -> Checkpoint:
+    if not path.is_dir():
+        raise InputError(f"{key}: no directory there; give one that save_pretrained wrote")
+    found = sorted(p.name for p in path.iterdir())
+    if "config.json" not in found:
+        listed = ", ".join(found[:6]) or "nothing"
+        raise InputError(
+            f"{key}: no checkpoint, config.json is missing (found: {listed}); "
+            "give a directory that save_pretrained wrote"
+        )
+    if not any(name.endswith(".safetensors") for name in found):
+        pickled = [name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        what = f"only pickled weights ({', '.join(pickled)})" if pickled else "no weights"
+        raise InputError(
+            f"{key}: {what}; pickle runs code when opened, so only safetensors are read: "
+            "load it once where you trust it and save_pretrained(path, safe_serialization=True)"
+        )
+    return Checkpoint(path=str(path))
+
+
+def _digest(path: Path) -> str:
+    """Hash the first MiB and the size: enough to tell two releases apart, read in a moment."""
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+    return hashlib.sha256(head + str(path.stat().st_size).encode()).hexdigest()[:12]
+
+
+def _convert_gguf(source: Path, target: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    log.info("converting %s to safetensors, once", source.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder, file = str(source.parent), source.name
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    # Trainer and save_pretrained refuse a model that is marked as quantised; these weights, read
+    # as float32, no longer are.
+    model.hf_quantizer.remove_quantization_config(model)
+    # Several workers may convert at once: each into its own folder, and the first rename wins.
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        try:
+            os.rename(work, target)  # noqa: PTH104 - rename is the commit: it must not overwrite
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""Compute, then log: what each step of a run leaves in its run log."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+from tunetrail import provenance
+from tunetrail.data.preparation import PreparedData
+from tunetrail.diagnostics.plots import plot_interactive_curves, plot_learning_curves
+from tunetrail.tasks.base import Task
+from tunetrail.tracking import RunLog
+from tunetrail.training import Evaluation
+
+_MODEL_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "mlflow",
+    "numpy",
+    "pandas",
+)
+
+
+def log_environment(run_log: RunLog) -> None:
+    """Log commit, uncommitted changes, packages and machine."""
+    code = provenance.describe_code(Path(__file__).parent)
+    if code.commit is not None:
+        run_log.tags(
+            {
+                "tunetrail.commit": code.commit,
+                "tunetrail.branch": code.branch,
+                "tunetrail.dirty": code.dirty,
+            }
+        )
+    run_log.text("\n".join(provenance.list_packages()) + "\n", "environment/requirements.txt")
+    run_log.data(provenance.describe_machine(), "environment/machine.json")
+    if code.diff:
+        run_log.text(code.diff, "environment/diff.patch")
+
+
+def log_data(run_log: RunLog, data: PreparedData) -> None:
+    """Log what the splits are and what the checks found in them."""
+    splits = provenance.fingerprint_data(data.dataset)
+    run_log.tags({"tunetrail.data_fingerprint": provenance.combine_fingerprints(splits)})
+    run_log.data(provenance.describe_fingerprints(splits), "reports/data.json")
+    for name, report in (("data_quality", data.quality), ("leakage", data.leakage)):
+        if report is not None:
+            run_log.text(report.to_markdown(), f"reports/{name}.md")
+            run_log.data(report.to_dict(), f"reports/{name}.json")
+
+
+def log_curves(
+    run_log: RunLog,
+    evaluations: list[Evaluation],
+    *,
+    main_metric: str,
+    best: Evaluation,
+    page: bool,
+) -> None:
+    """Log train and validation on one figure; as an interactive page too where asked for."""
+    epochs = [evaluation.epoch for evaluation in evaluations]
+    curves = {
+        name: ([e.train[name] for e in evaluations], [e.validation[name] for e in evaluations])
+        for name in ("loss", main_metric)
+    }
+    title = f"Learning curves of {run_log.name}"
+    figure = plot_learning_curves(epochs, curves, best_epoch=best.epoch, title=title)
+    run_log.figure(figure, "figures/learning_curves.png")
+    if page:
+        interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
+        run_log.page([interactive], "figures/learning_curves.html")
+
+
+def log_predictions(run_log: RunLog, task: Task, dataset: Dataset, logits: np.ndarray) -> None:
+    """Log every validation row with its prediction, and the figures that sum them up."""
+    run_log.table(task.predictions(dataset, logits), "predictions/validation.parquet")
+    for name, figure in task.plot_predictions(dataset, logits).items():
+        run_log.figure(figure, f"figures/{name}.png")
+
+
+def log_model(
+    run_log: RunLog, trainer: Trainer, task: Task, *, example: list[str], step: int
+) -> None:
+    """Log the weights that the trainer holds as a model that answers with label names."""
+    model, tokenizer = trainer.model, trainer.processing_class
+    assert isinstance(model, PreTrainedModel)
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    run_log.model(
+        model,
+        tokenizer,
+        task=task.pipeline_name,
+        example=example,
+        max_length=task.length_for(tokenizer),
+        requirements=[
+            line for line in provenance.list_packages() if line.split("==")[0] in _MODEL_PACKAGES
+        ],
+        step=step,
+    )

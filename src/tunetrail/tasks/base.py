@@ -1,0 +1,56 @@
+"""What a task must offer to the pipeline."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from matplotlib.figure import Figure
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+
+from tunetrail.models.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What one would score without having learnt anything but the labels' shares."""
+
+    name: str
+    metrics: dict[str, float]
+
+
+class Task(Protocol):
+    """One kind of learning: how rows become features, and outputs become scores."""
+
+    main_metric: str
+    pipeline_name: str
+
+    def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Add the model's inputs as columns; ``labels`` holds the target."""
+
+    def length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Return after how many tokens a text is cut."""
+
+    def load_model(
+        self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+    ) -> PreTrainedModel:
+        """Load the model with a head for the labels of ``dataset``."""
+
+    def build_collator(
+        self, tokenizer: PreTrainedTokenizerBase
+    ) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        """Build what makes a batch of rows."""
+
+    def build_metrics(self, dataset: Dataset) -> Callable[[EvalPrediction], dict[str, float]]:
+        """Build what Trainer calls on the outputs of an evaluation."""
+
+    def measure_baseline(self, train: Dataset, validation: Dataset) -> Baseline:
+        """Score the majority class of ``train`` on ``validation``."""
+
+    def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
+        """Lay the outputs beside the rows they belong to."""
+
+    def plot_predictions(self, dataset: Dataset, logits: np.ndarray) -> dict[str, Figure]:
+        """Draw what helps to see where the model errs; keys are file names."""

@@ -1,0 +1,150 @@
+"""One label for each text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import evaluate
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from matplotlib.figure import Figure
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunetrail import metrics
+from tunetrail.diagnostics.plots import plot_confusion_matrix
+from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.loading import load_sequence_classifier
+from tunetrail.tasks.base import Baseline
+
+_METRIC = Path(metrics.__path__[0]) / "classification" / "classification.py"
+
+
+@dataclass(frozen=True)
+class TextClassification:
+    """Expects the columns ``text`` (string), ``label`` (ClassLabel) and ``row``.
+
+    Args:
+        max_length: longer texts are cut after this many tokens.
+        padding: ``longest`` pads each batch, ``max_length`` every text, to the same length.
+        main_metric: shown beside the loss on curves and in the summary.
+
+    """
+
+    max_length: int
+    padding: Literal["longest", "max_length"]
+    main_metric: str
+    pipeline_name: str = "text-classification"
+
+    def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Add ``input_ids``, ``attention_mask`` and ``labels``.
+
+        The cache key names what decides the result. Left alone, ``map`` would hash the tokenizer
+        object, whose state changes at its first call, and find nothing the next time.
+        """
+
+        def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
+            encoded = tokenizer(
+                batch["text"],
+                truncation=True,
+                max_length=self.length_for(tokenizer),
+                padding="max_length" if self.padding == "max_length" else False,
+            )
+            return {**encoded, "labels": batch["label"]}
+
+        key = (dataset._fingerprint, _content(tokenizer), self.max_length, self.padding)  # noqa: SLF001 - the documented cache key has no public name
+        return dataset.map(encode, batched=True, new_fingerprint=Hasher.hash(key))
+
+    def length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Return ``max_length``, or what the model can read where that is less."""
+        return min(self.max_length, tokenizer.model_max_length)
+
+    def load_model(
+        self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+    ) -> PreTrainedModel:
+        return load_sequence_classifier(
+            checkpoint,
+            label_names=dataset.features["label"].names,
+            pad_token_id=int(tokenizer.pad_token_id),
+        )
+
+    def build_collator(
+        self, tokenizer: PreTrainedTokenizerBase
+    ) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        return DataCollatorWithPadding(tokenizer)
+
+    def build_metrics(self, dataset: Dataset) -> Callable[[EvalPrediction], dict[str, float]]:
+        """Score the argmax of the logits, shape (rows, labels), against the label ids."""
+        metric = evaluate.load(str(_METRIC), keep_in_memory=True)
+        labels = list(range(dataset.features["label"].num_classes))
+
+        def compute(outputs: EvalPrediction) -> dict[str, float]:
+            scores = metric.compute(
+                predictions=np.argmax(outputs.predictions, axis=-1),
+                references=outputs.label_ids,
+                labels=labels,
+            )
+            del scores["confusion_matrix"]
+            return dict(scores)
+
+        return compute
+
+    def measure_baseline(self, train: Dataset, validation: Dataset) -> Baseline:
+        """Score the class that is most frequent in ``train``."""
+        majority = int(np.bincount(train["label"]).argmax())
+        one_hot = np.eye(train.features["label"].num_classes)[[majority] * len(validation)]
+        scores = self.build_metrics(validation)(
+            EvalPrediction(predictions=one_hot, label_ids=np.asarray(validation["label"]))
+        )
+        return Baseline(name=train.features["label"].int2str(majority), metrics=scores)
+
+    def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
+        """Return one row a text: row, text, label, prediction, confidence, probability_<name>."""
+        names = dataset.features["label"].names
+        probabilities = _softmax(logits)
+        chosen = probabilities.argmax(axis=-1)
+        frame = pd.DataFrame(
+            {
+                "row": dataset["row"],
+                "text": dataset["text"],
+                "label": [names[index] for index in dataset["label"]],
+                "prediction": [names[index] for index in chosen],
+                "confidence": probabilities.max(axis=-1),
+            }
+        )
+        for index, name in enumerate(names):
+            frame[f"probability_{name}"] = probabilities[:, index]
+        return frame.sort_values("row", ignore_index=True)
+
+    def plot_predictions(self, dataset: Dataset, logits: np.ndarray) -> dict[str, Figure]:
+        metric = evaluate.load(str(_METRIC), keep_in_memory=True)
+        names = dataset.features["label"].names
+        scores = metric.compute(
+            predictions=np.argmax(logits, axis=-1),
+            references=dataset["label"],
+            labels=list(range(len(names))),
+        )
+        return {"confusion_matrix": plot_confusion_matrix(scores["confusion_matrix"], names)}
+
+
+def _content(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash what the tokenizer does to a text, whatever folder it came from."""
+    if tokenizer.is_fast:
+        backend = tokenizer.backend_tokenizer
+        # Truncation and padding are state of the last call, not of the tokenizer.
+        backend.no_truncation()
+        backend.no_padding()
+        return str(Hasher.hash(backend.to_str()))
+    return str(Hasher.hash((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()))))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -1,0 +1,375 @@
+"""The run log: the only module that writes MLflow runs."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import mlflow
+import pandas as pd
+import plotly.graph_objects as go
+import requests
+from matplotlib.figure import Figure
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunetrail.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# One bar for the training is enough: MLflow draws its own for every file it copies.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+# One call of MLflow takes no more than these.
+_PARAMS_PER_BATCH = 100
+_PARAM_LENGTH = 6000
+_TAG_LENGTH = 5000
+
+
+class RunLog:
+    """One MLflow run that is open for writing. Nothing it writes is buffered."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self._client = client
+        self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+        self.name: str = run.info.run_name
+        self.artifact_uri: str = run.info.artifact_uri
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log the leaves of a config; a value is cut at MLflow's limit of 6,000 characters."""
+        rows = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in values.items()]
+        for start in range(0, len(rows), _PARAMS_PER_BATCH):
+            self._client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """Log numbers that belong to one optimizer step."""
+        now = int(time.time() * 1000)
+        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._client.log_batch(self.run_id, metrics=rows)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; those of the project begin with ``tunetrail.``."""
+        rows = [RunTag(key, str(value)[:_TAG_LENGTH]) for key, value in values.items()]
+        self._client.log_batch(self.run_id, tags=rows)
+
+    def text(self, text: str, path: str) -> None:
+        """Write a text artifact."""
+        self._client.log_text(self.run_id, text, path)
+
+    def data(self, values: Mapping[str, Any], path: str) -> None:
+        """Write a JSON artifact."""
+        self.text(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n", path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Write a figure as PNG at 150 dpi."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        self._write(buffer.getvalue(), path)
+
+    def page(self, figures: list[go.Figure], path: str) -> None:
+        """Write interactive figures as one page that needs no network (about 5 MB)."""
+        parts = [
+            figure.to_html(full_html=False, include_plotlyjs=index == 0)
+            for index, figure in enumerate(figures)
+        ]
+        head = '<!doctype html><html><head><meta charset="utf-8"></head><body>'
+        self.text(head + "\n".join(parts) + "</body></html>\n", path)
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """Write a table as Parquet."""
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        self._write(buffer.getvalue(), path)
+
+    def _write(self, content: bytes, path: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            file.write_bytes(content)
+            self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
+
+    def model(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        task: str,
+        example: list[str],
+        max_length: int,
+        requirements: list[str],
+        step: int,
+    ) -> str:
+        """Log the model with signature and input example; return its ``models:/`` URI.
+
+        ``mlflow.pyfunc.load_model`` then takes texts and gives a table of label and score.
+        """
+        from huggingface_hub import ModelCard
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+
+        model.cpu()
+        card = ModelCard(
+            f"---\nlibrary_name: transformers\n---\n\n# {self.name}\n\nFine-tuned from "
+            f"`{model.name_or_path}` in MLflow run `{self.run_id}`, which holds config, data "
+            "fingerprint, metrics and figures.\n"
+        )
+        # MLflow asks the hub for card and licence of whatever the model is named after, and
+        # retries for long where there is no network. These weights are not on the hub.
+        model.name_or_path = f"run:{self.run_id}"
+        # A logged model goes to the active experiment, whatever experiment its run belongs to.
+        mlflow.set_experiment(experiment_id=self.experiment_id)
+        with _quiet():
+            info = mlflow.transformers.log_model(
+                {"model": model, "tokenizer": tokenizer},
+                name="model",
+                task=task,
+                signature=ModelSignature(
+                    inputs=Schema([ColSpec(DataType.string)]),
+                    outputs=Schema(
+                        [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")]
+                    ),
+                ),
+                input_example=example,
+                model_card=card,
+                # Longer texts are cut as they were in training, instead of failing.
+                model_config={"truncation": True, "max_length": max_length},
+                pip_requirements=requirements,
+                step=step,
+                run_id=self.run_id,
+            )
+        return str(info.model_uri)
+
+    def remove_weights_of(self, run_id: str) -> None:
+        """Remove the models of another run and its interactive pages; its numbers stay."""
+        run = self._client.get_run(run_id)
+        outputs = run.outputs.model_outputs if run.outputs else []
+        for output in outputs:
+            with contextlib.suppress(MlflowException):  # removed before, by another worker
+                model = self._client.get_logged_model(output.model_id)
+                self._client.delete_logged_model(output.model_id)
+                get_artifact_repository(model.artifact_location).delete_artifacts()
+        if outputs:
+            repository = get_artifact_repository(run.info.artifact_uri)
+            for artifact in self._client.list_artifacts(run_id, "figures"):
+                if artifact.path.endswith(".html"):
+                    repository.delete_artifacts(artifact.path)
+
+
+@contextlib.contextmanager
+def open_run(
+    *,
+    uri: str,
+    experiment: str,
+    artifact_dir: str,
+    name: str | None = None,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[RunLog]:
+    """Open a run, or an earlier one by ``run_id``, and close it with what became of it.
+
+    FINISHED where the block ends, FAILED with the cause as ``tunetrail.failure`` where it raises,
+    KILLED where the process is told to stop.
+
+    Raises:
+        InputError: the store or the server cannot be used, or it has no such run.
+
+    """
+    client = connect(uri)
+    with _store_errors(uri):
+        run = (
+            _reopen(client, run_id)
+            if run_id is not None
+            else client.create_run(
+                _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri),
+                run_name=name,
+                tags={
+                    "mlflow.source.name": "train.py",
+                    "mlflow.source.type": "LOCAL",
+                    **(tags or {}),
+                },
+            )
+        )
+    run_log = RunLog(client, run)
+    try:
+        yield run_log
+    except Exception as error:
+        _close(run_log, "FAILED", failure=f"{type(error).__name__}: {error}")
+        raise
+    except BaseException as stop:
+        _close(run_log, "KILLED", failure=type(stop).__name__)
+        raise
+    client.set_terminated(run_log.run_id, "FINISHED")
+
+
+def close_run(run_log: RunLog, status: str) -> None:
+    """Close a run that several processes write to, and that no block holds open."""
+    run_log._client.set_terminated(run_log.run_id, status)  # noqa: SLF001 - its own module
+
+
+def _close(run_log: RunLog, status: str, *, failure: str) -> None:
+    # The store itself may be what failed: the error that led here must not be hidden by another.
+    with contextlib.suppress(Exception):
+        run_log.tags({"tunetrail.state": status, "tunetrail.failure": failure})
+    with contextlib.suppress(Exception):
+        close_run(run_log, status)
+
+
+def create_run(
+    *, uri: str, experiment: str, artifact_dir: str, name: str, tags: Mapping[str, str]
+) -> RunLog:
+    """Create a run that stays open beyond this call, such as the parent of a study.
+
+    Raises:
+        InputError: the store or the server cannot be used.
+
+    """
+    client = connect(uri)
+    with _store_errors(uri):
+        experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
+        tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
+        return RunLog(client, client.create_run(experiment_id, run_name=name, tags=tags))
+
+
+def reopen_run(*, uri: str, run_id: str) -> RunLog:
+    """Open an earlier run for writing again.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run.
+
+    """
+    client = connect(uri)
+    with _store_errors(uri):
+        return RunLog(client, _reopen(client, run_id))
+
+
+def read_artifact(*, uri: str, run_id: str, path: str) -> str:
+    """Read a text artifact of a run.
+
+    Raises:
+        InputError: the store cannot be used, or the run or the artifact is not there.
+
+    """
+    client = connect(uri)
+    with _store_errors(uri), tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run_id, path, folder)).read_text("utf-8")
+        except (OSError, MlflowException) as error:
+            raise InputError(f"run {run_id} has no artifact {path} in {redact(uri)}") from error
+
+
+def connect(uri: str) -> MlflowClient:
+    """Connect to a store; a server is asked once, so that an absent one is noticed in seconds.
+
+    Raises:
+        InputError: the server does not answer, or the folder of the database cannot be made.
+
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        try:
+            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            raise InputError(
+                f"tracking.uri={redact(uri)}: no MLflow server answers there "
+                f"({type(error).__name__}); start it, or leave tracking.uri at its default"
+            ) from None
+    elif parts.scheme == "sqlite":
+        # MLflow keeps one store for each URI in a process: a relative one would go on meaning
+        # the folder that the process was in at first.
+        path = Path(uri.removeprefix("sqlite:///")).resolve()
+        _make_folder(path.parent, key=f"tracking.uri={uri}")
+        uri = f"sqlite:///{path}"
+    elif parts.scheme in ("", "file"):
+        raise InputError(
+            f"tracking.uri={uri}: MLflow keeps no plain-file stores any more; "
+            "use sqlite:///PATH or http://HOST:PORT"
+        )
+    mlflow.set_tracking_uri(uri)
+    with _store_errors(uri), _quiet():
+        return MlflowClient(uri)
+
+
+def redact(text: str) -> str:
+    """Replace user and password in URLs: they must not reach a store or a screen."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+
+
+def _reopen(client: MlflowClient, run_id: str) -> Run:
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise InputError(f"resume={run_id}: the store has no such run") from error
+    client.update_run(run_id, status="RUNNING")
+    return run
+
+
+def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, uri: str) -> str:
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise InputError(
+                f"tracking.experiment={experiment} was deleted; restore it with `mlflow "
+                f"experiments restore -x {found.experiment_id}`, or choose another name"
+            )
+        return str(found.experiment_id)
+    location = None
+    if not uri.startswith("http"):
+        folder = Path(artifact_dir).resolve()
+        _make_folder(folder, key=f"tracking.artifact_dir={artifact_dir}")
+        location = folder.as_uri()
+    try:
+        return str(client.create_experiment(experiment, artifact_location=location))
+    except MlflowException:
+        # Another worker made it between the look and the making.
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _make_folder(folder: Path, *, key: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{key}: cannot write to {folder} ({error.strerror}); free it or choose another"
+        ) from error
+
+
+@contextlib.contextmanager
+def _store_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, MlflowException) as error:
+        text = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise InputError(
+            f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
+            "check the path, the space on its disk and the rights to it"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back MLflow's progress notes on migrations and model files; warnings still pass."""
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

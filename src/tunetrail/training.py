@@ -1,0 +1,213 @@
+"""Build a Trainer and train: everything between a tokenised data set and the best weights."""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset
+from torch.utils.data import SequentialSampler
+from transformers import (
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from tunetrail.errors import InputError
+
+_PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one evaluation, both splits measured in the same mode with the same weights.
+
+    ``train`` and ``validation`` hold ``loss`` and the task's metrics. ``step`` counts optimizer
+    steps, ``number`` evaluations from 1.
+    """
+
+    number: int
+    step: int
+    epoch: float
+    train: dict[str, float]
+    validation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training leaves: its evaluations, the best of them, and its speed.
+
+    ``seconds`` is wall time with evaluations; ``train_samples_per_second`` leaves them out.
+    """
+
+    evaluations: list[Evaluation]
+    best: Evaluation
+    seconds: float
+    train_samples_per_second: float
+    num_steps: int
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became NaN or infinite: every later step would be wasted."""
+
+
+def require_trainer_values(values: Mapping[str, Any]) -> None:
+    """Check what a person set under ``trainer`` before anything is loaded.
+
+    Raises:
+        InputError: an unknown name, or a number that is of the wrong type or out of range.
+
+    """
+    known = {field.name for field in fields(TrainingArguments)} - {"output_dir"}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean trainer.{near[0]}?" if near else ""
+            raise InputError(f"trainer.{name}: TrainingArguments has no such argument{hint}")
+    for name in (
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "gradient_accumulation_steps",
+    ):
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"trainer.{name}={value}: must be a whole number of 1 or more")
+    for name in ("learning_rate", "num_train_epochs"):
+        value = values[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value <= 0:
+            raise InputError(f"trainer.{name}={value}: must be a number above 0")
+
+
+def precision_flags(precision: str) -> dict[str, bool]:
+    """Turn ``precision`` into the arguments of TrainingArguments.
+
+    ``auto`` takes bf16 only where the hardware computes in it: emulated on a processor without
+    AVX512-BF16 or AMX, bf16 autocast took 2.5 times as long as fp32.
+
+    Raises:
+        InputError: an unknown precision, or one that this machine cannot compute in.
+
+    """
+    if precision not in _PRECISIONS:
+        raise InputError(f"precision={precision}: must be one of {', '.join(_PRECISIONS)}")
+    gpu = torch.cuda.is_available()
+    if precision == "fp16" and not gpu:
+        raise InputError("precision=fp16 needs a GPU and none was found; use bf16, fp32 or auto")
+    if precision == "auto":
+        if gpu:
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            can = torch.cpu.get_capabilities()
+            precision = "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
+    return {"bf16": precision == "bf16", "fp16": precision == "fp16"}
+
+
+class _Trainer(transformers.Trainer):
+    """Evaluates rows in the order they stand in.
+
+    With ``group_by_length`` Trainer also shuffles what it evaluates, and predictions would no
+    longer stand beside their rows. The pipeline sorts by length instead: as little padding.
+    """
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler[int] | None:
+        if self.args.world_size <= 1:
+            return SequentialSampler(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset)
+
+
+def build_trainer(
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: TrainingArguments,
+    train: Dataset,
+    train_sample: Dataset,
+    validation: Dataset,
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+    callbacks: list[TrainerCallback],
+) -> transformers.Trainer:
+    """Build a Trainer that measures a sample of train and validation at every evaluation."""
+    trainer = _Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        # Validation last: when its scores arrive, those of train are there to compare with.
+        eval_dataset={"train": train_sample, "validation": validation},
+        processing_class=tokenizer,
+        data_collator=collator,
+        compute_metrics=compute_metrics,
+        callbacks=callbacks,
+    )
+    # Its table of numbers is ours to show: the run log holds every one of them.
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> TrainingResult:
+    """Train; afterwards the model holds the weights of its best evaluation.
+
+    Raises:
+        InputError: there was nothing to resume from, or no evaluation took place.
+
+    """
+    checkpoint = None
+    if resume_from is not None:
+        checkpoint = get_last_checkpoint(str(resume_from)) if resume_from.is_dir() else None
+        if checkpoint is None:
+            raise InputError(f"resume: no checkpoint in {resume_from}; start the run anew")
+    output = trainer.train(resume_from_checkpoint=checkpoint)
+    evaluations = collect_evaluations(trainer.state.log_history)
+    if not evaluations:
+        raise InputError(
+            f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
+            f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
+        )
+    best_step = trainer.state.best_global_step
+    best = next((e for e in evaluations if e.step == best_step), evaluations[-1])
+    evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in evaluations)
+    seconds = float(output.metrics["train_runtime"])
+    seen = output.metrics["train_samples_per_second"] * seconds
+    return TrainingResult(
+        evaluations=evaluations,
+        best=best,
+        seconds=seconds,
+        train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
+        num_steps=trainer.state.global_step,
+    )
+
+
+def predict(trainer: transformers.Trainer, dataset: Dataset) -> np.ndarray:
+    """Return the logits, shape (rows, labels), in the order of the rows."""
+    return np.asarray(trainer.predict(dataset).predictions)
+
+
+def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]:
+    """Pair what Trainer logged for train and for validation at the same step."""
+    by_step: dict[int, dict[str, dict[str, float]]] = {}
+    epochs: dict[int, float] = {}
+    for entry in log_history:
+        for split in ("train", "validation"):
+            prefix = f"eval_{split}_"
+            if f"{prefix}loss" in entry:
+                step = int(entry["step"])
+                epochs[step] = float(entry["epoch"])
+                by_step.setdefault(step, {})[split] = {
+                    key.removeprefix(prefix): value
+                    for key, value in entry.items()
+                    if key.startswith(prefix)
+                }
+    complete = [step for step, splits in by_step.items() if len(splits) == 2]
+    return [
+        Evaluation(number=number, step=step, epoch=epochs[step], **by_step[step])
+        for number, step in enumerate(sorted(complete), start=1)
+    ]

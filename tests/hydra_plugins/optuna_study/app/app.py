@@ -1,0 +1,55 @@
+"""A toy app: how far a point lies from the origin, reported step by step to its trial."""
+
+import logging
+import math
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+def job(cfg: DictConfig) -> Any:
+    """Work on one point; ``cfg.behaviour`` says how else a job may end."""
+    log.info("job at x=%r", cfg.x)
+    if cfg.behaviour == "slow":
+        Path("started").touch()
+        time.sleep(0.3)
+    elif cfg.behaviour == "hang" and cfg.trial.number >= 2:
+        Path("started").touch()
+        time.sleep(600)
+    elif cfg.behaviour == "raise":
+        raise ValueError("broken\nin two lines")
+    elif cfg.behaviour == "raise on odd" and cfg.trial.number % 2:
+        raise ValueError(f"broken at {cfg.trial.number}")
+    elif cfg.behaviour == "return":
+        return {"infinite": math.inf, "text": "0.5", "none": None, "pair": [1, 2]}[cfg.name]
+    score = abs(cfg.x) + cfg.n + cfg.shape.offset
+    if cfg.num_reports:
+        _report(cfg, score)
+    return score if len(cfg.objectives) == 1 else [score, -cfg.x]
+
+
+def _report(cfg: DictConfig, score: float) -> None:
+    import optuna
+
+    # WilcoxonPruner and PatientPruner say that their interface may change.
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    pruner = hydra.utils.instantiate(cfg.pruner)
+    study = optuna.load_study(study_name=cfg.trial.study, storage=cfg.trial.storage, pruner=pruner)
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(
+        study._study_id, cfg.trial.number
+    )
+    trial = optuna.Trial(study, trial_id)
+    for step in range(1, cfg.num_reports + 1):
+        trial.report(score, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+
+if __name__ == "__main__":
+    hydra.main(config_path="conf", config_name="config", version_base="1.3")(job)()

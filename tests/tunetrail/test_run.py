@@ -1,0 +1,276 @@
+"""``python train.py``: one run, and what it leaves behind."""
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+from toys import fill_workspace, run_here, tiny_overrides
+from transformers import AutoConfig
+
+Train = Callable[..., Any]
+
+
+def client_of(workspace: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+
+
+def all_runs(workspace: Path, filter_string: str = "") -> list[Any]:
+    client = client_of(workspace)
+    experiment = client.get_experiment_by_name("tunetrail")
+    return list(client.search_runs([experiment.experiment_id], filter_string))
+
+
+def only_run(workspace: Path) -> Any:
+    (run,) = all_runs(workspace)
+    return run
+
+
+def artifact(run: Any, path: str) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://")) / path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended: where, its record, what it returned and what it said."""
+
+    workspace: Path
+    run: Any
+    score: float
+    said: str
+
+    def history(self, metric: str) -> list[Any]:
+        return list(client_of(self.workspace).get_metric_history(self.run.info.run_id, metric))
+
+    def predictions(self) -> pd.DataFrame:
+        return pd.read_parquet(artifact(self.run, "predictions/validation.parquet"))
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gpt2: Path
+) -> Iterator[Finished]:
+    """One run, made once and looked at from several sides."""
+    folder = tmp_path_factory.mktemp("finished")
+    fill_workspace(folder, empty_store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            score = run_here(patch, *tiny_overrides(tiny_gpt2), "+trainer.adam_beta2=0.98")
+        yield Finished(folder, only_run(folder), score, said.getvalue())
+
+
+def test_params_are_the_leaves_that_decide_the_result(finished: Finished) -> None:
+    params = finished.run.data.params
+    assert params["trainer.learning_rate"] == "0.003"
+    assert params["trainer.adam_beta2"] == "0.98"
+    assert params["seed"] == "42"
+    assert not any(name.startswith(("tracking.", "sweep.", "trial.")) for name in params)
+
+
+def test_train_and_validation_are_measured_at_the_same_steps(finished: Finished) -> None:
+    names = ("train/loss", "validation/loss", "train/accuracy", "validation/accuracy", "gap/loss")
+    assert {frozenset(m.step for m in finished.history(name)) for name in names} == {
+        frozenset({8, 16})
+    }
+
+
+def test_the_last_metrics_are_those_of_the_best_weights(finished: Finished) -> None:
+    metrics = finished.run.data.metrics
+    best = max(m.value for m in finished.history("validation/accuracy"))
+    assert metrics["validation/accuracy"] == best == finished.score
+    gap = metrics["train/accuracy"] - metrics["validation/accuracy"]
+    assert metrics["gap/accuracy"] == pytest.approx(gap)
+    assert metrics["baseline/accuracy"] == pytest.approx(1 / 3)
+    assert metrics["speed/train_samples_per_second"] > 0
+
+
+def test_tags_and_artifacts_say_where_the_run_came_from(finished: Finished) -> None:
+    run = finished.run
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["tunetrail.state"] == "COMPLETE"
+    assert re.fullmatch("[0-9a-f]{16}", run.data.tags["tunetrail.data_fingerprint"])
+    assert re.fullmatch("[0-9a-f]{40}", run.data.tags["tunetrail.commit"])
+    assert "learning_rate: 0.003" in artifact(run, "config.yaml").read_text()
+    assert "trainer.learning_rate=3e-3" in artifact(run, "overrides.yaml").read_text()
+    assert "torch==" in artifact(run, "environment/requirements.txt").read_text()
+    assert json.loads(artifact(run, "environment/machine.json").read_text())["num_threads"] >= 1
+
+
+def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
+    run = finished.run
+    fit = json.loads(artifact(run, "reports/fit.json").read_text())
+    assert fit["verdict"] == run.data.tags["tunetrail.verdict"]
+    for name in ("data_quality.md", "leakage.md"):
+        assert "train" in artifact(run, f"reports/{name}").read_text()
+    splits = json.loads(artifact(run, "reports/data.json").read_text())
+    assert {name: split["num_rows"] for name, split in splits.items()} == {
+        "train": 60,
+        "validation": 30,
+    }
+    for name in ("learning_curves", "confusion_matrix"):
+        with Image.open(artifact(run, f"figures/{name}.png")) as image:
+            assert min(image.size) > 400
+    # the page carries its drawing library: it opens without a network
+    page = artifact(run, "figures/learning_curves.html")
+    assert page.stat().st_size > 3_000_000
+    assert "train sample" in page.read_text()
+
+
+def test_predictions_stand_beside_their_own_rows(finished: Finished) -> None:
+    """Evaluation runs sorted by length; the table is in the order of the file."""
+    table = finished.predictions()
+    source = pd.read_csv(finished.workspace / "validation.csv")
+    assert list(table["text"]) == list(source["text"])
+    assert list(table["label"]) == list(source["label"])
+    assert (table["prediction"] == table["label"]).mean() == pytest.approx(finished.score)
+    assert table.filter(like="probability_").sum(axis=1).to_numpy() == pytest.approx(1.0)
+
+
+def test_nothing_is_left_behind_but_the_run(finished: Finished) -> None:
+    assert not list((finished.workspace / "mlruns" / "checkpoints").iterdir())
+    left = {path.name for path in finished.workspace.iterdir()}
+    assert left == {"mlruns", "train.csv", "validation.csv"}
+
+
+def test_the_summary_says_what_a_person_needs_next(finished: Finished) -> None:
+    assert finished.run.info.run_id in finished.said
+    assert f"{finished.score:.4f}" in finished.said
+    assert finished.run.data.tags["tunetrail.verdict"] in finished.said
+    assert "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db" in finished.said
+
+
+def test_the_logged_model_answers_with_label_names(finished: Finished) -> None:
+    (output,) = finished.run.outputs.model_outputs
+    uri = f"models:/{output.model_id}"
+    table = finished.predictions()
+    loaded = mlflow.pyfunc.load_model(uri)
+    answers = loaded.predict(list(table["text"]))
+    assert list(answers["label"]) == list(table["prediction"])
+    assert answers["score"].to_numpy() == pytest.approx(table["confidence"].to_numpy(), abs=1e-4)
+    # a text far longer than the model can read is cut, not refused
+    assert len(loaded.predict(["good great " * 500])) == 1
+    classify = mlflow.transformers.load_model(uri)
+    assert [a["label"] for a in classify(list(table["text"][:3]))] == list(table["prediction"][:3])
+    assert loaded.metadata.signature.inputs.to_dict()[0]["type"] == "string"
+    assert loaded.input_example is not None
+
+
+def test_the_same_seed_gives_the_same_numbers(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    small = [*tiny, "tracking.log_model=false", "trainer.num_train_epochs=1"]
+    train(*small)
+    train(*small)
+    train(*small, "seed=7")
+    client = client_of(workspace)
+    losses: dict[str, list[tuple[float, ...]]] = {}
+    for run in all_runs(workspace):
+        history = client.get_metric_history(run.info.run_id, "train/step_loss")
+        history += client.get_metric_history(run.info.run_id, "validation/loss")
+        losses.setdefault(run.data.params["seed"], []).extend([tuple(m.value for m in history)])
+    assert losses["42"][0] == losses["42"][1]
+    assert losses["7"][0] != losses["42"][0]
+
+
+def test_test_rows_are_scored_only_on_request_and_never_returned(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    overrides = [*tiny, f"data.test={workspace / 'validation.csv'}", "tracking.log_model=false"]
+    score = train(*overrides, "score_test=true", "checks.leakage=off")
+    run = only_run(workspace)
+    # the test file is the validation file here: the same score, under its own name
+    assert run.data.metrics["test/accuracy"] == pytest.approx(score)
+
+
+def test_frozen_trains_the_head_alone(train: Train, tiny: list[str], workspace: Path) -> None:
+    train(*tiny, "method=frozen", "trainer.learning_rate=1e-2")
+    assert only_run(workspace).data.params["method.name"] == "frozen"
+
+
+def test_the_tutorial_is_the_classic_recipe(train: Train, tiny_gpt2: Path, workspace: Path) -> None:
+    """Both halves replaced by local files; every argument of the recipe stands."""
+    train(
+        "experiment=tutorial_gpt2",
+        "data=files",
+        "data.train=train.csv",
+        "data.validation=validation.csv",
+        "data.num_train=24",
+        "data.num_validation=12",
+        "model=directory",
+        f"model.path={tiny_gpt2}",
+        "trainer.num_train_epochs=1",
+    )
+    run = only_run(workspace)
+    wanted = {
+        "trainer.per_device_train_batch_size": "1",
+        "trainer.per_device_eval_batch_size": "1",
+        "trainer.gradient_accumulation_steps": "4",
+        "task.padding": "max_length",
+        "data.subset": "shuffled",
+        "seed": "42",
+    }
+    assert {name: run.data.params[name] for name in wanted} == wanted
+    # 24 rows, batches of 1, 4 accumulation steps
+    client = client_of(workspace)
+    (last,) = client.get_metric_history(run.info.run_id, "validation/loss")[-1:]
+    assert last.step == 6
+    (output,) = run.outputs.model_outputs
+    location = client.get_logged_model(output.model_id).artifact_location
+    config = AutoConfig.from_pretrained(Path(location.removeprefix("file://")) / "model")
+    assert config.num_labels == 3
+    assert config.pad_token_id == 0
+
+
+def test_the_tutorial_takes_exactly_the_rows_of_shuffle_and_select(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    from datasets import load_dataset
+
+    train(*tiny, "data.subset=shuffled", "data.num_validation=10", "trainer.max_steps=1",
+          "trainer.eval_strategy=steps", "trainer.eval_steps=1", "trainer.save_strategy=steps",
+          "trainer.save_steps=1")  # fmt: skip
+    table = pd.read_parquet(artifact(only_run(workspace), "predictions/validation.parquet"))
+    rows = load_dataset("csv", data_files=str(workspace / "validation.csv"))["train"]
+    expected = rows.shuffle(seed=42).select(range(10))
+    assert set(table["text"]) == set(expected["text"])
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(
+    train: Train, tiny: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by Ctrl-C after its first epoch, resumed into the same MLflow run."""
+    from tunetrail import callbacks
+
+    whole = train(*tiny)
+    reference = only_run(workspace)
+    client = client_of(workspace)
+
+    class Stop(callbacks.ProgressBar):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.epoch >= 1:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tunetrail.pipeline.ProgressBar", Stop)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(*tiny)
+    (stopped,) = all_runs(workspace, "attributes.status = 'KILLED'")
+    assert train(*tiny, f"resume={stopped.info.run_id}") == whole
+    resumed = client.get_run(stopped.info.run_id)
+    assert resumed.info.status == "FINISHED"
+    for name in ("validation/loss", "train/loss", "validation/accuracy", "train/macro_f1"):
+        assert resumed.data.metrics[name] == reference.data.metrics[name], name
+
+    with pytest.raises(SystemExit) as caught:
+        train(*tiny, f"resume={stopped.info.run_id}", "trainer.learning_rate=1e-3")
+    assert "trainer.learning_rate: 0.003 -> 0.001" in str(caught.value)
