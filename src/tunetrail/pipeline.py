@@ -30,7 +30,13 @@ from tunetrail.data.preparation import PreparedData, prepare_data
 from tunetrail.diagnostics.fit import check_fit
 from tunetrail.errors import InputError
 from tunetrail.models.loading import load_tokenizer
-from tunetrail.settings import params, plain, require_same_settings, require_settings
+from tunetrail.settings import (
+    params,
+    plain,
+    require_metrics,
+    require_same_settings,
+    require_settings,
+)
 from tunetrail.summary import print_summary
 from tunetrail.tasks.base import Task
 from tunetrail.tracking import RunLog, open_run, read_artifact, redact
@@ -45,6 +51,12 @@ from tunetrail.training import (
 from tunetrail.trial import Trial
 
 log = logging.getLogger(__name__)
+
+# What checks.*=clean drops; a broken character alone is no reason to lose a row.
+_DROPPED = {
+    "quality": "empty, repeated and contradictory rows",
+    "leakage": "the rows of train that stand in a held-out split",
+}
 
 
 def run(cfg: DictConfig) -> float | list[float]:
@@ -84,8 +96,9 @@ def run(cfg: DictConfig) -> float | list[float]:
         model = task.load_model(checkpoint, tokenizer, data.dataset["train"])
         model = _instantiate(cfg.method.apply)(model)
         baseline = task.measure_baseline(data.dataset["train"], data.dataset["validation"])
+        require_metrics(cfg, baseline.metrics)
 
-        checkpoint_dir = Path(cfg.tracking.checkpoint_dir) / run_log.run_id
+        checkpoint_dir = _checkpoint_dir(cfg, run_log)
         trainer = build_trainer(
             model=model,
             tokenizer=tokenizer,
@@ -105,7 +118,6 @@ def run(cfg: DictConfig) -> float | list[float]:
             result = train(trainer, resume_from=checkpoint_dir if cfg.resume else None)
         except optuna.TrialPruned:
             _log_pruned(run_log, trainer, main_metric=task.main_metric)
-            shutil.rmtree(checkpoint_dir, ignore_errors=True)
             raise
 
         fit = check_fit(
@@ -116,15 +128,15 @@ def run(cfg: DictConfig) -> float | list[float]:
             num_train=len(train_sample),
             num_validation=len(held_out["validation"]),
         )
-        metrics = _final_metrics(result)
-        values = _objective_values(objectives, metrics)
-        test = _score_test(trainer, held_out.get("test")) if cfg.score_test else {}
+        scores, speed = evaluation_metrics(result.best), _speed_metrics(result)
+        values = [(scores | speed)[name] for name in objectives]
+        test = _score_test(trainer, held_out["test"]) if cfg.score_test else {}
         # Of a study only the best weights are kept: see TrackStudy, which removes the beaten.
         keep = trial is None or trial.is_best(values[0])
 
-        run_log.metrics(metrics, step=result.best.step)
-        run_log.metrics({f"baseline/{name}": value for name, value in baseline.metrics.items()})
-        run_log.metrics({f"test/{name}": value for name, value in test.items()})
+        run_log.metrics(speed)
+        for group, values_of in (("best", scores), ("baseline", baseline.metrics), ("test", test)):
+            run_log.metrics({f"{group}/{name}": value for name, value in values_of.items()})
         run_log.data(fit.to_dict(), "reports/fit.json")
         reporting.log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
@@ -135,7 +147,6 @@ def run(cfg: DictConfig) -> float | list[float]:
             example = data.dataset["validation"]["text"][:2]
             reporting.log_model(run_log, trainer, task, example=example, step=result.best.step)
         run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
-        shutil.rmtree(checkpoint_dir, ignore_errors=True)
     if trial is None:
         print_summary(result, fit, run_log, uri=cfg.tracking.uri, test=test)
     return values[0] if len(values) == 1 else values
@@ -218,11 +229,24 @@ def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[RunLog]:
         name=name,
         run_id=cfg.resume,
         tags=tags,
+        no_failure=optuna.TrialPruned,
     ) as run_log:
         if trial is not None:
             trial.set_run_id(run_log.run_id)
-        with _clear_disk_errors():
-            yield run_log
+        try:
+            with _clear_disk_errors():
+                yield run_log
+        except BaseException:
+            # A single run can be resumed from its checkpoints. A trial is tried again from its
+            # start, and its checkpoints would fill the disk.
+            if trial is not None:
+                shutil.rmtree(_checkpoint_dir(cfg, run_log), ignore_errors=True)
+            raise
+        shutil.rmtree(_checkpoint_dir(cfg, run_log), ignore_errors=True)
+
+
+def _checkpoint_dir(cfg: DictConfig, run_log: RunLog) -> Path:
+    return Path(cfg.tracking.checkpoint_dir) / run_log.run_id
 
 
 @contextlib.contextmanager
@@ -256,6 +280,10 @@ def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
 
 def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:
     """Say what the checks found and what was dropped, or end the run where asked to."""
+    if cfg.score_test and "test" not in data.dataset:
+        raise InputError(
+            "score_test=true: there is no test split; set data.test=PATH or data.test_fraction"
+        )
     for note in data.notes:
         log.info("%s", note)
     for name, report in (("quality", data.quality), ("leakage", data.leakage)):
@@ -264,19 +292,24 @@ def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:
         if cfg.checks[name] == "error":
             raise InputError(
                 f"checks.{name}=error: {report.summary()}; mend the data, or set "
-                f"checks.{name}=clean to drop these rows, or warn to go on"
+                f"checks.{name}=warn to go on, or clean to drop {_DROPPED[name]}"
             )
         log.info("%s: %s", name, report.summary())
 
 
 def _build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> transformers.TrainingArguments:
-    arguments: transformers.TrainingArguments = _instantiate(
-        cfg.trainer,
-        output_dir=str(checkpoint_dir),
-        disable_tqdm=True,
-        report_to="none",
-        **precision_flags(cfg.precision),
-    )
+    try:
+        arguments: transformers.TrainingArguments = _instantiate(
+            cfg.trainer,
+            output_dir=str(checkpoint_dir),
+            disable_tqdm=True,
+            report_to="none",
+            **precision_flags(cfg.precision),
+        )
+    except InstantiationException as error:
+        # TrainingArguments checks its own values; Hydra wraps what it says.
+        cause = error.__cause__
+        raise InputError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
     return arguments
 
 
@@ -287,29 +320,14 @@ def _log_pruned(run_log: RunLog, trainer: transformers.Trainer, *, main_metric: 
     run_log.tags({"tunetrail.state": "PRUNED"})
 
 
-def _final_metrics(result: TrainingResult) -> dict[str, float]:
-    """Scores of the best evaluation, whose weights the model holds, and the speed."""
+def _speed_metrics(result: TrainingResult) -> dict[str, float]:
     return {
-        **evaluation_metrics(result.best),
         "speed/seconds": result.seconds,
         "speed/train_samples_per_second": result.train_samples_per_second,
         "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
     }
 
 
-def _score_test(trainer: transformers.Trainer, test: Dataset | None) -> dict[str, float]:
-    if test is None:
-        raise InputError(
-            "score_test=true: there is no test split; set data.test=PATH or data.test_fraction"
-        )
+def _score_test(trainer: transformers.Trainer, test: Dataset) -> dict[str, float]:
     scores = trainer.predict(test, metric_key_prefix="test").metrics or {}
     return score_metrics({name.removeprefix("test_"): value for name, value in scores.items()})
-
-
-def _objective_values(objectives: list[str], metrics: dict[str, float]) -> list[float]:
-    missing = [name for name in objectives if name not in metrics]
-    if missing:
-        raise InputError(
-            f"sweep.objectives: no metric {missing[0]!r} (found: {', '.join(sorted(metrics))})"
-        )
-    return [metrics[name] for name in objectives]

@@ -1,5 +1,6 @@
 """What the composed config must hold, and how it is laid down as params."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -41,6 +42,28 @@ def require_settings(cfg: DictConfig) -> None:
     del trainer["_target_"]
     require_trainer_values(trainer)
     precision_flags(cfg.precision)
+
+
+def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
+    """Check every name of a metric in the config against those the task computes.
+
+    Raises:
+        InputError: a name that is none of them.
+
+    """
+    scores = sorted(known)
+    with_loss = ["loss", *scores]
+    best = cfg.trainer.metric_for_best_model
+    asked = [("task.main_metric", cfg.task.main_metric, scores)]
+    if best is not None:
+        splits = [f"{split}_{name}" for split in ("validation", "train") for name in with_loss]
+        asked.append(("trainer.metric_for_best_model", best.removeprefix("eval_"), splits))
+    objectives = [f"{split}/{x}" for split in ("validation", "train", "gap") for x in with_loss]
+    objectives += ["epoch", "speed/seconds", "speed/train_samples_per_second"]
+    asked += [("sweep.objectives", name, objectives) for name in cfg.sweep.objectives]
+    for key, name, names in asked:
+        if name not in names:
+            raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")
 
 
 def _is_whole(value: object) -> bool:

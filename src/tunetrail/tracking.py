@@ -176,11 +176,15 @@ def open_run(
     name: str | None = None,
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
+    no_failure: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> Iterator[RunLog]:
     """Open a run, or an earlier one by ``run_id``, and close it with what became of it.
 
     FINISHED where the block ends, FAILED with the cause as ``tunetrail.failure`` where it raises,
     KILLED where the process is told to stop.
+
+    Args:
+        no_failure: exceptions that end a run early but as planned, such as a pruned trial.
 
     Raises:
         InputError: the store or the server cannot be used, or it has no such run.
@@ -204,13 +208,16 @@ def open_run(
     run_log = RunLog(client, run)
     try:
         yield run_log
+    except no_failure:
+        close_run(run_log, "FINISHED")
+        raise
     except Exception as error:
         _close(run_log, "FAILED", failure=f"{type(error).__name__}: {error}")
         raise
     except BaseException as stop:
         _close(run_log, "KILLED", failure=type(stop).__name__)
         raise
-    client.set_terminated(run_log.run_id, "FINISHED")
+    close_run(run_log, "FINISHED")
 
 
 def close_run(run_log: RunLog, status: str) -> None:

@@ -84,12 +84,12 @@ def test_train_and_validation_are_measured_at_the_same_steps(finished: Finished)
     }
 
 
-def test_the_last_metrics_are_those_of_the_best_weights(finished: Finished) -> None:
+def test_best_metrics_are_those_of_the_weights_that_are_kept(finished: Finished) -> None:
     metrics = finished.run.data.metrics
     best = max(m.value for m in finished.history("validation/accuracy"))
-    assert metrics["validation/accuracy"] == best == finished.score
-    gap = metrics["train/accuracy"] - metrics["validation/accuracy"]
-    assert metrics["gap/accuracy"] == pytest.approx(gap)
+    assert metrics["best/validation/accuracy"] == best == finished.score
+    gap = metrics["best/train/accuracy"] - metrics["best/validation/accuracy"]
+    assert metrics["best/gap/accuracy"] == pytest.approx(gap)
     assert metrics["baseline/accuracy"] == pytest.approx(1 / 3)
     assert metrics["speed/train_samples_per_second"] > 0
 

@@ -52,7 +52,9 @@ def format_summary(study: optuna.Study, settings: Settings, space: SearchSpace) 
         lines += ["", "no trial beats these in every objective:" if several else "best trials:"]
         lines += _format_table(shown, settings, space)
         lines += ["", "run the best again:" if not several else "run one of them again:"]
-        fixed = [text for text in space.fixed if text.partition("=")[0] != settings.study_key]
+        fixed = [
+            text for text in space.fixed if text.partition("=")[0] != settings.keys["study_name"]
+        ]
         lines += [
             "  " + format_run_command([*fixed, *space.overrides(trial.params)])
             for trial in best[:TABLE_ROWS]
@@ -64,7 +66,7 @@ def format_summary(study: optuna.Study, settings: Settings, space: SearchSpace) 
 
 def format_continue_command(settings: Settings) -> str:
     """Spell out the command that goes on with this study, whatever its name came from."""
-    key = settings.study_key
+    key = settings.keys["study_name"]
     typed = [text for text in sys.argv if text.partition("=")[0] != key]
     return shlex.join(["python", *typed, f"{key}={settings.study_name}"])
 

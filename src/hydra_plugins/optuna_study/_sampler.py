@@ -142,7 +142,8 @@ class StudySampler(BaseSampler):
         """Make the sampler for the point that is drawn after ``draw`` others."""
         arguments: dict[str, Any] = {}
         if self._seed is not None and "seed" in inspect.signature(self._class).parameters:
-            derived = int(np.random.SeedSequence([self._seed, draw]).generate_state(1)[0])
+            sequence = np.random.SeedSequence(self._seed, spawn_key=(draw,))
+            derived = int(sequence.generate_state(1)[0])
             if issubclass(self._class, GridSampler):
                 arguments["seed"] = self._seed
             elif issubclass(self._class, QMCSampler):

@@ -26,8 +26,8 @@ class Settings:
     changeable: tuple[str, ...]
     max_repeated_failures: int
     callbacks: dict[str, Any]
-    # The key of the app's config that holds the study's name, for commands that are printed.
-    study_key: str
+    # Setting to the key of the app's config that a person sets it by, for messages and commands.
+    keys: dict[str, str]
 
 
 def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
@@ -37,7 +37,7 @@ def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
         SweepError: naming the key that a person has set, the value, and what is wanted.
 
     """
-    key = {name: source_key(config, name) for name in values}
+    key = {name: _source_key(config, name) for name in values}
     study_name = values["study_name"]
     if isinstance(study_name, bool) or not isinstance(study_name, str | int) or study_name == "":
         raise SweepError(f"{key['study_name']}={study_name!r}: a study needs a name")
@@ -66,11 +66,11 @@ def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
             values["max_repeated_failures"], key["max_repeated_failures"]
         ),
         callbacks=_require_mapping(values["callbacks"], key["callbacks"]),
-        study_key=key["study_name"],
+        keys=key,
     )
 
 
-def source_key(config: DictConfig, name: str) -> str:
+def _source_key(config: DictConfig, name: str) -> str:
     """Name the key a person sets: ``hydra.sweeper.NAME``, or what that is interpolated from."""
     raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     assert isinstance(raw, dict)

@@ -149,12 +149,12 @@ def build_search_space(
     for text in [*given, *arguments]:
         override = _parse(parser, text)
         name = override.get_key_element().lstrip("+~")
-        parameters.pop(name, None)
-        fixed.pop(name, None)
         if override.is_sweep_override():
             parameters[name] = Parameter(name, override.get_key_element(), *_convert(override))
+            fixed.pop(name, None)
         else:
             fixed[name] = text
+            parameters.pop(name, None)
     if not parameters:
         raise SweepError(
             "nothing to search: every key has one value; give one a choice(…), range(…) or "

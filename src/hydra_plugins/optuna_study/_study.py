@@ -45,17 +45,15 @@ def build_pruner(settings: Settings) -> BasePruner:
         SweepError: no pruner can be built from the config.
 
     """
+    key = settings.keys["pruner"]
     try:
         pruner = instantiate(settings.pruner)
     except Exception as error:
         cause = error.__cause__ or error
-        raise SweepError(
-            f"hydra.sweeper.pruner: no pruner can be built from it ({first_line(cause)})"
-        ) from error
+        raise SweepError(f"{key}: no pruner can be built from it ({first_line(cause)})") from error
     if not isinstance(pruner, BasePruner):
         raise SweepError(
-            f"hydra.sweeper.pruner._target_: {type(pruner).__name__} is no pruner; "
-            "give a class of optuna.pruners"
+            f"{key}._target_: {type(pruner).__name__} is no pruner; give a class of optuna.pruners"
         )
     return pruner if len(settings.objectives) == 1 else NopPruner()
 
@@ -100,7 +98,7 @@ def open_study(
             raise SweepError(
                 f"study {settings.study_name} was started with another {name.replace('_', ' ')}: "
                 f"{'; '.join(changes)}. Its trials could not be compared: set "
-                f"{settings.study_key} to a new name, or take the changes back"
+                f"{settings.keys['study_name']} to a new name, or take the changes back"
                 + _changeable_hint(name)
             )
     return study
@@ -108,7 +106,7 @@ def open_study(
 
 def _comparable(fixed: Sequence[str], settings: Settings) -> dict[str, str]:
     """Map fixed overrides by key, without those that say how to search rather than what."""
-    free = (settings.study_key, *settings.changeable)
+    free = (settings.keys["study_name"], *settings.changeable)
     comparable = {}
     for text in fixed:
         key, _, value = text.partition("=")
@@ -128,7 +126,7 @@ def _diff(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 def _changed(settings: Settings, what: str, old: Any, new: Any) -> SweepError:
     return SweepError(
         f"study {settings.study_name} was started with other {what}: they were {old}, are {new}; "
-        f"set {settings.study_key} to a new name, or take the change back"
+        f"set {settings.keys['study_name']} to a new name, or take the change back"
     )
 
 

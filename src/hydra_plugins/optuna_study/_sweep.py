@@ -27,7 +27,7 @@ from hydra_plugins.optuna_study._report import (
     write_results,
 )
 from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF, StudySampler
-from hydra_plugins.optuna_study._settings import Settings, read_settings, source_key
+from hydra_plugins.optuna_study._settings import Settings, read_settings
 from hydra_plugins.optuna_study._space import SearchSpace, build_search_space, quoted
 from hydra_plugins.optuna_study._storage import absolute_storage, open_storage, outages
 from hydra_plugins.optuna_study._study import open_study, quiet_optuna
@@ -74,7 +74,7 @@ def run_sweep(
         with worker.turn(), quiet_optuna():
             sampler = StudySampler(
                 settings.sampler,
-                key=source_key(config, "sampler"),
+                key=settings.keys["sampler"],
                 seed=settings.seed,
                 space=space,
                 worker=worker.identity,

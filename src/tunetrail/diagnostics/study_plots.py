@@ -1,8 +1,9 @@
 """Figures of a study, drawn by Optuna: as pictures, and as one interactive page."""
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -36,11 +37,7 @@ def plot_study(study: optuna.Study, objectives: list[str]) -> dict[str, Figure]:
     figures = {}
     for name, plot, arguments in _plots(drawn, study, objectives):
         # Optuna sets a style for the whole process: rc_context puts ours back.
-        with warnings.catch_warnings(), mpl.rc_context():
-            # Optuna marks its whole matplotlib module as experimental.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            # Ticks of a logarithmic axis with one value only; matplotlib says so on each.
-            warnings.simplefilter("ignore", UserWarning)
+        with _quiet(), mpl.rc_context():
             try:
                 axes = plot(study, **arguments)
             except (ValueError, RuntimeError):
@@ -61,11 +58,22 @@ def plot_study_interactive(study: optuna.Study, objectives: list[str]) -> list[g
 
     figures = []
     for _, plot, arguments in _plots(visualization, study, objectives):
-        try:
-            figures.append(plot(study, **arguments).update_layout(template="plotly_white"))
-        except (ValueError, RuntimeError):
-            continue
+        with _quiet():
+            try:
+                figures.append(plot(study, **arguments).update_layout(template="plotly_white"))
+            except (ValueError, RuntimeError):
+                continue
     return figures
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Optuna marks its whole matplotlib module as experimental.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        # Few trials: ticks of a logarithmic axis with one value, quantiles that coincide.
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _plots(

@@ -47,7 +47,10 @@ def draw(space):
     return run
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else []) for name in SAMPLERS],
+)
 def test_five_and_five_are_the_ten_of_one_go(draw, name):
     whole = draw(SAMPLERS[name], optuna.storages.InMemoryStorage(), 10)
     storage = optuna.storages.InMemoryStorage()

@@ -150,8 +150,8 @@ def names(space: SearchSpace):
 
 def test_the_command_line_replaces_by_key(build):
     space = build("x=1,2", "+z=range(3)", x="interval(0,1)", y="range(2)")
-    assert names(space) == {"y": "y", "x": "x", "z": "+z"}
-    assert space.parameters[1].distribution == Choice([1, 2])
+    assert names(space) == {"x": "x", "y": "y", "z": "+z"}
+    assert space.parameters[0].distribution == Choice([1, 2])
 
 
 def test_a_plain_value_fixes_a_key_and_takes_it_out_of_the_search(build):

@@ -93,10 +93,11 @@ def test_jobs_see_exactly_the_values_of_the_study(sweep):
         seen.append((cfg.x, cfg.n, cfg.name))
         return 0.0
 
-    study = sweep(r"name=choice('a b','1',a\,b)", "num_trials=6", task=task)
+    study = sweep(r"name=choice('a b','1',a\,b)", "num_trials=3", task=task)
     assert seen == [(t.params["x"], t.params["n"], t.params["name"]) for t in study.trials]
 
 
+@pytest.mark.slow
 def test_a_group_is_a_choice_like_any_other(sweep):
     study = sweep("shape=round,square", "x=0", "n=0")
     assert {t.params["shape"]: t.value for t in study.trials} == {"round": 0.0, "square": 1.0}
@@ -137,30 +138,25 @@ def test_the_same_failure_again_and_again_ends_the_sweep(sweep, load_study, capf
     assert "in two lines" not in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_failures_that_differ_end_the_sweep_too(sweep, load_study):
     def task(cfg):
         raise ValueError(cfg.trial.number)
 
-    with pytest.raises(SweepError, match="^2 trials failed, the last with ValueError: 1$"):
+    with pytest.raises(SweepError, match=r"^2 trials failed, the last with ValueError: 1$"):
         sweep("num_trials=2", task=task)
     assert states(load_study()) == ["FAIL"] * 2
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("infinite", "the job returned inf for score, which is not finite"),
-        ("text", "the job returned '0.5' for score; return a float"),
-        ("none", "the job returned None for score; return a float"),
-        ("pair", "the job returned 2 values for 1 objectives; return score in this order"),
-    ],
-)
-def test_an_unusable_return_is_a_failure_with_its_reason(sweep, load_study, name, reason):
+@pytest.mark.slow
+def test_an_unusable_return_is_a_failure(sweep, load_study):
     with pytest.raises(SweepError, match="1 trials in a row failed"):
-        sweep("behaviour=return", f"name={name}", "hydra.sweeper.max_repeated_failures=1")
-    assert load_study().trials[0].user_attrs["failure"] == f"ValueError: {reason}"
+        sweep("behaviour='return text'", "hydra.sweeper.max_repeated_failures=1")
+    failure = load_study().trials[0].user_attrs["failure"]
+    assert failure == "ValueError: the job returned '0.5' for score; return a float"
 
 
+@pytest.mark.slow
 def test_a_study_without_a_complete_trial_is_an_error(sweep):
     with pytest.raises(SweepError, match=r"^no trial of study toy completed: 2 pruned, 0 failed$"):
         sweep(*THRESHOLD, "n=2", "num_trials=2")
@@ -168,7 +164,7 @@ def test_a_study_without_a_complete_trial_is_an_error(sweep):
 
 def test_several_objectives_give_a_pareto_front(sweep, capfd):
     # A pruner is no error there: Optuna cannot use it, and the study goes without.
-    study = sweep("+objectives.minus_x=minimize", *THRESHOLD, "n=0")
+    study = sweep("+objectives.minus_x=minimize", *THRESHOLD[:2], "n=0", "num_trials=2")
     assert [d.name for d in study.directions] == ["MINIMIZE", "MINIMIZE"]
     results = OmegaConf.load("sweeps/toy/optimization_results.yaml")
     assert [solution["params"] for solution in results.solutions] == [
@@ -179,6 +175,7 @@ def test_several_objectives_give_a_pareto_front(sweep, capfd):
     assert "no trial beats these in every objective:" in output
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_middle_changes_no_point(sweep):
     sampler = "sampler={_target_: optuna.samplers.TPESampler}"
     whole = sweep(sampler, "num_trials=4", study="whole")
@@ -189,7 +186,7 @@ def test_a_stop_in_the_middle_changes_no_point(sweep):
 
 
 def test_an_interrupted_trial_changes_no_point_either(sweep):
-    whole = sweep(study="whole")
+    whole = sweep("num_trials=2", study="whole")
     interrupted = []
 
     def stop_once(cfg):
@@ -199,21 +196,17 @@ def test_an_interrupted_trial_changes_no_point_either(sweep):
         return abs(cfg.x) + cfg.n
 
     with pytest.raises(SystemExit) as caught:
-        sweep(study="parts", task=stop_once)
+        sweep("num_trials=2", study="parts", task=stop_once)
     assert caught.value.code == 130
-    parts = sweep(study="parts", task=stop_once)
-    assert states(parts) == ["COMPLETE", "FAIL"] + ["COMPLETE"] * 3
+    parts = sweep("num_trials=2", study="parts", task=stop_once)
+    assert states(parts) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert parts.trials[1].user_attrs["failure"] == "interrupted"
     assert parts.trials[2].user_attrs["retry_of"] == 1
     assert parts.trials[2].params == parts.trials[1].params
     assert points(parts) == points(whole)
 
 
-def test_another_seed_gives_other_points(sweep):
-    one, other = sweep("num_trials=1", study="a"), sweep("num_trials=1", "seed=1", study="b")
-    assert points(one) != points(other)
-
-
+@pytest.mark.slow
 def test_numbers_and_folders_go_on_where_the_study_stopped(sweep):
     sweep("num_trials=2")
     first = log_of(0)
@@ -224,31 +217,33 @@ def test_numbers_and_folders_go_on_where_the_study_stopped(sweep):
 
 
 def test_an_abandoned_trial_is_tried_again(sweep):
-    study = sweep("num_trials=2")
+    study = sweep("num_trials=1")
     dead = study.ask(study.trials[0].distributions)
     dead.set_user_attr("overrides", ["x=0.5", "n=1"])
     unsigned = study.ask()
-    study = sweep("num_trials=4", recorder())
-    assert states(study) == ["COMPLETE"] * 2 + ["FAIL"] * 2 + ["COMPLETE"] * 2
+    study = sweep("num_trials=3", recorder())
+    assert states(study) == ["COMPLETE"] + ["FAIL"] * 2 + ["COMPLETE"] * 2
     for number in (dead.number, unsigned.number):
         assert study.trials[number].user_attrs["failure"] == "interrupted"
         assert ("trial", number, "FAIL") in EVENTS
     # The point that was drawn in full is the next one; of the other there is nothing to repeat.
-    assert study.trials[4].params == dead.params
-    assert "retry_of" not in study.trials[5].user_attrs
+    assert study.trials[3].params == dead.params
+    assert "retry_of" not in study.trials[4].user_attrs
 
 
+@pytest.mark.slow
 def test_a_trial_on_another_machine_is_left_alone(sweep):
-    study = sweep("num_trials=2")
+    study = sweep("num_trials=1")
     elsewhere = study.ask(study.trials[0].distributions)
     elsewhere.set_user_attr("worker", {"host": "elsewhere", "pid": 1, "lock": "/w/1.lock"})
-    study = sweep("num_trials=4")
-    assert states(study) == ["COMPLETE"] * 2 + ["RUNNING"] + ["COMPLETE"]
+    study = sweep("num_trials=3")
+    assert states(study) == ["COMPLETE", "RUNNING", "COMPLETE"]
 
 
 GRID = "sampler={_target_: optuna.samplers.GridSampler}"
 
 
+@pytest.mark.slow
 def test_grid_tries_every_cell_once_and_ends(sweep):
     arguments = (GRID, "x=-1,0.5", "n=range(2)", "num_trials=100")
     study = sweep(*arguments)
@@ -257,6 +252,7 @@ def test_grid_tries_every_cell_once_and_ends(sweep):
     assert len(sweep(*arguments).trials) == 4
 
 
+@pytest.mark.slow
 def test_grid_goes_past_failed_cells(sweep):
     study = sweep(GRID, "x=-1,0.5", "n=range(2)", "num_trials=100", "behaviour='raise on odd'")
     assert states(study) == ["COMPLETE", "FAIL"] * 2
@@ -283,6 +279,7 @@ def test_a_study_that_asks_something_else_is_refused(sweep, load_study):
     assert len(load_study().trials) == 1
 
 
+@pytest.mark.slow
 def test_what_only_says_how_to_search_may_change(sweep):
     sweep("num_trials=1")
     assert len(sweep("num_trials=2", *THRESHOLD[:2], "behaviour=null").trials) == 2
@@ -298,6 +295,7 @@ def test_callbacks_hear_of_everything_in_order(sweep):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["trial", "end"])
 def test_a_broken_callback_loses_no_trial(sweep, capfd, event):
     study = sweep("num_trials=2", recorder("broken", broken=event), recorder("sound"))
@@ -361,6 +359,7 @@ def test_an_unknown_key_is_found_before_there_is_a_study(sweep, workspace):
     assert not (workspace / "sweeps").exists()
 
 
+@pytest.mark.slow
 def test_a_study_lives_in_a_journal_as_well(sweep):
     def load(path="deep/study.log", name="toy"):
         backend = optuna.storages.journal.JournalFileBackend(path)

@@ -1,0 +1,204 @@
+"""What cannot be done is said in one line, with the key, the value, what was found, the remedy."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+Train = Callable[..., Any]
+
+
+def write(path: str, text: str) -> None:
+    Path(path).write_text(text, encoding="utf-8")
+
+
+ROWS = "".join(f"text number {i},{'ab'[i % 2]}\n" for i in range(20))
+
+
+@pytest.fixture
+def said(train: Train, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run with overrides that cannot work; return the one line the program leaves with."""
+
+    def run(*overrides: str) -> str:
+        with pytest.raises(SystemExit) as caught:
+            train(*tiny, *overrides)
+        assert caught.value.code not in (0, None)
+        message = str(caught.value.code)
+        assert message.startswith("error: "), capsys.readouterr().err
+        assert "\n" not in message
+        assert "Traceback" not in capsys.readouterr().err
+        return message
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, ["data.train=bad.csv", "no such file"]),
+        ("", ["data.train=bad.csv"]),
+        ("text,label\n", ["data.train=bad.csv", "no rows"]),
+        (
+            "words,label\nhello,a\n",
+            ["no column 'text' in train", "words, label", "data.text_column"],
+        ),
+        ("text,mark\nhello,a\n", ["no column 'label' in train", "text, mark", "data.label_column"]),
+        ("text,label\n,a\n" + ROWS, ["empty", "checks.quality=clean"]),
+        ("text,label\nhello,a\nthere,a\n", ["label"]),
+        ("text,label\n" + ROWS.replace(",b", ",c"), ["label"]),
+    ],
+    ids=[
+        "missing",
+        "empty",
+        "no rows",
+        "no text",
+        "no label",
+        "blank text",
+        "one class",
+        "unknown",
+    ],
+)
+def test_bad_files(said: Callable[..., str], content: str | None, found: list[str]) -> None:
+    if content is not None:
+        write("bad.csv", content)
+    write("held.csv", "text,label\n" + ROWS)
+    message = said("data.train=bad.csv", "data.validation=held.csv")
+    for part in found:
+        assert part in message, message
+
+
+def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
+    write("one.csv", "text,label\n" + ROWS + "the only one,c\n")
+    message = said("data.train=one.csv", "data.validation=null")
+    assert "'c'" in message
+    assert "1 different text in train" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("data.num_train=61", "data.num_train=61: train has 60 rows"),
+        ("data.num_train=0", "data.num_train=0: must be a whole number"),
+        ("trainer.per_device_train_batch_size=0", "must be a whole number of 1 or more"),
+        ("trainer.learning_rate=-1", "trainer.learning_rate=-1: must be a number above 0"),
+        ("trainer.num_train_epochs=none", "trainer.num_train_epochs=none: must be a number"),
+        ("precision=int4", "precision=int4: must be one of auto, bf16, fp16, fp32"),
+        ("checks.quality=strict", "checks.quality=strict: must be one of off, warn, clean, error"),
+        ("checks.leakage=error data.validation=train.csv", "checks.leakage=error: "),
+        ("seed=-1", "seed=-1: must be a whole number"),
+        ("+trainer.lerning_rate=1", "did you mean trainer.learning_rate?"),
+        ("model.path=.", "no checkpoint, config.json is missing"),
+        ("model.path=nowhere", "model.path=nowhere: no directory there"),
+        ("trainer.metric_for_best_model=bleu", "trainer.metric_for_best_model=bleu"),
+        ("task.main_metric=bleu", "task.main_metric=bleu"),
+        ("trainer.optim=adam9", "trainer: adam9 is not a valid OptimizerNames"),
+        ("++sweep.objectives={validation/bleu: maximize}", "sweep.objectives=validation/bleu"),
+        ("score_test=true", "score_test=true: there is no test split"),
+        ("resume=no-such-run", "no-such-run"),
+    ],
+)
+def test_bad_values(said: Callable[..., str], override: str, found: str) -> None:
+    assert found in said(*([override] if "{" in override else override.split(" ")))
+
+
+def test_a_hub_model_without_a_network(train: Train, tiny: list[str]) -> None:
+    overrides = [override for override in tiny if not override.startswith("model")]
+    with pytest.raises(SystemExit) as caught:
+        train(*overrides, "model=hub", "model.id=no/such-model")
+    message = str(caught.value.code)
+    assert message.startswith("error: model 'no/such-model'")
+    assert "model=minilm" in message
+    assert "\n" not in message
+
+
+def test_a_server_that_does_not_answer(said: Callable[..., str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert f"tracking.uri={url}: no MLflow server answers" in said(f"tracking.uri={url}")
+
+
+def test_a_tracking_folder_that_cannot_be_written(said: Callable[..., str]) -> None:
+    write("taken", "a file where a folder belongs")
+    message = said("tracking.uri=sqlite:///taken/mlflow.db")
+    assert "tracking.uri=sqlite:///taken/mlflow.db" in message
+
+
+def test_a_run_that_was_open_is_failed_with_its_cause(
+    said: Callable[..., str], workspace: Path
+) -> None:
+    message = said("model.path=nowhere")
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tunetrail")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["tunetrail.failure"] == "InputError: " + message.removeprefix("error: ")
+    # what is needed to run it again was logged before anything went wrong
+    assert {a.path for a in client.list_artifacts(run.info.run_id)} >= {"config.yaml", "reports"}
+
+
+def test_an_unknown_key_keeps_the_words_of_hydra(
+    train: Train, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train(*tiny, "trainer.lerning_rate=1")
+    said = capsys.readouterr().err
+    assert "trainer.lerning_rate" in said
+    assert "+trainer.lerning_rate=1" in said
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_that_cause(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        train(*tiny, "trainer.learning_rate=1e18", "trainer.max_grad_norm=0",
+              "trainer.logging_steps=1", "trainer.warmup_steps=0")  # fmt: skip
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tunetrail")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["tunetrail.failure"].startswith("NonFiniteLossError: ")
+    assert "lower trainer.learning_rate" in run.data.tags["tunetrail.failure"]
+
+
+@pytest.mark.slow
+def test_the_whole_traceback_is_there_for_who_asks(
+    run_train: Callable[..., Any], tiny: list[str]
+) -> None:
+    short = run_train(*tiny, "data.train=nope.csv")
+    assert short.returncode == 1
+    assert "error: data.train=nope.csv" in short.stderr
+    assert "Traceback" not in short.stderr
+    long = run_train(*tiny, "data.train=nope.csv", HYDRA_FULL_ERROR="1")
+    assert long.returncode == 1
+    assert "Traceback" in long.stderr
+    assert "InputError: data.train=nope.csv" in long.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_half_a_run_is_none(
+    run_train: Callable[..., Any], tiny: list[str], workspace: Path
+) -> None:
+    """A real file system of 6 MB under the artifacts and checkpoints."""
+    small = workspace / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = run_train(*tiny, f"tracking.checkpoint_dir={small}", "tracking.log_model=false")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert done.returncode == 1
+    assert "error: the disk is full" in done.stderr, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tunetrail")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+    assert "the disk is full" in run.data.tags["tunetrail.failure"]

@@ -1,0 +1,158 @@
+"""``python train.py -m``: a study, its trials as runs, and what is kept of them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+Train = Callable[..., Any]
+
+SPACE = ["trainer.learning_rate=tag(log,interval(1e-5,1e-2))", "trainer.num_train_epochs=2,3"]
+
+
+@pytest.fixture
+def small(tiny: list[str]) -> list[str]:
+    """The space is on the command line here: what it searches is not fixed as well."""
+    searched = ("trainer.learning_rate=", "trainer.num_train_epochs=")
+    return [
+        "-m",
+        *(override for override in tiny if not override.startswith(searched)),
+        *SPACE,
+        "trainer.per_device_train_batch_size=16",
+        "study=s",
+    ]
+
+
+def load_study() -> optuna.Study:
+    return optuna.load_study(study_name="s", storage="sqlite:///mlruns/optuna.db")
+
+
+def test_a_study_prunes_tracks_every_trial_and_keeps_only_the_best_weights(
+    train: Train, small: list[str], workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # one startup trial that learns, so that the median stops those that cannot
+    train(*small, "sweep.num_trials=5", "pruner.n_startup_trials=1", "seed=3")
+    study = load_study()
+    trials = study.get_trials()
+    states = [trial.state for trial in trials]
+    assert len(trials) == 5
+    assert states.count(TrialState.PRUNED) >= 1
+    assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == 5
+
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    parent = client.get_run(study.user_attrs["mlflow_run_id"])
+    assert parent.info.status == "FINISHED"
+    runs = {trial.number: client.get_run(trial.user_attrs["mlflow_run_id"]) for trial in trials}
+    for trial in trials:
+        run = runs[trial.number]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["tunetrail.state"] == trial.state.name
+        assert run.info.status == "FINISHED"
+        assert run.data.params["trainer.learning_rate"] == str(
+            trial.params["trainer.learning_rate"]
+        )
+        reported = {
+            m.value for m in client.get_metric_history(run.info.run_id, "validation/accuracy")
+        }
+        assert set(trial.intermediate_values.values()) == reported
+        if trial.state is TrialState.COMPLETE:
+            assert trial.value == run.data.metrics["best/validation/accuracy"]
+        else:
+            assert len(trial.intermediate_values) < trial.params["trainer.num_train_epochs"]
+
+    # one set of weights and one heavy page, those of the best; no checkpoints
+    best = runs[study.best_trial.number]
+    weights = list((workspace / "mlruns").rglob("*.safetensors"))
+    (output,) = best.outputs.model_outputs
+    assert [output.model_id in str(path) for path in weights] == [True]
+    pages = list((workspace / "mlruns").rglob("learning_curves.html"))
+    assert [best.info.run_id in str(path) for path in pages] == [True]
+
+    artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
+    figures = {path.name for path in (artifacts / "figures").iterdir()}
+    assert figures >= {
+        "optimization_history.png",
+        "param_importances.png",
+        "parallel_coordinate.png",
+        "slice.png",
+        "intermediate_values.png",
+        "study.html",
+    }
+    assert f"## Best: trial {study.best_trial.number}" in (artifacts / "report.md").read_text()
+    rate = study.best_trial.params["trainer.learning_rate"]
+    assert f"learning_rate: {rate}" in (artifacts / "best_config.yaml").read_text()
+
+
+def test_the_same_name_continues_a_study_up_to_its_budget(
+    train: Train, small: list[str], workspace: Path
+) -> None:
+    train(*small, "sweep.num_trials=2", "pruner=none")
+    before = load_study().get_trials()
+    parent = load_study().user_attrs["mlflow_run_id"]
+    train(*small, "sweep.num_trials=3", "pruner=none")
+    after = load_study()
+    assert [t.params for t in after.trials[:2]] == [t.params for t in before]
+    assert len(after.trials) == 3
+    assert after.user_attrs["mlflow_run_id"] == parent
+
+
+def test_a_bad_value_fails_its_trial_and_the_sweep_goes_on(
+    train: Train, small: list[str], workspace: Path
+) -> None:
+    """A grid of a batch size that cannot be and one that can, two epoch counts each."""
+    free = ("trainer.per_device_train_batch_size", "trainer.learning_rate")
+    train(
+        *(override for override in small if not override.startswith(free)),
+        "trainer.learning_rate=1e-3",
+        "trainer.per_device_train_batch_size=0,16",
+        "sampler=grid",
+        "pruner=none",
+        "sweep.num_trials=4",
+    )
+    by_state: dict[TrialState, list[Any]] = {}
+    for trial in load_study().trials:
+        by_state.setdefault(trial.state, []).append(trial)
+    assert set(by_state) == {TrialState.COMPLETE, TrialState.FAIL}
+    for trial in by_state[TrialState.FAIL]:
+        assert trial.params["trainer.per_device_train_batch_size"] == 0
+        assert trial.user_attrs["failure"] == (
+            "InputError: trainer.per_device_train_batch_size=0: must be a whole number of 1 or more"
+        )
+    assert {
+        t.params["trainer.per_device_train_batch_size"] for t in by_state[TrialState.COMPLETE]
+    } == {16}
+
+
+def test_several_objectives_come_back_in_their_order(
+    train: Train, small: list[str], workspace: Path
+) -> None:
+    train(
+        *small,
+        "sweep.num_trials=2",
+        "++sweep.objectives={validation/accuracy: maximize, gap/loss: minimize}",
+    )
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    for trial in load_study().trials:
+        metrics = client.get_run(trial.user_attrs["mlflow_run_id"]).data.metrics
+        assert trial.values == [metrics["best/validation/accuracy"], metrics["best/gap/loss"]]
+
+
+@pytest.mark.slow
+def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> None:
+    """A process of its own: a line a trial, a table, a command that can be pasted, and no noise."""
+    fixed = [o for o in tiny if "learning_rate" not in o and "num_train_epochs" not in o]
+    done = run_train("-m", *fixed, *SPACE, "sweep.num_trials=3", "study=s")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert len(re.findall(r"^trial \d", said, re.MULTILINE)) == 3
+    assert "Warning" not in said
+    assert "it/s" not in said
+    command = next(line for line in said.splitlines() if "train.py" in line and "learning" in line)
+    assert "python" in command
+    again = run_train(*command.split("train.py ", 1)[1].split())
+    assert again.returncode == 0, again.stderr
