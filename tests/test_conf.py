@@ -68,10 +68,7 @@ def test_the_tutorial_is_the_classic_recipe_on_gpt2() -> None:
         1000,
         1000,
     )
-    assert OmegaConf.to_container(cfg.data.source.splits) == {
-        "train": "train",
-        "validation": "test",
-    }
+    assert (cfg.data.source.splits.train, cfg.data.source.splits.validation) == ("train", "test")
     assert cfg.task.padding == "max_length"
     wanted = {
         "per_device_train_batch_size": 1,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -197,6 +198,8 @@ def _quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A pruner that the config chooses by name may be one that Optuna marks as experimental.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def _open_trial(cfg: DictConfig, objective: str) -> Trial | None:
