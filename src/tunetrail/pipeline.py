@@ -46,7 +46,6 @@ from tunetrail.training import (
     build_trainer,
     collect_evaluations,
     precision_flags,
-    predict,
     train,
 )
 from tunetrail.trial import Trial
@@ -142,8 +141,8 @@ def run(cfg: DictConfig) -> float | list[float]:
         reporting.log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
         )
-        validation = held_out["validation"]
-        reporting.log_predictions(run_log, task, validation, predict(trainer, validation))
+        logits = trainer.validation_logits(result.best.step)
+        reporting.log_predictions(run_log, task, held_out["validation"], logits)
         if keep and cfg.tracking.log_model:
             example = data.dataset["validation"]["text"][:2]
             reporting.log_model(run_log, trainer, task, example=example, step=result.best.step)

@@ -19,7 +19,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from tunetrail.errors import InputError
 
@@ -111,12 +111,35 @@ def precision_flags(precision: str) -> dict[str, bool]:
     return {"bf16": precision == "bf16", "fp16": precision == "fp16"}
 
 
-class _Trainer(transformers.Trainer):
-    """Evaluates rows in the order they stand in.
+class MeasuringTrainer(transformers.Trainer):
+    """Evaluates rows in the order they stand in, and keeps the outputs of the best evaluation.
 
     With ``group_by_length`` Trainer also shuffles what it evaluates, and predictions would no
     longer stand beside their rows. The pipeline sorts by length instead: as little padding.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._logits: dict[int, np.ndarray] = {}
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Keep the logits on validation: measuring the best weights again would cost a pass."""
+        output = super().evaluation_loop(*args, **kwargs)
+        if kwargs.get("metric_key_prefix") == "eval_validation":
+            best = self.state.best_global_step
+            kept = {step: logits for step, logits in self._logits.items() if step == best}
+            self._logits = {**kept, self.state.global_step: np.asarray(output.predictions)}
+        return output
+
+    def validation_logits(self, step: int) -> np.ndarray:
+        """Return the logits of the evaluation at ``step``, shape (rows, labels).
+
+        A resumed run whose best evaluation came before is measured anew, with the best weights.
+        """
+        if step not in self._logits:
+            assert isinstance(self.eval_dataset, dict)
+            return np.asarray(self.predict(self.eval_dataset["validation"]).predictions)
+        return self._logits[step]
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler[int] | None:
         if self.args.world_size <= 1:
@@ -135,9 +158,9 @@ def build_trainer(
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
     compute_metrics: Callable[[EvalPrediction], dict[str, float]],
     callbacks: list[TrainerCallback],
-) -> transformers.Trainer:
+) -> MeasuringTrainer:
     """Build a Trainer that measures a sample of train and validation at every evaluation."""
-    trainer = _Trainer(
+    trainer = MeasuringTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
@@ -184,11 +207,6 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
         train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
         num_steps=trainer.state.global_step,
     )
-
-
-def predict(trainer: transformers.Trainer, dataset: Dataset) -> np.ndarray:
-    """Return the logits, shape (rows, labels), in the order of the rows."""
-    return np.asarray(trainer.predict(dataset).predictions)
 
 
 def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]:

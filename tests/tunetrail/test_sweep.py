@@ -1,6 +1,7 @@
 """``python train.py -m``: a study, its trials as runs, and what is kept of them."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> 
     assert "Warning" not in said
     assert "it/s" not in said
     command = next(line for line in said.splitlines() if "train.py" in line and "learning" in line)
-    assert "python" in command
-    again = run_train(*command.split("train.py ", 1)[1].split())
+    program, _, *overrides = shlex.split(command)
+    assert program == "python"
+    again = run_train(*overrides)
     assert again.returncode == 0, again.stderr

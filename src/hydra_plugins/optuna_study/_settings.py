@@ -29,6 +29,12 @@ class Settings:
     # Setting to the key of the app's config that a person sets it by, for messages and commands.
     keys: dict[str, str]
 
+    def is_changeable(self, override: str) -> bool:
+        """Tell whether an override says how to search, not what a job does."""
+        path = f"{override.partition('=')[0].lstrip('+~')}."
+        free = (self.keys["study_name"], *self.changeable)
+        return any(path.startswith(f"{name}.") for name in free)
+
 
 def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
     """Check what Hydra instantiated the sweeper with.

@@ -106,14 +106,8 @@ def open_study(
 
 def _comparable(fixed: Sequence[str], settings: Settings) -> dict[str, str]:
     """Map fixed overrides by key, without those that say how to search rather than what."""
-    free = (settings.keys["study_name"], *settings.changeable)
-    comparable = {}
-    for text in fixed:
-        key, _, value = text.partition("=")
-        path = f"{key.lstrip('+~')}."
-        if not any(path.startswith(f"{name}.") for name in free):
-            comparable[key] = value
-    return comparable
+    kept = (text.partition("=") for text in fixed if not settings.is_changeable(text))
+    return {key: value for key, _, value in kept}
 
 
 def _diff(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
