@@ -26,8 +26,8 @@ train: $(STAMP) ## one run (ARGS='key=value …')
 ui: $(STAMP) ## the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
 
-test: $(STAMP) ## the tests, about a minute, no network
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(STAMP) ## the tests, about a minute and a half, no network
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

@@ -1,7 +1,9 @@
 """The one entrypoint: ``python train.py`` trains once, ``python train.py -m`` runs a study."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import hydra
 from omegaconf import DictConfig
@@ -24,5 +26,12 @@ def main(cfg: DictConfig) -> float | list[float]:
         sys.exit(f"error: {error}")
 
 
+def stop(signum: int, frame: FrameType | None) -> None:
+    """End like a program that is told to: runs that are open are closed as KILLED."""
+    del frame
+    sys.exit(128 + signum)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     main()

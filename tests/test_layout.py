@@ -11,6 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "hub": set(),
+    "output_dir": set(),
     "data": {"hub"},
     "models": {"hub"},
     "metrics": set(),
@@ -31,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "tasks", "tracking", "training", "trial",
     },
 }  # fmt: skip
-KNOWS_OMEGACONF = {"pipeline", "settings", "study"}
+KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir"}
 
 
 def imports(path: Path) -> set[str]:

@@ -40,11 +40,19 @@ from tunetrail.settings import (
 )
 from tunetrail.summary import print_summary
 from tunetrail.tasks.base import Task
-from tunetrail.tracking import RunLog, open_run, read_artifact, redact
+from tunetrail.tracking import (
+    RunLog,
+    make_folder,
+    open_run,
+    read_artifact,
+    redact,
+    require_interrupted,
+)
 from tunetrail.training import (
     TrainingResult,
     build_trainer,
     collect_evaluations,
+    find_checkpoint,
     precision_flags,
     train,
 )
@@ -73,6 +81,11 @@ def run(cfg: DictConfig) -> float | list[float]:
     _quiet_libraries()
     objectives = list(cfg.sweep.objectives)
     trial = _open_trial(cfg, objectives[0])
+    make_folder(
+        Path(cfg.tracking.checkpoint_dir),
+        key=f"tracking.checkpoint_dir={cfg.tracking.checkpoint_dir}",
+    )
+    resume_from = None if cfg.resume is None else _require_resumable(cfg)
     with _open_run_log(cfg, trial) as run_log:
         # Config and code first, so that a run that crashes can be run again.
         _log_config(run_log, cfg)
@@ -115,7 +128,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             ],
         )
         try:
-            result = train(trainer, resume_from=checkpoint_dir if cfg.resume else None)
+            result = train(trainer, resume_from=resume_from)
         except optuna.TrialPruned:
             _log_pruned(run_log, trainer, main_metric=task.main_metric)
             raise
@@ -144,16 +157,17 @@ def run(cfg: DictConfig) -> float | list[float]:
         logits = trainer.validation_logits(result.best.step)
         reporting.log_predictions(run_log, task, held_out["validation"], logits)
         if keep and cfg.tracking.log_model:
-            example = data.dataset["validation"]["text"][:2]
+            example = task.example(data.dataset["validation"])
             reporting.log_model(run_log, trainer, task, example=example, step=result.best.step)
         run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
     if trial is None:
-        print_summary(result, fit, run_log, uri=cfg.tracking.uri, test=test)
+        names = ("loss", *task.summary_metrics)
+        print_summary(result, fit, run_log, uri=cfg.tracking.uri, names=names, test=test)
     return values[0] if len(values) == 1 else values
 
 
 @lru_cache(maxsize=1)
-def _load_data(config: str, seed: int, quality: str, leakage: str) -> PreparedData:
+def _load_data(config: str, seed: int, quality: str | bool, leakage: str | bool) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
     cfg = OmegaConf.create(json.loads(config))
     return prepare_data(
@@ -192,7 +206,11 @@ def _instantiate(node: DictConfig, **values: Any) -> Any:
 
 
 def _quiet_libraries() -> None:
-    """Leave the screen to the run: one bar, one summary, and warnings a person can act on."""
+    """Leave the screen to the run: one bar, one summary, and what the checks have to say.
+
+    transformers would print a table of the weights of a new head, for which there is one line in
+    :mod:`tunetrail.models.loading`, and a bar for each of its steps.
+    """
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -213,6 +231,14 @@ def _open_trial(cfg: DictConfig, objective: str) -> Trial | None:
     )
 
 
+def _require_resumable(cfg: DictConfig) -> Path:
+    """Find the checkpoint to go on from, before anything of the run's record is touched."""
+    require_interrupted(uri=cfg.tracking.uri, run_id=cfg.resume)
+    recorded = read_artifact(uri=cfg.tracking.uri, run_id=cfg.resume, path="config.yaml")
+    require_same_settings(cfg, recorded, run_id=cfg.resume)
+    return find_checkpoint(Path(cfg.tracking.checkpoint_dir) / cfg.resume, run_id=cfg.resume)
+
+
 @contextlib.contextmanager
 def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[RunLog]:
     tags, name = {}, cfg.tracking.run_name
@@ -221,9 +247,6 @@ def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[RunLog]:
         if trial.parent_run_id is not None:
             tags["mlflow.parentRunId"] = trial.parent_run_id
         name = f"trial-{trial.number}"
-    if cfg.resume is not None:
-        recorded = read_artifact(uri=cfg.tracking.uri, run_id=cfg.resume, path="config.yaml")
-        require_same_settings(cfg, recorded, run_id=cfg.resume)
     with open_run(
         uri=cfg.tracking.uri,
         experiment=cfg.tracking.experiment,
@@ -259,7 +282,9 @@ def _clear_disk_errors() -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if any(text in str(error) for text in ("No space left", "disk is full")):
+        # The last is how torch.save says it: its file writer knows no error numbers.
+        signs = ("No space left", "disk is full", "inline_container")
+        if any(sign in str(error) for sign in signs):
             raise InputError(
                 "the disk is full: free space where tracking.checkpoint_dir, "
                 f"tracking.artifact_dir and tracking.uri lie ({type(error).__name__})"

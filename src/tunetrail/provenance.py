@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Code:
 
 
 def describe_code(folder: Path) -> Code:
-    """Read commit, branch and the uncommitted changes to tracked files below ``folder``."""
+    """Read commit, branch and the uncommitted changes to tracked files of a checkout."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return Code(commit=None, branch=None, dirty=False, diff="")
@@ -51,10 +52,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def list_packages() -> list[str]:
-    """List every installed distribution as ``name==version``, sorted."""
+@lru_cache(maxsize=1)
+def list_packages() -> tuple[str, ...]:
+    """List every installed distribution as ``name==version``, sorted.
+
+    Once a process: what is installed later is not what this process imported.
+    """
     found = {f"{d.metadata['Name']}=={d.version}" for d in distributions() if d.metadata["Name"]}
-    return sorted(found, key=str.lower)
+    return tuple(sorted(found, key=str.lower))
 
 
 def describe_machine() -> dict[str, Any]:

@@ -9,7 +9,8 @@ from omegaconf.errors import MissingMandatoryValue
 from tunetrail.errors import InputError
 from tunetrail.training import precision_flags, require_trainer_values
 
-_POLICIES = ("off", "warn", "clean", "error")
+# YAML reads a bare off as false.
+_POLICIES = ("off", False, "warn", "clean", "error")
 # Not params of a run: where it was logged, and what chose its values.
 _NOT_PARAMS = ("tracking", "trial", "sweep", "sampler", "pruner", "study", "resume", "cache_dir")
 
@@ -29,7 +30,7 @@ def require_settings(cfg: DictConfig) -> None:
     for name in ("quality", "leakage"):
         if cfg.checks[name] not in _POLICIES:
             raise InputError(
-                f"checks.{name}={cfg.checks[name]}: must be one of {', '.join(_POLICIES)}"
+                f"checks.{name}={cfg.checks[name]}: must be one of off, warn, clean, error"
             )
     if not _is_whole(cfg.seed) or not 0 <= cfg.seed < 2**32:
         raise InputError(f"seed={cfg.seed}: must be a whole number from 0 to 4294967295")
@@ -54,10 +55,11 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     scores = sorted(known)
     with_loss = ["loss", *scores]
     best = cfg.trainer.metric_for_best_model
-    asked = [("task.main_metric", cfg.task.main_metric, scores)]
-    if best is not None:
-        splits = [f"{split}_{name}" for split in ("validation", "train") for name in with_loss]
-        asked.append(("trainer.metric_for_best_model", best.removeprefix("eval_"), splits))
+    splits = [f"{split}_{name}" for split in ("validation", "train") for name in with_loss]
+    asked = [
+        ("task.main_metric", cfg.task.main_metric, scores),
+        ("trainer.metric_for_best_model", str(best).removeprefix("eval_"), splits),
+    ]
     objectives = [f"{split}/{x}" for split in ("validation", "train", "gap") for x in with_loss]
     objectives += ["epoch", "speed/seconds", "speed/train_samples_per_second"]
     asked += [("sweep.objectives", name, objectives) for name in cfg.sweep.objectives]

@@ -1,6 +1,9 @@
 """The parent run of a study: opened when it starts, kept up to date, summed up at its end."""
 
 import logging
+import shutil
+from datetime import datetime
+from pathlib import Path
 
 import optuna
 from omegaconf import DictConfig
@@ -23,7 +26,7 @@ class TrackStudy:
     a continued study goes on in the same run.
 
     Args:
-        tracking: ``uri``, ``experiment`` and ``artifact_dir`` of the config.
+        tracking: ``uri``, ``experiment``, ``artifact_dir`` and ``checkpoint_dir`` of the config.
 
     """
 
@@ -31,6 +34,7 @@ class TrackStudy:
         self._uri: str = tracking.uri
         self._experiment: str = tracking.experiment
         self._artifact_dir: str = tracking.artifact_dir
+        self._checkpoint_dir = Path(tracking.checkpoint_dir)
         self._objectives: list[str] = []
         self._swept: set[int] = set()  # beaten trials whose weights are known to be gone
 
@@ -50,8 +54,9 @@ class TrackStudy:
         )
         study.set_user_attr(_RUN_ID, run_log.run_id)
         run_log.params(
-            {f"sweep.{key}": value for key, value in config.sweep.search_space.items()}
-            | {"sweep.objectives": dict(config.sweep.objectives), "seed": config.seed}
+            {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
+            | {"objectives": dict(config.sweep.objectives), "seed": config.seed}
+            | {"fixed": study.user_attrs["fixed_overrides"]}
             | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
         )
 
@@ -61,9 +66,11 @@ class TrackStudy:
         The new best is saved and told before: whenever the process is killed, the weights of
         the best finished trial are there.
         """
+        run_log = self._run_log(study)
+        if trial.state is TrialState.FAIL:
+            self._close_failed(run_log, trial)
         if trial.state is not TrialState.COMPLETE:
             return
-        run_log = self._run_log(study)
         best = best_trial(study)
         if best.number == trial.number:
             names = zip(self._objectives, trial.values, strict=True)
@@ -74,7 +81,7 @@ class TrackStudy:
                 run_log.remove_weights_of(run_id)
                 self._swept.add(other.number)
 
-    def on_study_end(self, study: optuna.Study, interrupted: bool) -> None:
+    def on_study_end(self, study: optuna.Study, interrupted: bool, failure: str | None) -> None:
         """Log figures, report and best config, and close the parent run."""
         run_log = self._run_log(study)
         trials = study.get_trials(deepcopy=False)
@@ -92,18 +99,39 @@ class TrackStudy:
             if run_id is not None:
                 config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
                 run_log.text(config, "best_config.yaml")
-        close_run(run_log, "KILLED" if interrupted else "FINISHED")
+        if failure is not None:
+            run_log.tags({"tunetrail.failure": failure})
+        status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
+        close_run(run_log, status)
         log.info("parent run   %s", run_log.run_id)
+
+    def _close_failed(self, run_log: RunLog, trial: FrozenTrial) -> None:
+        """Close the run of a trial that could not do so itself: its process may be gone."""
+        run_id = trial.user_attrs.get(_RUN_ID)
+        if run_id is None:
+            return
+        run_log.close_other(run_id, failure=str(trial.user_attrs.get("failure")))
+        run_log.remove_weights_of(run_id)
+        shutil.rmtree(self._checkpoint_dir / run_id, ignore_errors=True)
 
     def _run_log(self, study: optuna.Study) -> RunLog:
         return reopen_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
 
 
 def best_or_none(study: optuna.Study) -> FrozenTrial | None:
-    """Find the finished trial that is best by the first objective; the earliest of equals."""
+    """Find the finished trial that is best by the first objective.
+
+    Of equals the one that finished first: it alone saved its weights.
+    """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    finished = sorted(finished, key=_completed)
     sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
     return max(finished, key=lambda trial: sign * trial.values[0], default=None)
+
+
+def _completed(trial: FrozenTrial) -> datetime:
+    assert trial.datetime_complete is not None
+    return trial.datetime_complete
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:

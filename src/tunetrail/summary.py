@@ -1,6 +1,7 @@
 """What a person reads when a run has ended."""
 
 import shlex
+from collections.abc import Sequence
 
 from tunetrail.diagnostics.fit import FitReport
 from tunetrail.tracking import RunLog, redact
@@ -14,9 +15,16 @@ def format_summary(
     run_id: str,
     uri: str,
     where: str,
+    names: Sequence[str],
     test: dict[str, float],
 ) -> str:
-    """Lay out best epoch, scores, verdict, and where everything lies, in about ten lines."""
+    """Lay out best epoch, scores, verdict, and where everything lies, in about ten lines.
+
+    Args:
+        names: the scores that get a column.
+        test: scores of the test split, or nothing.
+
+    """
     best = result.best
     last = result.evaluations[-1].epoch
     lines = [
@@ -27,13 +35,11 @@ def format_summary(
             f"{result.train_samples_per_second:.0f} training rows a second)"
         ),
         "",
-        f"{'':12}{'loss':>8}{'accuracy':>10}{'macro-F1':>10}",
+        f"{'':12}" + "".join(f"{name.replace('_', ' '):>12}" for name in names),
     ]
     for name, scores in (("train", best.train), ("validation", best.validation), ("test", test)):
         if scores:
-            lines.append(
-                f"{name:12}{scores['loss']:8.4f}{scores['accuracy']:10.4f}{scores['macro_f1']:10.4f}"
-            )
+            lines.append(f"{name:12}" + "".join(f"{scores[key]:12.4f}" for key in names))
     server = uri.startswith("http")
     ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [
@@ -52,10 +58,18 @@ def print_summary(
     run_log: RunLog,
     *,
     uri: str,
+    names: Sequence[str],
     test: dict[str, float],
 ) -> None:
+    """Print the summary to standard output."""
     print(  # noqa: T201 - the one thing a run says on standard output
         format_summary(
-            result, fit, run_id=run_log.run_id, uri=uri, where=run_log.artifact_uri, test=test
+            result,
+            fit,
+            run_id=run_log.run_id,
+            uri=uri,
+            where=run_log.artifact_uri,
+            names=names,
+            test=test,
         )
     )

@@ -151,6 +151,13 @@ class RunLog:
             )
         return str(info.model_uri)
 
+    def close_other(self, run_id: str, *, failure: str) -> None:
+        """Close a run that was left open as FAILED, with the cause."""
+        if self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_tag(run_id, "tunetrail.state", "FAILED")
+            self._client.set_tag(run_id, "tunetrail.failure", failure)
+            self._client.set_terminated(run_id, "FAILED")
+
     def remove_weights_of(self, run_id: str) -> None:
         """Remove the models of another run and its interactive pages; its numbers stay."""
         run = self._client.get_run(run_id)
@@ -191,6 +198,8 @@ def open_run(
 
     """
     client = connect(uri)
+    if not uri.startswith("http"):
+        make_folder(Path(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
     with _store_errors(uri):
         run = (
             _reopen(client, run_id)
@@ -261,6 +270,23 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
         return RunLog(client, _reopen(client, run_id))
 
 
+def require_interrupted(*, uri: str, run_id: str) -> None:
+    """Check that a run ended before its time and is not under way.
+
+    Raises:
+        InputError: the store has no such run, or it finished, or it is running.
+
+    """
+    client = connect(uri)
+    with _store_errors(uri):
+        try:
+            status = client.get_run(run_id).info.status
+        except MlflowException as error:
+            raise InputError(f"resume={run_id}: {redact(uri)} has no such run") from error
+    if status == "FINISHED":
+        raise InputError(f"resume={run_id}: this run is FINISHED; start a new one")
+
+
 def read_artifact(*, uri: str, run_id: str, path: str) -> str:
     """Read a text artifact of a run.
 
@@ -297,7 +323,7 @@ def connect(uri: str) -> MlflowClient:
         # MLflow keeps one store for each URI in a process: a relative one would go on meaning
         # the folder that the process was in at first.
         path = Path(uri.removeprefix("sqlite:///")).resolve()
-        _make_folder(path.parent, key=f"tracking.uri={uri}")
+        make_folder(path.parent, key=f"tracking.uri={uri}")
         uri = f"sqlite:///{path}"
     elif parts.scheme in ("", "file"):
         raise InputError(
@@ -318,8 +344,12 @@ def _reopen(client: MlflowClient, run_id: str) -> Run:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
-        raise InputError(f"resume={run_id}: the store has no such run") from error
+        raise InputError(
+            f"run {run_id} is not in this store; set tracking.uri to the store it was logged to"
+        ) from error
     client.update_run(run_id, status="RUNNING")
+    if "tunetrail.failure" in run.data.tags:
+        client.delete_tag(run_id, "tunetrail.failure")
     return run
 
 
@@ -335,10 +365,12 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
     location = None
     if not uri.startswith("http"):
         folder = Path(artifact_dir).resolve()
-        _make_folder(folder, key=f"tracking.artifact_dir={artifact_dir}")
+        make_folder(folder, key=f"tracking.artifact_dir={artifact_dir}")
         location = folder.as_uri()
     try:
-        return str(client.create_experiment(experiment, artifact_location=location))
+        # Without the kind MLflow guesses one at every look, and shows the pages for agents.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(experiment, artifact_location=location, tags=kind))
     except MlflowException:
         # Another worker made it between the look and the making.
         found = client.get_experiment_by_name(experiment)
@@ -347,7 +379,13 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
         return str(found.experiment_id)
 
 
-def _make_folder(folder: Path, *, key: str) -> None:
+def make_folder(folder: Path, *, key: str) -> None:
+    """Make a folder and check that it can be written to.
+
+    Raises:
+        InputError: it cannot.
+
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

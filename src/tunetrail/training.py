@@ -17,12 +17,24 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from tunetrail.errors import InputError
 
+# What the run sets itself: a second way to say it would be overridden in silence.
+_OURS = {
+    "bf16": "precision=bf16",
+    "fp16": "precision=fp16",
+    "output_dir": "tracking.checkpoint_dir",
+    "report_to": "tracking.uri",
+    "disable_tqdm": "nothing: a single run shows one bar, a trial none",
+    "do_train": "python train.py",
+    "resume_from_checkpoint": "resume=RUN_ID",
+}
 _PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 
 
@@ -55,7 +67,7 @@ class TrainingResult:
     num_steps: int
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(InputError):
     """The loss became NaN or infinite: every later step would be wasted."""
 
 
@@ -66,8 +78,10 @@ def require_trainer_values(values: Mapping[str, Any]) -> None:
         InputError: an unknown name, or a number that is of the wrong type or out of range.
 
     """
-    known = {field.name for field in fields(TrainingArguments)} - {"output_dir"}
+    known = {field.name for field in fields(TrainingArguments)}
     for name in values:
+        if name in _OURS:
+            raise InputError(f"trainer.{name}: is not set here; use {_OURS[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean trainer.{near[0]}?" if near else ""
@@ -177,29 +191,34 @@ def build_trainer(
 
 
 def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> TrainingResult:
-    """Train; afterwards the model holds the weights of its best evaluation.
+    """Train; afterwards the model holds the weights of the evaluation that is called best.
+
+    Args:
+        resume_from: a checkpoint as :func:`find_checkpoint` returns it, or None to start anew.
 
     Raises:
-        InputError: there was nothing to resume from, or no evaluation took place.
+        InputError: no evaluation took place.
 
     """
-    checkpoint = None
+    started_at = 0
     if resume_from is not None:
-        checkpoint = get_last_checkpoint(str(resume_from)) if resume_from.is_dir() else None
-        if checkpoint is None:
-            raise InputError(f"resume: no checkpoint in {resume_from}; start the run anew")
-    output = trainer.train(resume_from_checkpoint=checkpoint)
+        started_at = TrainerState.load_from_json(str(resume_from / TRAINER_STATE_NAME)).global_step
+    output = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     evaluations = collect_evaluations(trainer.state.log_history)
     if not evaluations:
         raise InputError(
             f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
             f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
         )
-    best_step = trainer.state.best_global_step
-    best = next((e for e in evaluations if e.step == best_step), evaluations[-1])
-    evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in evaluations)
+    best = evaluations[-1]
+    if trainer.args.load_best_model_at_end:
+        best = next(e for e in evaluations if e.step == trainer.state.best_global_step)
+    # A resumed run is timed from where it went on.
+    timed = [e for e in evaluations if e.step > started_at]
+    evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in timed)
     seconds = float(output.metrics["train_runtime"])
-    seen = output.metrics["train_samples_per_second"] * seconds
+    share = 1 - started_at / trainer.state.global_step
+    seen = output.metrics["train_samples_per_second"] * seconds * share
     return TrainingResult(
         evaluations=evaluations,
         best=best,
@@ -207,6 +226,24 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
         train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
         num_steps=trainer.state.global_step,
     )
+
+
+def find_checkpoint(folder: Path, *, run_id: str) -> Path:
+    """Find the last checkpoint that a run can be resumed from.
+
+    Raises:
+        InputError: there is none, or it lacks the state of the optimizer.
+
+    """
+    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if found is None:
+        raise InputError(f"resume={run_id}: no checkpoint in {folder}; start the run anew")
+    if not (Path(found) / OPTIMIZER_NAME).is_file():
+        raise InputError(
+            f"resume={run_id}: {found} has no optimizer state (trainer.save_only_model=true); "
+            "start the run anew"
+        )
+    return Path(found)
 
 
 def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]:

@@ -4,15 +4,19 @@ import math
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 
 def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | None = None) -> Any:
     """Load a study from a database URL, or from a journal file (a path that ends in .log)."""
-    opened: str | BaseStorage = storage
-    if storage.endswith(".log"):
+    opened: BaseStorage
+    if "://" not in storage:
         opened = JournalStorage(JournalFileBackend(storage))
+    else:
+        # Another worker may be writing to the same SQLite file: wait for it.
+        wait = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+        opened = RDBStorage(storage, engine_kwargs=wait)
     return optuna.load_study(study_name=study, storage=opened, pruner=pruner)
 
 
@@ -71,7 +75,10 @@ class Trial:
             raise optuna.TrialPruned(f"{self.objective} {value:.4f} at evaluation {number}")
 
     def is_best(self, value: float) -> bool:
-        """Tell whether ``value`` beats the first objective of every finished trial."""
+        """Tell whether ``value`` beats the first objective of every finished trial.
+
+        Of equals the one that finished first is the best, here and in :mod:`tunetrail.study`.
+        """
         finished = self._study.get_trials(
             deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)
         )

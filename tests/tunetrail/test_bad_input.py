@@ -49,8 +49,8 @@ def said(train: Train, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> C
         ),
         ("text,mark\nhello,a\n", ["no column 'label' in train", "text, mark", "data.label_column"]),
         ("text,label\n,a\n" + ROWS, ["empty", "checks.quality=clean"]),
-        ("text,label\nhello,a\nthere,a\n", ["label"]),
-        ("text,label\n" + ROWS.replace(",b", ",c"), ["label"]),
+        ("text,label\nhello,a\nthere,a\n", ["'b'", "validation"]),
+        ("text,label\n" + ROWS.replace(",b", ",c"), ["'b'", "validation"]),
     ],
     ids=[
         "missing",
@@ -95,6 +95,11 @@ def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
         ("model.path=.", "no checkpoint, config.json is missing"),
         ("model.path=nowhere", "model.path=nowhere: no directory there"),
         ("trainer.metric_for_best_model=bleu", "trainer.metric_for_best_model=bleu"),
+        ("trainer.metric_for_best_model=null", "trainer.metric_for_best_model=None"),
+        ("+trainer.bf16=true", "trainer.bf16: is not set here; use precision=bf16"),
+        ("+trainer.report_to=mlflow", "trainer.report_to: is not set here; use tracking.uri"),
+        ("task.max_length=0", "task.max_length=0: must be a whole number of 1 or more"),
+        ("task.padding=max", "task.padding=max: must be longest or max_length"),
         ("task.main_metric=bleu", "task.main_metric=bleu"),
         ("trainer.optim=adam9", "trainer: adam9 is not a valid OptimizerNames"),
         ("++sweep.objectives={validation/bleu: maximize}", "sweep.objectives=validation/bleu"),
@@ -129,6 +134,33 @@ def test_a_tracking_folder_that_cannot_be_written(said: Callable[..., str]) -> N
     assert "tracking.uri=sqlite:///taken/mlflow.db" in message
 
 
+@pytest.mark.parametrize("key", ["tracking.checkpoint_dir", "tracking.artifact_dir"])
+def test_a_folder_below_a_file(said: Callable[..., str], key: str) -> None:
+    write("taken", "a file where a folder belongs")
+    assert f"{key}=taken/here: cannot write to" in said(f"{key}=taken/here")
+
+
+def test_a_file_in_the_place_of_mlruns(train: Train, tiny: list[str], workspace: Path) -> None:
+    shutil.rmtree(workspace / "mlruns")
+    write("mlruns", "a file")
+    with pytest.raises(SystemExit) as caught:
+        train(*tiny)
+    assert str(caught.value.code).startswith("error: hydra.run.dir=mlruns/hydra/runs/")
+
+
+def test_a_finished_run_is_not_resumed_and_keeps_its_record(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    train(*tiny, "tracking.log_model=false", "trainer.num_train_epochs=1")
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tunetrail")
+    (run,) = client.search_runs([experiment.experiment_id])
+    with pytest.raises(SystemExit) as caught:
+        train(*tiny, f"resume={run.info.run_id}")
+    assert "this run is FINISHED" in str(caught.value.code)
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
 def test_a_run_that_was_open_is_failed_with_its_cause(
     said: Callable[..., str], workspace: Path
 ) -> None:
@@ -155,7 +187,7 @@ def test_an_unknown_key_keeps_the_words_of_hydra(
 def test_a_loss_that_is_not_finite_ends_the_run_with_that_cause(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"error: .*lower trainer\.learning_rate"):
         train(*tiny, "trainer.learning_rate=1e18", "trainer.max_grad_norm=0",
               "trainer.logging_steps=1", "trainer.warmup_steps=0")  # fmt: skip
     client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
@@ -184,7 +216,7 @@ def test_the_whole_traceback_is_there_for_who_asks(
 def test_a_full_disk_is_said_and_half_a_run_is_none(
     run_train: Callable[..., Any], tiny: list[str], workspace: Path
 ) -> None:
-    """A real file system of 6 MB under the artifacts and checkpoints."""
+    """A real file system of 1 MB under the checkpoints."""
     small = workspace / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]

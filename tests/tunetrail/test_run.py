@@ -4,6 +4,9 @@ import contextlib
 import io
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +15,11 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 from PIL import Image
-from toys import fill_workspace, run_here, tiny_overrides
-from transformers import AutoConfig
+from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides, write_csv
+from transformers import AutoConfig, AutoModel
 
 Train = Callable[..., Any]
 
@@ -185,16 +189,51 @@ def test_the_same_seed_gives_the_same_numbers(
 def test_test_rows_are_scored_only_on_request_and_never_returned(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:
-    overrides = [*tiny, f"data.test={workspace / 'validation.csv'}", "tracking.log_model=false"]
-    score = train(*overrides, "score_test=true", "checks.leakage=off")
+    """Test rows whose labels are all wrong: a score of theirs could not be mistaken."""
+    rows = [
+        (text, {"negative": "positive"}.get(label, "negative")) for text, label in make_rows(30)
+    ]
+    write_csv(workspace / "test.csv", rows)
+    overrides = [*tiny, "data.test=test.csv", "tracking.log_model=false"]
+    score = train(*overrides)
+    (run,) = all_runs(workspace)
+    assert not any(name.startswith("test/") for name in run.data.metrics)
+    assert train(*overrides, "score_test=true") == score
+    (run,) = all_runs(workspace, "metrics.`test/accuracy` >= 0")
+    assert run.data.metrics["test/accuracy"] < 0.5 < score
+
+
+@pytest.mark.parametrize(
+    ("override", "best_of"),
+    [
+        ("trainer.metric_for_best_model=validation_loss", min),
+        ("trainer.load_best_model_at_end=false", None),
+    ],
+    ids=["by loss", "the last"],
+)
+def test_the_best_is_the_evaluation_that_was_asked_for(
+    train: Train, tiny: list[str], workspace: Path, override: str, best_of: Any
+) -> None:
+    train(*tiny, override, "tracking.log_model=false", "trainer.num_train_epochs=3")
     run = only_run(workspace)
-    # the test file is the validation file here: the same score, under its own name
-    assert run.data.metrics["test/accuracy"] == pytest.approx(score)
+    losses = [
+        m.value for m in client_of(workspace).get_metric_history(run.info.run_id, "validation/loss")
+    ]
+    wanted = losses[-1] if best_of is None else best_of(losses)
+    assert run.data.metrics["best/validation/loss"] == wanted
+    table = pd.read_parquet(artifact(run, "predictions/validation.parquet"))
+    right = (table["prediction"] == table["label"]).mean()
+    assert right == pytest.approx(run.data.metrics["best/validation/accuracy"])
 
 
 def test_frozen_trains_the_head_alone(train: Train, tiny: list[str], workspace: Path) -> None:
     train(*tiny, "method=frozen", "trainer.learning_rate=1e-2")
-    assert only_run(workspace).data.params["method.name"] == "frozen"
+    (output,) = only_run(workspace).outputs.model_outputs
+    trained = mlflow.transformers.load_model(f"models:/{output.model_id}").model
+    path = next(o.removeprefix("model.path=") for o in tiny if o.startswith("model.path="))
+    body = dict(AutoModel.from_pretrained(path).named_parameters())
+    for name, weights in trained.base_model.named_parameters():
+        assert torch.equal(weights, body[name]), name
 
 
 def test_the_tutorial_is_the_classic_recipe(train: Train, tiny_gpt2: Path, workspace: Path) -> None:
@@ -265,12 +304,38 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             train(*tiny)
     (stopped,) = all_runs(workspace, "attributes.status = 'KILLED'")
-    assert train(*tiny, f"resume={stopped.info.run_id}") == whole
-    resumed = client.get_run(stopped.info.run_id)
-    assert resumed.info.status == "FINISHED"
-    for name in ("validation/loss", "train/loss", "validation/accuracy", "train/macro_f1"):
-        assert resumed.data.metrics[name] == reference.data.metrics[name], name
-
     with pytest.raises(SystemExit) as caught:
         train(*tiny, f"resume={stopped.info.run_id}", "trainer.learning_rate=1e-3")
     assert "trainer.learning_rate: 0.003 -> 0.001" in str(caught.value)
+    assert train(*tiny, f"resume={stopped.info.run_id}") == whole
+    resumed = client.get_run(stopped.info.run_id)
+    assert resumed.info.status == "FINISHED"
+    assert "tunetrail.failure" not in resumed.data.tags
+    speed = resumed.data.metrics["speed/train_samples_per_second"]
+    assert 0 < speed < 100 * reference.data.metrics["speed/train_samples_per_second"]
+    for name in ("validation/loss", "train/loss", "validation/accuracy", "train/macro_f1"):
+        assert resumed.data.metrics[name] == reference.data.metrics[name], name
+
+
+@pytest.mark.slow
+def test_a_run_that_is_terminated_is_closed_as_killed(tiny: list[str], workspace: Path) -> None:
+    """SIGTERM, as a scheduler sends it, to a real process in the middle of its training."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *tiny, "trainer.num_train_epochs=500"],
+        cwd=workspace,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        checkpoints = workspace / "mlruns" / "checkpoints"
+        while not list(checkpoints.glob("*/checkpoint-*")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    finally:
+        process.kill()
+    run = only_run(workspace)
+    assert run.info.status == "KILLED"
+    # it can be resumed from its checkpoint
+    assert list((checkpoints / run.info.run_id).glob("checkpoint-*"))

@@ -102,6 +102,7 @@ def test_the_same_name_continues_a_study_up_to_its_budget(
     assert after.user_attrs["mlflow_run_id"] == parent
 
 
+@pytest.mark.slow
 def test_a_bad_value_fails_its_trial_and_the_sweep_goes_on(
     train: Train, small: list[str], workspace: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_bad_value_fails_its_trial_and_the_sweep_goes_on(
     } == {16}
 
 
+@pytest.mark.slow
 def test_several_objectives_come_back_in_their_order(
     train: Train, small: list[str], workspace: Path
 ) -> None:
@@ -141,6 +143,33 @@ def test_several_objectives_come_back_in_their_order(
     for trial in load_study().trials:
         metrics = client.get_run(trial.user_attrs["mlflow_run_id"]).data.metrics
         assert trial.values == [metrics["best/validation/accuracy"], metrics["best/gap/loss"]]
+
+
+@pytest.mark.slow
+def test_another_objective_takes_the_place_of_the_default(
+    train: Train, small: list[str], workspace: Path
+) -> None:
+    train(*small, "sweep.num_trials=1", "~sweep.objectives",
+          "+sweep.objectives={validation/loss: minimize}",
+          "trainer.metric_for_best_model=validation_loss")  # fmt: skip
+    study = load_study()
+    assert study.direction is optuna.study.StudyDirection.MINIMIZE
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    (trial,) = study.trials
+    run = client.get_run(trial.user_attrs["mlflow_run_id"])
+    assert trial.value == run.data.metrics["best/validation/loss"]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_fails_leaves_a_failed_parent_with_its_cause(
+    train: Train, small: list[str], workspace: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        train(*small, "trainer.weight_decay=heavy", "hydra.sweeper.max_repeated_failures=2")
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    parent = client.get_run(load_study().user_attrs["mlflow_run_id"])
+    assert parent.info.status == "FAILED"
+    assert "2 trials in a row failed" in parent.data.tags["tunetrail.failure"]
 
 
 @pytest.mark.slow

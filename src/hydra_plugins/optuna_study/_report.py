@@ -52,7 +52,7 @@ def format_summary(study: optuna.Study, settings: Settings, space: SearchSpace) 
         lines += ["", "no trial beats these in every objective:" if several else "best trials:"]
         lines += _format_table(shown, settings, space)
         lines += ["", "run the best again:" if not several else "run one of them again:"]
-        fixed = [text for text in space.fixed if not settings.is_changeable(text)]
+        fixed = [text for text in space.fixed if not settings.is_of_study(text)]
         lines += [
             "  " + format_run_command([*fixed, *space.overrides(trial.params)])
             for trial in best[:TABLE_ROWS]

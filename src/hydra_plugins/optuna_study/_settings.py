@@ -1,7 +1,7 @@
 """The values under ``hydra.sweeper``, checked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,18 @@ class Settings:
     keys: dict[str, str]
 
     def is_changeable(self, override: str) -> bool:
-        """Tell whether an override says how to search, not what a job does."""
-        path = f"{override.partition('=')[0].lstrip('+~')}."
-        free = (self.keys["study_name"], *self.changeable)
-        return any(path.startswith(f"{name}.") for name in free)
+        """Tell whether an override may differ when the study is continued."""
+        return _is_below(override, (self.keys["study_name"], *self.changeable))
+
+    def is_of_study(self, override: str) -> bool:
+        """Tell whether an override says how to search, and nothing to a single run."""
+        asked = ("study_name", "num_trials", "sampler", "pruner", "objectives")
+        return _is_below(override, ("hydra", *(self.keys[name] for name in asked)))
+
+
+def _is_below(override: str, keys: Sequence[str]) -> bool:
+    path = f"{override.partition('=')[0].lstrip('+~')}."
+    return any(path.startswith(f"{key}.") for key in keys)
 
 
 def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:

@@ -153,7 +153,10 @@ def build_search_space(
             parameters[name] = Parameter(name, override.get_key_element(), *_convert(override))
             fixed.pop(name, None)
         else:
-            fixed[name] = text
+            # A deletion stands beside what comes after it: ~node +node={…} replaces a node.
+            key = override.get_key_element() if override.is_delete() else name
+            fixed.pop(key, None)
+            fixed[key] = text
             parameters.pop(name, None)
     if not parameters:
         raise SweepError(

@@ -153,14 +153,20 @@ class _Sweep:
     def run(self) -> None:
         with self.interruption.watched(), _quiet_launcher(self.launcher):
             self._start()
+            failure = None
             try:
                 while not self.interruption.requested and (trial := self._reserve_trial()):
                     self._run_trial(trial)
-                self._finish()
+            except Exception as error:
+                failure = first_line(error)
+                raise
             finally:
+                # What failed may be the storage itself: its error must not be hidden by another.
+                with contextlib.suppress(Exception) if failure else contextlib.nullcontext():
+                    self._finish()
                 for name, callback in self.callbacks.items():
                     with self._logged(name):
-                        callback.on_study_end(self.study, self.interruption.requested)
+                        callback.on_study_end(self.study, self.interruption.requested, failure)
             if self.interruption.requested:
                 log.info("interrupted; to continue: %s", self.continue_command)
                 raise SystemExit(130)

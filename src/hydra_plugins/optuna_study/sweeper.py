@@ -86,8 +86,11 @@ class StudyCallback:
         ``user_attrs["failure"]`` is ``interrupted``.
         """
 
-    def on_study_end(self, study: "optuna.Study", interrupted: bool) -> None:
-        """After the last trial of this process, whatever ended it."""
+    def on_study_end(self, study: "optuna.Study", interrupted: bool, failure: str | None) -> None:
+        """After the last trial of this process, whatever ended it.
+
+        ``interrupted`` after Ctrl-C or SIGTERM; ``failure`` is the error that ended the sweep.
+        """
 
 
 class OptunaStudySweeper(Sweeper):

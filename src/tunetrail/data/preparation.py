@@ -8,6 +8,9 @@ from tunetrail.data import prepare
 from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
 from tunetrail.data.quality import QualityReport, check_quality, clean
 
+# YAML reads a bare off as false.
+_OFF = ("off", False)
+
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -28,13 +31,13 @@ def prepare_data(
     text_column: str,
     label_column: str,
     label_names: list[str] | None,
-    validation_fraction: float,
-    test_fraction: float,
+    validation_fraction: float | None,
+    test_fraction: float | None,
     subset: str,
     sizes: dict[str, int | None],
     seed: int,
-    quality: str,
-    leakage: str,
+    quality: str | bool,
+    leakage: str | bool,
 ) -> PreparedData:
     """Canonical columns, splits, subsets, checks.
 
@@ -57,7 +60,14 @@ def prepare_data(
     if quality == "clean":
         dataset, cleaned = clean(dataset)
         notes.append(cleaned.summary())
-    prepare.require_text(dataset)
+    fractions = {"validation": validation_fraction, "test": test_fraction}
+    carves = any(
+        fraction is not None and name not in dataset for name, fraction in fractions.items()
+    )
+    if carves or subset == "stratified":
+        # Both look at every row. A shuffled subset of given splits need not be refused for a row
+        # that it leaves out.
+        prepare.require_text(dataset)
     dataset = prepare.carve_splits(
         dataset,
         validation_fraction=validation_fraction,
@@ -68,9 +78,10 @@ def prepare_data(
         dataset, dropped = drop_leaks(dataset)
         notes.append(dropped.summary())
     dataset = prepare.take_subsets(dataset, sizes=sizes, method=subset, seed=seed)
+    prepare.require_text(dataset)
     return PreparedData(
         dataset=dataset,
-        quality=None if quality == "off" else check_quality(dataset),
-        leakage=None if leakage == "off" else check_leakage(dataset),
+        quality=None if quality in _OFF else check_quality(dataset),
+        leakage=None if leakage in _OFF else check_leakage(dataset),
         notes=tuple(notes),
     )

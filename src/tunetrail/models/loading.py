@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -39,9 +40,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 def load_sequence_classifier(
     checkpoint: Checkpoint, *, label_names: list[str], pad_token_id: int
 ) -> PreTrainedModel:
-    """Load the body and, where the checkpoint has none for these labels, make a new head.
+    """Load the body and, where the checkpoint has no head for as many labels, make a new one.
 
-    Seed torch before the call: the head's weights are drawn here.
+    Seed torch before the call: the head's weights are drawn here. A head for as many labels of
+    other names is kept, and said to be: it may be the same labels under other names.
 
     Raises:
         InputError: the checkpoint cannot be had, or its architecture cannot classify.
@@ -64,7 +66,18 @@ def load_sequence_classifier(
     made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
     if made:
         log.info("new weights, to be trained: %s", ", ".join(made))
+    elif (known := list(_known_labels(checkpoint).values())) != label_names:
+        log.warning(
+            "the checkpoint's head is kept; it was trained for %s and now answers %s",
+            ", ".join(known),
+            ", ".join(label_names),
+        )
     return model
+
+
+def _known_labels(checkpoint: Checkpoint) -> dict[int, str]:
+    labels: dict[int, str] = _from_pretrained(AutoConfig, checkpoint).id2label
+    return labels
 
 
 def _from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:

@@ -25,6 +25,7 @@ class Task(Protocol):
     """One kind of learning: how rows become features, and outputs become scores."""
 
     main_metric: str
+    summary_metrics: tuple[str, ...]
     pipeline_name: str
 
     def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -51,6 +52,9 @@ class Task(Protocol):
 
     def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
         """Lay the outputs beside the rows they belong to."""
+
+    def example(self, dataset: Dataset) -> list[str]:
+        """Take two inputs that show how a model of this task is called."""
 
     def plot_predictions(self, dataset: Dataset, logits: np.ndarray) -> dict[str, Figure]:
         """Draw what helps to see where the model errs; keys are file names."""

@@ -9,7 +9,6 @@ import evaluate
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from datasets.fingerprint import Hasher
 from matplotlib.figure import Figure
 from transformers import (
     DataCollatorWithPadding,
@@ -20,6 +19,7 @@ from transformers import (
 
 from tunetrail import metrics
 from tunetrail.diagnostics.plots import plot_confusion_matrix
+from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_sequence_classifier
 from tunetrail.tasks.base import Baseline
@@ -41,14 +41,24 @@ class TextClassification:
     max_length: int
     padding: Literal["longest", "max_length"]
     main_metric: str
+    summary_metrics: tuple[str, ...] = ("accuracy", "macro_f1")
     pipeline_name: str = "text-classification"
 
-    def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Add ``input_ids``, ``attention_mask`` and ``labels``.
+    def __post_init__(self) -> None:
+        """Check what a person may have set.
 
-        The cache key names what decides the result. Left alone, ``map`` would hash the tokenizer
-        object, whose state changes at its first call, and find nothing the next time.
+        Raises:
+            InputError: a length below 1 or of the wrong type, or an unknown padding.
+
         """
+        length = self.max_length
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise InputError(f"task.max_length={length}: must be a whole number of 1 or more")
+        if self.padding not in ("longest", "max_length"):
+            raise InputError(f"task.padding={self.padding}: must be longest or max_length")
+
+    def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Add ``input_ids``, ``attention_mask`` and ``labels``."""
 
         def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
             encoded = tokenizer(
@@ -59,8 +69,7 @@ class TextClassification:
             )
             return {**encoded, "labels": batch["label"]}
 
-        key = (dataset._fingerprint, _content(tokenizer), self.max_length, self.padding)  # noqa: SLF001 - the documented cache key has no public name
-        return dataset.map(encode, batched=True, new_fingerprint=Hasher.hash(key))
+        return dataset.map(encode, batched=True)
 
     def length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
         """Return ``max_length``, or what the model can read where that is less."""
@@ -123,6 +132,9 @@ class TextClassification:
             frame[f"probability_{name}"] = probabilities[:, index]
         return frame.sort_values("row", ignore_index=True)
 
+    def example(self, dataset: Dataset) -> list[str]:
+        return list(dataset["text"][:2])
+
     def plot_predictions(self, dataset: Dataset, logits: np.ndarray) -> dict[str, Figure]:
         metric = evaluate.load(str(_METRIC), keep_in_memory=True)
         names = dataset.features["label"].names
@@ -132,17 +144,6 @@ class TextClassification:
             labels=list(range(len(names))),
         )
         return {"confusion_matrix": plot_confusion_matrix(scores["confusion_matrix"], names)}
-
-
-def _content(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash what the tokenizer does to a text, whatever folder it came from."""
-    if tokenizer.is_fast:
-        backend = tokenizer.backend_tokenizer
-        # Truncation and padding are state of the last call, not of the tokenizer.
-        backend.no_truncation()
-        backend.no_padding()
-        return str(Hasher.hash(backend.to_str()))
-    return str(Hasher.hash((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()))))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

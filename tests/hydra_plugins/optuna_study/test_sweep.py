@@ -27,8 +27,8 @@ class Recorder(StudyCallback):
     def on_trial_end(self, study, trial):
         self._record("trial", trial.number, study.trials[trial.number].state.name)
 
-    def on_study_end(self, study, interrupted):
-        self._record("end", len(study.trials), interrupted)
+    def on_study_end(self, study, interrupted, failure):
+        self._record("end", len(study.trials), interrupted, failure)
 
     def _record(self, event, *details):
         EVENTS.append((event, *details))

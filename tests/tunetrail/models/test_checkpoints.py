@@ -8,6 +8,7 @@ import torch
 from tunetrail.errors import InputError
 from tunetrail.models import checkpoints
 from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.loading import load_sequence_classifier
 
 
 def test_directory_takes_what_save_pretrained_wrote(tiny_gpt2: Path) -> None:
@@ -53,6 +54,8 @@ def test_a_pickle_beside_the_config_is_never_opened(tmp_path: Path, tiny_gpt2: P
     torch.save(Bomb(), tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError, match="safetensors"):
         checkpoints.directory(path=str(tmp_path))
+    with pytest.raises(InputError):
+        load_sequence_classifier(Checkpoint(str(tmp_path)), label_names=["a", "b"], pad_token_id=0)
     assert not (tmp_path / "opened").exists()
 
 
