@@ -35,7 +35,15 @@ def write_report(
         lines += [f"## Best: trial {best.number}", "", score, "", *_params_table(best), ""]
     lines += ["## Trials", ""]
     names = sorted({key for trial in trials for key in trial.params})
-    header = ["trial", "state", *objectives, *names, "seconds", "MLflow run", "note"]
+    header = [
+        "trial",
+        "state",
+        *objectives,
+        *(name.split(".")[-1] for name in names),
+        "seconds",
+        "MLflow run",
+        "note",
+    ]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += [_row(trial, objectives, names) for trial in trials]
     return "\n".join(lines) + "\n"

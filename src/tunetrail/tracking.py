@@ -18,7 +18,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import requests
 from matplotlib.figure import Figure
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
@@ -131,8 +131,12 @@ class RunLog:
         # A logged model goes to the active experiment, whatever experiment its run belongs to.
         mlflow.set_experiment(experiment_id=self.experiment_id)
         with _quiet():
+            # Made apart from its run: log_model would add its own settings to the run's params,
+            # and they would stand out in every comparison of runs with and without a model.
+            logged = mlflow.initialize_logged_model("model", source_run_id=self.run_id)
             info = mlflow.transformers.log_model(
                 {"model": model, "tokenizer": tokenizer},
+                model_id=logged.model_id,
                 name="model",
                 task=task,
                 signature=ModelSignature(
@@ -146,9 +150,9 @@ class RunLog:
                 # Longer texts are cut as they were in training, instead of failing.
                 model_config={"truncation": True, "max_length": max_length},
                 pip_requirements=requirements,
-                step=step,
-                run_id=self.run_id,
             )
+            output = LoggedModelOutput(logged.model_id, step=step)
+            self._client.log_outputs(self.run_id, models=[output])
         return str(info.model_uri)
 
     def close_other(self, run_id: str, *, failure: str) -> None:

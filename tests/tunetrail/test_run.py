@@ -167,6 +167,9 @@ def test_the_logged_model_answers_with_label_names(finished: Finished) -> None:
     assert [a["label"] for a in classify(list(table["text"][:3]))] == list(table["prediction"][:3])
     assert loaded.metadata.signature.inputs.to_dict()[0]["type"] == "string"
     assert loaded.input_example is not None
+    logged = client_of(finished.workspace).get_logged_model(output.model_id)
+    assert (logged.status, logged.source_run_id) == ("READY", finished.run.info.run_id)
+    assert "max_length" not in finished.run.data.params
 
 
 def test_the_same_seed_gives_the_same_numbers(

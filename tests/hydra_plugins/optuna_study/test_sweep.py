@@ -134,7 +134,8 @@ def test_the_same_failure_again_and_again_ends_the_sweep(sweep, load_study, capf
         sweep("behaviour=raise", recorder())
     assert states(load_study()) == ["FAIL"] * 3
     assert load_study().trials[0].user_attrs["failure"] == "ValueError: broken\nin two lines"
-    assert EVENTS[-1] == ("end", 3, False)
+    failure = "SweepError: 3 trials in a row failed with ValueError: broken"
+    assert EVENTS[-1] == ("end", 3, False, failure)
     assert "in two lines" not in capfd.readouterr().out
 
 
@@ -291,7 +292,7 @@ def test_callbacks_hear_of_everything_in_order(sweep):
         ("start", "toy", 0),
         ("trial", 0, "COMPLETE"),
         ("trial", 1, "COMPLETE"),
-        ("end", 2, False),
+        ("end", 2, False, None),
     ]
 
 
@@ -300,7 +301,7 @@ def test_callbacks_hear_of_everything_in_order(sweep):
 def test_a_broken_callback_loses_no_trial(sweep, capfd, event):
     study = sweep("num_trials=2", recorder("broken", broken=event), recorder("sound"))
     assert states(study) == ["COMPLETE"] * 2
-    assert EVENTS[-1] == ("end", 2, False)
+    assert EVENTS[-1] == ("end", 2, False, None)
     output = capfd.readouterr().out
     assert f"hydra.sweeper.callbacks.broken failed (RuntimeError: broken at {event})\n" in output
 
