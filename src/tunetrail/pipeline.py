@@ -148,7 +148,8 @@ def run(cfg: DictConfig) -> float | list[float]:
         keep = trial is None or trial.is_best(values[0])
 
         run_log.metrics(speed)
-        for group, values_of in (("best", scores), ("baseline", baseline.metrics), ("test", test)):
+        run_log.metrics({"best/above_baseline": fit.validation_score - fit.baseline_score})
+        for group, values_of in (("best", scores), ("test", test)):
             run_log.metrics({f"{group}/{name}": value for name, value in values_of.items()})
         run_log.data(fit.to_dict(), "reports/fit.json")
         reporting.log_curves(
