@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # One bar for the training is enough: MLflow draws its own for every file it copies.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# With a server MLflow prints two links at the end of every run; the summary has the run's id.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 # One call of MLflow takes no more than these.
 _PARAMS_PER_BATCH = 100
