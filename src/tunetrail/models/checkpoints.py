@@ -59,7 +59,7 @@ def package_directory(*, distribution: str, path: str) -> Checkpoint:
 def package_gguf(*, distribution: str, path: str, cache_dir: str) -> Checkpoint:
     """Find a GGUF file inside an installed distribution and convert it once to safetensors.
 
-    Dequantising takes the better part of a minute; the copy in ``cache_dir`` loads in a second.
+    Dequantising is slow; the copy in ``cache_dir`` loads in a second.
     The copy's name carries the source's size and the head of its hash, so that another file
     is never mistaken for it.
 
