@@ -9,46 +9,52 @@ from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import _workers
+from hydra_plugins.optuna_study._failure import Failure, FailureKind
+from hydra_plugins.optuna_study._ledger import Ledger, rank
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 TABLE_ROWS = 5
 
 
-def format_trial(study: optuna.Study, trial: FrozenTrial, settings: Settings) -> str:
-    """One line: number, state, values, point, seconds, best so far, what is left."""
-    parts = [f"trial {trial.number}", trial.state.name.lower()]
-    if trial.state is TrialState.FAIL:
-        parts.append(trial.user_attrs["failure"].splitlines()[0])
+def format_trial(ledger: Ledger, trial: FrozenTrial, settings: Settings) -> str:
+    """One line: number, ending, values, point, seconds, best so far, what is left."""
+    ending = name_ending(trial)
+    parts = [f"trial {trial.number}", ending]
+    if failure := read_failure(trial):
+        if failure.text != ending:
+            parts.append(failure.line)
     elif trial.values:
-        parts.append(_format_values(settings.objectives, trial.values))
-    parts.append(_format_params(trial.params))
+        parts.append(_format_values(settings.objectives, trial.values, trial))
+    if broken := [name for name, value in trial.constraints.items() if value > 0]:
+        parts.append(f"breaks {', '.join(broken)}")
+    parts.append(format_params(trial.params))
     parts.append(format_seconds(_seconds(trial)))
-    trials = study.get_trials(deepcopy=False)
-    if best := find_best(study, trials):
-        parts.append(_format_best(study, best))
-    done = sum(other.state in FINISHED for other in trials)
-    left = settings.num_trials - done
-    progress = f"{done} of {settings.num_trials}"
-    if done and left > 0:
-        progress += f", about {format_seconds(_estimate_seconds(trials, left))} left"
+    if ledger.best:
+        parts.append(_format_best(ledger.best, num_objectives=len(settings.objectives)))
+    left = settings.num_trials - ledger.num_finished
+    progress = f"{ledger.num_finished} of {settings.num_trials}"
+    if ledger.num_finished and left > 0:
+        progress += f", about {format_seconds(_estimate_seconds(ledger, left))} left"
     return " | ".join([*parts, progress])
 
 
-def format_summary(study: optuna.Study, settings: Settings, space: SearchSpace) -> str:
+def format_summary(
+    study: optuna.Study, ledger: Ledger, settings: Settings, space: SearchSpace
+) -> str:
     """Say how the trials ended, which were best, and the command that runs the best again."""
-    trials = study.get_trials(deepcopy=False)
-    best = find_best(study, trials)
-    counts = Counter(trial.state.name.lower() for trial in trials)
+    trials, best = ledger.update(), ledger.best
+    counts = Counter(name_ending(trial) for trial in trials)
     lines = [f"study {study.study_name}: " + ", ".join(f"{n} {s}" for s, n in counts.items())]
+    complete = any(trial.state is TrialState.COMPLETE for trial in trials)
+    if complete and not best:
+        lines += ["", "no complete trial keeps within every constraint"]
     if best:
         several = len(settings.objectives) > 1
-        shown = best if several else _ranked(study, trials)[:TABLE_ROWS]
+        shown = best if several else rank(study, trials)[:TABLE_ROWS]
         lines += ["", "no trial beats these in every objective:" if several else "best trials:"]
         lines += _format_table(shown, settings, space)
         lines += ["", "run the best again:" if not several else "run one of them again:"]
@@ -74,18 +80,30 @@ def format_run_command(overrides: Sequence[str]) -> str:
     return shlex.join(["python", sys.argv[0], *overrides])
 
 
-def find_best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Find the best complete trial, or the Pareto front of several objectives; empty without."""
-    if len(study.directions) > 1:
-        return study.best_trials
-    return _ranked(study, trials)[:1]
+def name_ending(trial: FrozenTrial) -> str:
+    """Name how a trial ended, in one word more than Optuna has."""
+    if "reused_from" in trial.user_attrs:
+        return f"reused from {trial.user_attrs['reused_from']}"
+    failure = read_failure(trial)
+    if failure and failure.kind is FailureKind.OUT_OF_MEMORY:
+        return "infeasible"
+    if failure and failure.kind is FailureKind.INTERRUPTED:
+        return "interrupted"
+    return str(trial.state.name.lower())
 
 
-def write_results(study: optuna.Study, path: Path) -> None:
+def read_failure(trial: FrozenTrial) -> Failure | None:
+    """Read what went wrong from where the sweep wrote it."""
+    if "failure" not in trial.user_attrs:
+        return None
+    kind = FailureKind(trial.user_attrs.get("failure_kind", FailureKind.ERROR))
+    return Failure(kind, trial.user_attrs["failure"])
+
+
+def write_results(best: Sequence[FrozenTrial], path: Path, *, num_objectives: int) -> None:
     """Write the outcome in the format of Hydra's own Optuna plugin."""
-    best = find_best(study, study.get_trials(deepcopy=False))
     results: dict[str, Any] = {"name": "optuna"}
-    if len(study.directions) > 1:
+    if num_objectives > 1:
         results["solutions"] = [{"params": t.params, "values": t.values} for t in best]
     elif best:
         results |= {"best_params": best[0].params, "best_value": best[0].value}
@@ -101,24 +119,24 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _ranked(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    sign = -1.0 if study.directions[0] is StudyDirection.MAXIMIZE else 1.0
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: sign * trial.values[0])
-
-
-def _format_best(study: optuna.Study, best: Sequence[FrozenTrial]) -> str:
-    if len(study.directions) > 1:
+def _format_best(best: Sequence[FrozenTrial], *, num_objectives: int) -> str:
+    if num_objectives > 1:
         return f"{len(best)} on the Pareto front"
     return f"best {best[0].values[0]:.5g} (trial {best[0].number})"
 
 
-def _format_values(objectives: Mapping[str, str], values: Sequence[float]) -> str:
+def _format_values(
+    objectives: Mapping[str, str], values: Sequence[float], trial: FrozenTrial
+) -> str:
+    spread = trial.user_attrs.get("spread") or [None] * len(values)
     # A pruned trial of Optuna holds its last report, of the first objective.
-    return " ".join(f"{n} {v:.5g}" for n, v in zip(objectives, values, strict=False))
+    return " ".join(
+        f"{name} {value:.5g}" + ("" if std is None else f" ±{std:.2g}")
+        for name, value, std in zip(objectives, values, spread, strict=False)
+    )
 
 
-def _format_params(params: Mapping[str, Any]) -> str:
+def format_params(params: Mapping[str, Any]) -> str:
     return " ".join(f"{_short(name)}={_format_value(value)}" for name, value in params.items())
 
 
@@ -133,13 +151,15 @@ def _short(name: str) -> str:
 def _format_table(
     trials: Sequence[FrozenTrial], settings: Settings, space: SearchSpace
 ) -> list[str]:
+    # A function's parameters come after those of the config, and some trials lack them.
     names = [parameter.name for parameter in space.parameters]
+    names += sorted({name for trial in trials for name in trial.params if name not in names})
     rows = [["trial", *settings.objectives, *map(_short, names), "time"]]
     rows += [
         [
             str(trial.number),
             *(f"{value:.5g}" for value in trial.values),
-            *(_format_value(trial.params[name]) for name in names),
+            *(_format_value(trial.params.get(name, "")) for name in names),
             format_seconds(_seconds(trial)),
         ]
         for trial in trials
@@ -155,11 +175,6 @@ def _seconds(trial: FrozenTrial) -> float:
     return trial.duration.total_seconds() if trial.duration else 0.0
 
 
-def _estimate_seconds(trials: Sequence[FrozenTrial], left: int) -> float:
-    finished = [_seconds(trial) for trial in trials if trial.state in FINISHED]
-    others = {
-        str(trial.user_attrs.get(_workers.ATTRIBUTE))
-        for trial in trials
-        if trial.state is TrialState.RUNNING
-    }
-    return left * sum(finished) / len(finished) / (1 + len(others))
+def _estimate_seconds(ledger: Ledger, left: int) -> float:
+    others = {str(trial.user_attrs.get(_workers.ATTRIBUTE)) for trial in ledger.running}
+    return left * ledger.seconds_finished / ledger.num_finished / (1 + len(others))

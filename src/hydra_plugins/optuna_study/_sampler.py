@@ -40,7 +40,6 @@ class StudySampler(BaseSampler):
         key: str,
         seed: int | None,
         space: SearchSpace,
-        worker: dict[str, Any],
     ) -> None:
         """Check and keep the recipe.
 
@@ -49,7 +48,6 @@ class StudySampler(BaseSampler):
             key: the node's place in the app's config, for messages.
             seed: of the study; None draws anew each time.
             space: what is searched; a grid lists its values.
-            worker: identity to sign trials with.
 
         Raises:
             SweepError: no sampler can be built from the node, or it cannot search this space.
@@ -61,7 +59,8 @@ class StudySampler(BaseSampler):
             )
         self._key = key
         self._seed = seed
-        self._worker = worker
+        # Identity that the next trial is signed with.
+        self.worker: dict[str, Any] | None = None
         self._space = space
         self._config = dict(config)
         self._class = self._load_class()
@@ -86,7 +85,7 @@ class StudySampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
         # At once, so that a trial without a signature is one whose process died in between.
-        storage.set_trial_user_attr(trial._trial_id, _workers.ATTRIBUTE, self._worker)  # noqa: SLF001 - as above
+        storage.set_trial_user_attr(trial._trial_id, _workers.ATTRIBUTE, self.worker)  # noqa: SLF001 - as above
         draw = sum(
             OVERRIDES in other.user_attrs and RETRY_OF not in other.user_attrs
             for other in storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
@@ -152,11 +151,27 @@ class StudySampler(BaseSampler):
             else:
                 arguments["seed"] = derived
         try:
-            sampler = instantiate(self._config, **arguments, _convert_="all")
+            return self._class(**self._arguments(), **arguments)
+        except Exception as error:
+            raise self._error(error) from error
+
+    def _arguments(self) -> dict[str, Any]:
+        """Take the node's arguments; those that are nodes of their own are made anew each time.
+
+        Hydra's instantiate, which does both, takes as long as the rest of a trial's bookkeeping.
+        """
+        given = {name: value for name, value in self._config.items() if name != "_target_"}
+        try:
+            return {
+                name: instantiate(value, _convert_="all") if _is_node(value) else value
+                for name, value in given.items()
+            }
         except InstantiationException as error:
             raise self._error(error.__cause__ or error) from error
-        assert isinstance(sampler, BaseSampler)
-        return sampler
 
     def _error(self, error: BaseException) -> SweepError:
         return SweepError(f"{self._key}: no sampler can be built from it ({first_line(error)})")
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value

@@ -54,6 +54,9 @@ class Parameter:
             case _:
                 return repr(float(value))  # repr is the shortest text that reads back the same
 
+    def _contains(self, value: float) -> bool:
+        return bool(self.distribution._contains(value))  # noqa: SLF001 - Optuna asks this itself before it takes a value
+
     @property
     def expression(self) -> str:
         """The distribution in one spelling of Hydra's syntax, to compare and to read."""
@@ -107,6 +110,27 @@ class Parameter:
                     "range(…), or another sampler"
                 )
 
+    def find(self, value: Any) -> CategoricalChoiceType:
+        """Find a plain value of a config among those of the distribution.
+
+        Raises:
+            SweepError: it is none of them.
+
+        """
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                wanted = _as_text(value) if isinstance(value, list | dict) else value
+                for choice in choices:
+                    if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool):
+                        return choice
+            case IntDistribution():
+                if _is_number(value) and int(value) == value and self._contains(value):
+                    return int(value)
+            case FloatDistribution():
+                if _is_number(value) and self._contains(value):
+                    return float(value)
+        raise SweepError(f"{self.key}={_as_text(value)} is not in {self.expression}")
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -115,7 +139,23 @@ class SearchSpace:
     fixed: tuple[str, ...]
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        return [parameter.override(values[parameter.name]) for parameter in self.parameters]
+        """Write a point; what a function suggested beyond the parameters comes after them."""
+        names = {parameter.name for parameter in self.parameters}
+        drawn = [parameter.override(values[parameter.name]) for parameter in self.parameters]
+        more = [f"{name}={_as_text(value)}" for name, value in values.items() if name not in names]
+        return drawn + more
+
+    def point(self, values: Mapping[str, Any]) -> dict[str, CategoricalChoiceType]:
+        """Find a point that a person wrote, or a part of one.
+
+        Raises:
+            SweepError: a key that is not searched, or a value that its distribution lacks.
+
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        if unknown := [name for name in values if name not in known]:
+            raise SweepError(f"{unknown[0]} is not searched (searched: {', '.join(known)})")
+        return {name: known[name].find(value) for name, value in values.items()}
 
     def sample(self) -> list[str]:
         """Write the overrides of some point, to see whether the config can be composed at all."""
@@ -123,7 +163,11 @@ class SearchSpace:
 
 
 def build_search_space(
-    params: Mapping[str, Any], arguments: Sequence[str], *, config_loader: ConfigLoader
+    params: Mapping[str, Any],
+    arguments: Sequence[str],
+    *,
+    config_loader: ConfigLoader,
+    may_be_empty: bool = False,
 ) -> SearchSpace:
     """Merge the config's search space with the command line's overrides, which win key by key.
 
@@ -133,6 +177,7 @@ def build_search_space(
         params: key to sweep expression; a plain value is a fixed override.
         arguments: overrides as typed.
         config_loader: lists the options of a config group for ``glob(…)``.
+        may_be_empty: whether there is a function that suggests all there is to search.
 
     Raises:
         SweepError: an expression cannot be read or used, or nothing is left to search.
@@ -158,7 +203,7 @@ def build_search_space(
             fixed.pop(key, None)
             fixed[key] = text
             parameters.pop(name, None)
-    if not parameters:
+    if not parameters and not may_be_empty:
         raise SweepError(
             "nothing to search: every key has one value; give one a choice(…), range(…) or "
             "interval(…), here or in hydra.sweeper.params"
@@ -191,6 +236,10 @@ def _as_text(element: Any) -> str:
             return str(element).lower()
         case _:
             return str(Transformer.str(element))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_plain(text: str) -> bool:

@@ -1,8 +1,13 @@
 """The place where studies live."""
 
-from collections.abc import Iterator
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
@@ -11,9 +16,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._failure import is_outage
+
+log = logging.getLogger(__name__)
 
 # Seconds that a writer waits for another one; SQLite's own 5 are short on a slow disk.
 SQLITE_TIMEOUT = 60
+# Seconds between tries while the database is away.
+OUTAGE_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def absolute_storage(storage: str) -> str:
@@ -45,8 +55,8 @@ def open_storage(storage: str) -> BaseStorage:
         if path := _sqlite_path(_parse_url(storage)):
             path.parent.mkdir(parents=True, exist_ok=True)
             arguments = {"connect_args": {"timeout": SQLITE_TIMEOUT}}
-            return get_storage(RDBStorage(storage, engine_kwargs=arguments))
-        return get_storage(storage)
+            return get_storage(PatientStorage(storage, engine_kwargs=arguments))
+        return get_storage(PatientStorage(storage))
     except (
         OSError,
         SQLAlchemyError,
@@ -62,6 +72,58 @@ def open_storage(storage: str) -> BaseStorage:
             f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
             "give sqlite:///FILE, a database URL, or a path that ends in .log"
         ) from error
+
+
+def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Try a call again after each outage, with growing pauses, before its error counts."""
+
+    @functools.wraps(method)
+    def call(self: "PatientStorage", *args: Any, **kwargs: Any) -> Any:
+        if self._in_call.active:
+            return method(self, *args, **kwargs)
+        for delay in OUTAGE_DELAYS:
+            try:
+                with self._in_call:
+                    return method(self, *args, **kwargs)
+            except (SQLAlchemyError, StorageInternalError) as error:
+                if not is_outage(error):
+                    raise
+                cause = error.__cause__ or error
+                log.warning(
+                    "the study's storage fails (%s); again in %g s", first_line(cause), delay
+                )
+                time.sleep(delay)
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+class _InCall(threading.local):
+    """Whether this thread is inside a call already: a method that calls another waits once."""
+
+    active = False
+
+    def __enter__(self) -> None:
+        self.active = True
+
+    def __exit__(self, *error: object) -> None:
+        self.active = False
+
+
+class PatientStorage(RDBStorage):
+    """A database that may be away for half a minute.
+
+    A call that is repeated may have been carried out before its answer was lost. What is set is
+    then set again; a trial made twice has no worker's signature and is closed by the next one.
+    """
+
+    def __init__(self, url: str, **arguments: Any) -> None:
+        self._in_call = _InCall()
+        super().__init__(url, **arguments)
+
+
+for _name in BaseStorage.__abstractmethods__:
+    setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
 
 
 @contextmanager

@@ -1,21 +1,87 @@
-"""Open a study, or go on with one that is the same."""
+"""Open a study, or go on with one that asks the same question."""
 
+import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
+
+log = logging.getLogger(__name__)
+
+# On the study: number of the first trial under the present fixed config, below which equal points
+# are not the same.
+PLAN_SINCE = "plan_since"
+# On a trial that someone asked for: where its point came from.
+ENQUEUED = "enqueued"
+DEFAULT = "default"
+POINT = "point"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study asks: the same for all of its trials, or they cannot be compared."""
+
+    objectives: dict[str, str]
+    # Parameter to its distribution in Hydra's syntax.
+    search_space: dict[str, str]
+    # Every other leaf of a job's config, dotted key to text, interpolations as written.
+    fixed_config: dict[str, str]
+
+
+def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Plan:
+    """Note what stays the same.
+
+    Args:
+        config: of a job at some point of the space. The files that were read count as much as
+            what was typed.
+        settings: of the sweep.
+        space: what is searched.
+
+    """
+    searched = {parameter.name: parameter.expression for parameter in space.parameters}
+    if settings.custom_search_space is not None:
+        searched[settings.keys["custom_search_space"]] = settings.custom_search_space
+    plain = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+    assert isinstance(plain, dict)
+    # By key: a node's files may name its keys in any order.
+    leaves = dict(_leaves({k: v for k, v in plain.items() if k != "hydra"}, ""))
+    names = {parameter.name for parameter in space.parameters}
+    ignored = {settings.keys["params"], settings.keys["objectives"], *names}
+    return Plan(
+        objectives=settings.objectives,
+        search_space=searched,
+        fixed_config={
+            key: text
+            for key, text in leaves.items()
+            if not settings.may_change(key)
+            and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+        },
+    )
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict) and node:
+        for name, value in sorted(node.items(), key=lambda item: str(item[0])):
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node if isinstance(node, str) else json.dumps(node)
 
 
 @contextmanager
@@ -59,55 +125,137 @@ def build_pruner(settings: Settings) -> BasePruner:
 
 
 def open_study(
-    storage: BaseStorage, settings: Settings, space: SearchSpace, sampler: BaseSampler
+    storage: BaseStorage,
+    settings: Settings,
+    space: SearchSpace,
+    sampler: BaseSampler,
+    *,
+    plan: Plan,
+    points: Sequence[tuple[str, Mapping[str, Any]]],
 ) -> optuna.Study:
     """Create the study, or load it if it asks the same question.
 
+    Args:
+        storage: where studies live.
+        settings: of the sweep.
+        space: what is searched.
+        sampler: proposes points.
+        plan: what the study asks.
+        points: (origin, point) to be tried first. Those that the study has seen are not queued
+            again, so that this may be interrupted anywhere and repeated.
+
     Raises:
-        SweepError: the study in the storage has other objectives, another search space or other
-            fixed overrides, so that old and new trials could not be compared.
+        SweepError: the study in the storage asks something else, so that old and new trials
+            could not be compared.
 
     """
-    study = optuna.create_study(
-        study_name=settings.study_name,
-        storage=storage,
-        sampler=sampler,
-        pruner=build_pruner(settings),
-        directions=[StudyDirection[name.upper()] for name in settings.objectives.values()],
-        load_if_exists=True,
-    )
-    asked = {
-        "objectives": settings.objectives,
-        "search_space": {parameter.name: parameter.expression for parameter in space.parameters},
-        "fixed_overrides": _comparable(space.fixed, settings),
-    }
-    known = study.user_attrs
-    if "objectives" not in known:
-        directions = [direction.name.lower() for direction in study.directions]
-        if directions != list(settings.objectives.values()):
-            raise _changed(settings, "objectives", directions, list(settings.objectives.values()))
-        for name, value in asked.items():
-            study.set_user_attr(name, value)
-        study.set_metric_names(list(settings.objectives))
-        return study
-    # As lists: the order of objectives is the order of values.
-    if list(known["objectives"].items()) != list(settings.objectives.items()):
-        raise _changed(settings, "objectives", known["objectives"], settings.objectives)
-    for name in ("search_space", "fixed_overrides"):
-        if changes := _diff(known[name], asked[name]):
-            raise SweepError(
-                f"study {settings.study_name} was started with another {name.replace('_', ' ')}: "
-                f"{'; '.join(changes)}. Its trials could not be compared: set "
-                f"{settings.keys['study_name']} to a new name, or take the changes back"
-                + _changeable_hint(name)
-            )
+    pruner = build_pruner(settings)
+    directions = [StudyDirection[name.upper()] for name in settings.objectives.values()]
+
+    def create() -> optuna.Study:
+        return optuna.create_study(
+            study_name=settings.study_name,
+            storage=storage,
+            sampler=sampler,
+            pruner=pruner,
+            directions=directions,
+            load_if_exists=True,
+        )
+
+    study = create()
+    if not any(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+        # Nothing was tried: whatever was asked at first, the question of now is the study's.
+        if _differs(study, plan):
+            optuna.delete_study(study_name=settings.study_name, storage=storage)
+            study = create()
+        _write_plan(study, plan, settings, space)
+    else:
+        _require_same(study, plan, settings, space)
+    seen = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
+    for origin, point in points:
+        if point not in seen:
+            study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
     return study
 
 
-def _comparable(fixed: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Map fixed overrides by key, without those that say how to search rather than what."""
-    kept = (text.partition("=") for text in fixed if not settings.is_changeable(text))
-    return {key: value for key, _, value in kept}
+def _differs(study: optuna.Study, plan: Plan) -> bool:
+    known = study.user_attrs
+    # As lists: the order of objectives is the order of values.
+    return "fixed_config" in known and (
+        list(known["objectives"].items()) != list(plan.objectives.items())
+        or known["search_space"] != plan.search_space
+        or known["fixed_config"] != plan.fixed_config
+    )
+
+
+def _objectives_differ(study: optuna.Study, settings: Settings) -> bool:
+    known = study.user_attrs.get("objectives")
+    if known is None:
+        directions = [direction.name.lower() for direction in study.directions]
+        return directions != list(settings.objectives.values())
+    # As lists: the order of objectives is the order of values.
+    return list(known.items()) != list(settings.objectives.items())
+
+
+def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
+    typed = (text.partition("=") for text in space.fixed if not settings.is_of_study(text))
+    attributes = {
+        "objectives": plan.objectives,
+        "search_space": plan.search_space,
+        "fixed_overrides": {key: value for key, _, value in typed},
+        "fixed_config": plan.fixed_config,
+    }
+    for name, value in attributes.items():
+        if study.user_attrs.get(name) != value:
+            study.set_user_attr(name, value)
+    study.set_metric_names(list(plan.objectives))
+
+
+def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
+    known = study.user_attrs
+    new_name = f"set {settings.keys['study_name']} to a new name, or take the change back"
+    if "fixed_config" not in known or _objectives_differ(study, settings):
+        was = known.get("objectives") or [d.name.lower() for d in study.directions]
+        raise SweepError(
+            f"study {settings.study_name} was started with other objectives: they were {was}, are "
+            f"{settings.objectives}; {new_name}"
+        )
+    changes = {
+        "search space": _diff(known["search_space"], plan.search_space),
+        "config": _diff(known["fixed_config"], plan.fixed_config),
+    }
+    changes = {what: listed for what, listed in changes.items() if listed}
+    if not changes:
+        return
+    shown = "; ".join(f"{what}: {'; '.join(listed)}" for what, listed in changes.items())
+    if not settings.allow_changes:
+        raise SweepError(
+            f"study {settings.study_name} was started with another {shown}. Its trials could not "
+            f"be compared: {new_name}, or go on all the same with "
+            f"{settings.keys['allow_changes']}=true"
+        )
+    _require_compatible(study, space, settings)
+    log.info("study %s goes on with another %s", settings.study_name, shown)
+    # Before the plan: killed in between, it is refused or announced again.
+    study.set_user_attr(PLAN_SINCE, len(study.get_trials(deepcopy=False)))
+    _write_plan(study, plan, settings, space)
+
+
+def _require_compatible(study: optuna.Study, space: SearchSpace, settings: Settings) -> None:
+    """Refuse what Optuna cannot hold in one study: other choices, or another kind of number."""
+    for trial in study.get_trials(deepcopy=False):
+        for parameter in space.parameters:
+            before = trial.distributions.get(parameter.name)
+            if before is None:
+                continue
+            try:
+                check_distribution_compatibility(before, parameter.distribution)
+            except ValueError as error:
+                raise SweepError(
+                    f"{parameter.key}={parameter.expression}: study {settings.study_name} cannot "
+                    f"hold it beside its earlier trials ({first_line(error)}); set "
+                    f"{settings.keys['study_name']} to a new name"
+                ) from error
 
 
 def _diff(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -115,16 +263,3 @@ def _diff(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return [
         f"{key} was {old.get(key, 'not given')}, is {new.get(key, 'not given')}" for key in changed
     ]
-
-
-def _changed(settings: Settings, what: str, old: Any, new: Any) -> SweepError:
-    return SweepError(
-        f"study {settings.study_name} was started with other {what}: they were {old}, are {new}; "
-        f"set {settings.keys['study_name']} to a new name, or take the change back"
-    )
-
-
-def _changeable_hint(name: str) -> str:
-    if name != "fixed_overrides":
-        return ""
-    return ", or list keys that make no difference in hydra.sweeper.changeable"

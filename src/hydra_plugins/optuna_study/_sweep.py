@@ -1,26 +1,37 @@
-"""The sweep, top to bottom: ask for a point, launch it, tell how it ended, until the budget."""
+"""The sweep, top to bottom: ask for a point, run it, tell how it ended, until the budget."""
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import optuna
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.utils import configure_log
+from hydra import version
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study import _workers
+from hydra_plugins.optuna_study._budget import Budget, Left
+from hydra_plugins.optuna_study._compose import Composer
+from hydra_plugins.optuna_study._devices import count_workers
 from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._failure import (
+    INTERRUPTED,
+    TRIED_AGAIN,
+    Failure,
+    FailureKind,
+)
 from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._outcome import Outcome, failed, read_outcome
+from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
+from hydra_plugins.optuna_study._outcome import Outcome
+from hydra_plugins.optuna_study._points import first_points, load_custom_search_space, suggest
+from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool, build_pool
 from hydra_plugins.optuna_study._report import (
-    FINISHED,
-    find_best,
     format_continue_command,
     format_summary,
     format_trial,
@@ -29,16 +40,23 @@ from hydra_plugins.optuna_study._report import (
 from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF, StudySampler
 from hydra_plugins.optuna_study._settings import Settings, read_settings
 from hydra_plugins.optuna_study._space import SearchSpace, build_search_space, quoted
+from hydra_plugins.optuna_study._status import StatusLines
 from hydra_plugins.optuna_study._storage import absolute_storage, open_storage, outages
-from hydra_plugins.optuna_study._study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._study import PLAN_SINCE, build_plan, open_study, quiet_optuna
+from hydra_plugins.optuna_study._worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._workers import Worker
 from hydra_plugins.optuna_study.sweeper import StudyCallback
 
 log = logging.getLogger(__name__)
 
-# On a failed trial: "Type: message", or this for one that was stopped from outside.
+# On a failed trial, and on one that the machine cannot hold.
 FAILURE = "failure"
-INTERRUPTED = "interrupted"
+FAILURE_KIND = "failure_kind"
+# On a trial of several seeds: the values of each job so far, and their standard deviations.
+REPEATS = "repeats"
+SPREAD = "spread"
+# The constraint that a point breaks which the machine cannot hold.
+MEMORY_CONSTRAINT = "out_of_memory"
 
 
 def run_sweep(
@@ -46,9 +64,9 @@ def run_sweep(
     arguments: Sequence[str],
     *,
     config: DictConfig,
-    config_loader: ConfigLoader,
+    hydra_context: HydraContext,
     launcher: Launcher,
-    require_composable: Callable[[list[str]], None],
+    task_function: TaskFunction,
 ) -> None:
     """Check what was asked, open the study, and work on it.
 
@@ -56,41 +74,104 @@ def run_sweep(
         values: the node ``hydra.sweeper``, resolved.
         arguments: overrides as typed.
         config: the whole config of the sweep.
-        config_loader: finds the options of config groups.
-        launcher: runs a job.
-        require_composable: raises if a job's config cannot be composed with these overrides.
+        hydra_context: composes configs, and holds the app's callbacks.
+        launcher: of ``hydra/launcher``.
+        task_function: what the app decorated with ``hydra.main``.
 
     """
     settings = read_settings(values, config)
-    space = build_search_space(settings.params, arguments, config_loader=config_loader)
+    custom = load_custom_search_space(settings)
+    space = build_search_space(
+        settings.params,
+        arguments,
+        config_loader=hydra_context.config_loader,
+        may_be_empty=custom is not None,
+    )
+    composer = Composer(hydra_context.config_loader, config)
     # A mistyped key is found before there is a study, with Hydra's own words for it.
-    require_composable([*space.fixed, *space.sample(), *settings.job_overrides])
+    job_config = composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
+    plan = build_plan(job_config, settings, space)
+    points = first_points(settings, space, composer, custom)
+    first_seed = _read_seed(job_config, settings)
+    num_workers = count_workers(
+        settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
+    )
     callbacks = _build_callbacks(settings.callbacks)
+    _ask_callbacks(callbacks, job_config)
+    sampler = StudySampler(
+        settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
+    )
     sweep_dir = Path(config.hydra.sweep.dir)
     command = format_continue_command(settings)
     remedy = f"what finished is kept; to continue: {command}"
     with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
         OmegaConf.save(config, sweep_dir / "multirun.yaml")
         with worker.turn(), quiet_optuna():
-            sampler = StudySampler(
-                settings.sampler,
-                key=settings.keys["sampler"],
-                seed=settings.seed,
-                space=space,
-                worker=worker.identity,
+            study = open_study(
+                open_storage(settings.storage), settings, space, sampler, plan=plan, points=points
             )
-            study = open_study(open_storage(settings.storage), settings, space, sampler)
-        _Sweep(
-            settings=settings,
-            space=space,
-            study=study,
-            sampler=sampler,
-            worker=worker,
-            launcher=launcher,
-            config=config,
-            callbacks=callbacks,
-            continue_command=command,
-        ).run()
+        interruption = Interruption()
+        with interruption.watched():
+            pool = build_pool(
+                num_workers,
+                launcher=launcher,
+                composer=composer,
+                task_function=task_function,
+                config=config,
+                hydra_callbacks=hydra_context.callbacks,
+                objectives=list(settings.objectives),
+                interruption=interruption,
+                identity=worker.identity,
+                workers_per_gpu=settings.workers_per_gpu,
+                key=settings.keys["num_workers"],
+                build_assignment=lambda: _assign(
+                    task_function, config, settings, workers_dir=worker.folder
+                ),
+            )
+            with contextlib.closing(pool):
+                _Sweep(
+                    settings=settings,
+                    space=space,
+                    study=study,
+                    sampler=sampler,
+                    worker=worker,
+                    pool=pool,
+                    config=config,
+                    callbacks=callbacks,
+                    interruption=interruption,
+                    first_seed=first_seed,
+                    suggest_more=lambda trial: suggest(
+                        custom, job_config, trial, settings=settings
+                    ),
+                    continue_command=command,
+                ).run()
+
+
+def _read_seed(job_config: DictConfig, settings: Settings) -> int:
+    seed = OmegaConf.select(job_config, settings.seed_key)
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        return seed
+    if settings.num_seeds == 1:
+        return 0  # never asked for
+    raise SweepError(
+        f"{settings.seed_key}={seed!r}: {settings.keys['num_seeds']}={settings.num_seeds} needs a "
+        "whole number there, to count on from"
+    )
+
+
+def _assign(
+    task_function: TaskFunction, config: DictConfig, settings: Settings, *, workers_dir: Path
+) -> Assignment:
+    module, name = name_task(task_function, key=settings.keys["num_workers"])
+    base = version.getbase()
+    return Assignment(
+        task_module=module,
+        task_name=name,
+        objectives=tuple(settings.objectives),
+        version_base=None if base is None else str(base),
+        job_name=str(config.hydra.job.name),
+        workers_dir=workers_dir,
+    )
 
 
 def _build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
@@ -106,6 +187,22 @@ def _build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
     return callbacks
 
 
+def _ask_callbacks(callbacks: Mapping[str, StudyCallback], job_config: DictConfig) -> None:
+    """Let the app refuse a config before there is a study.
+
+    Raises:
+        SweepError: with the words of the callback.
+
+    """
+    for name, callback in callbacks.items():
+        try:
+            callback.before_study(job_config)
+        except Exception as error:
+            log.debug("traceback of callbacks.%s", name, exc_info=True)
+            lines = str(error).strip().splitlines() or [first_line(error)]
+            raise SweepError(lines[0]) from error
+
+
 def _worker_of(sweep_dir: Path) -> Worker:
     try:
         return Worker(sweep_dir / ".workers")
@@ -113,6 +210,16 @@ def _worker_of(sweep_dir: Path) -> Worker:
         raise SweepError(
             f"hydra.sweep.dir={sweep_dir}: it cannot be written ({first_line(error)})"
         ) from error
+
+
+class _Running:
+    """A trial that one of this process's workers has."""
+
+    def __init__(self, trial: Trial, identity: Mapping[str, Any]) -> None:
+        self.trial = trial
+        self.identity = identity
+        # Values of the jobs before, where a trial is several.
+        self.repeats: list[list[float]] = []
 
 
 class _Sweep:
@@ -126,9 +233,12 @@ class _Sweep:
         study: optuna.Study,
         sampler: StudySampler,
         worker: Worker,
-        launcher: Launcher,
+        pool: Pool,
         config: DictConfig,
         callbacks: Mapping[str, StudyCallback],
+        interruption: Interruption,
+        first_seed: int,
+        suggest_more: Any,
         continue_command: str,
     ) -> None:
         self.settings = settings
@@ -136,40 +246,44 @@ class _Sweep:
         self.study = study
         self.sampler = sampler
         self.worker = worker
-        self.launcher = launcher
+        self.pool = pool
         self.config = config
         self.callbacks = callbacks
+        self.interruption = interruption
+        # Of a trial's first job, from which those of the others are counted on.
+        self.first_seed = first_seed
+        self.suggest_more = suggest_more
         self.continue_command = continue_command
-        self.interruption = Interruption()
         self.distributions = {p.name: p.distribution for p in space.parameters}
         # What every job is told of its trial, but for the number.
         self.trial_overrides = [
             f"++trial.storage={quoted(absolute_storage(settings.storage))}",
             f"++trial.study={quoted(settings.study_name)}",
         ]
-        self.failures: list[str] = []
-        self.num_repeated = 0
+        self.budget = Budget(settings)
+        self.ledger = Ledger(study, plan_since=study.user_attrs.get(PLAN_SINCE, 0))
+        self.running: dict[int, _Running] = {}
+        self.status = StatusLines(study, self.running)
 
     def run(self) -> None:
-        with self.interruption.watched(), _quiet_launcher(self.launcher):
-            self._start()
-            failure = None
-            try:
-                while not self.interruption.requested and (trial := self._reserve_trial()):
-                    self._run_trial(trial)
-            except Exception as error:
-                failure = first_line(error)
-                raise
-            finally:
-                # What failed may be the storage itself: its error must not be hidden by another.
-                with contextlib.suppress(Exception) if failure else contextlib.nullcontext():
-                    self._finish()
-                for name, callback in self.callbacks.items():
-                    with self._logged(name):
-                        callback.on_study_end(self.study, self.interruption.requested, failure)
-            if self.interruption.requested:
-                log.info("interrupted; to continue: %s", self.continue_command)
-                raise SystemExit(130)
+        self._start()
+        failure = None
+        try:
+            with self.status.shown():
+                self._work()
+        except Exception as error:
+            failure = first_line(error)
+            raise
+        finally:
+            # What failed may be the storage itself: its error must not be hidden by another.
+            with contextlib.suppress(Exception) if failure else contextlib.nullcontext():
+                self._finish()
+            for name, callback in self.callbacks.items():
+                with self._logged(name):
+                    callback.on_study_end(self.study, self.interruption.requested, failure)
+        if self.interruption.requested:
+            log.info("interrupted; to continue: %s", self.continue_command)
+            raise SystemExit(130)
         self._require_result()
 
     def _start(self) -> None:
@@ -181,23 +295,85 @@ class _Sweep:
                     f"hydra.sweeper.callbacks.{name} could not start ({first_line(error)})"
                 ) from error
 
-    def _reserve_trial(self) -> Trial | None:
-        """Take the next trial, or None when the trials that finished or run fill the budget."""
-        with self.worker.turn():
-            self._close_abandoned()
-            trials = self.study.get_trials(deepcopy=False)
-            taken = sum(trial.state in (*FINISHED, TrialState.RUNNING) for trial in trials)
-            if taken >= self.settings.num_trials:
-                return None
-            waiting = any(trial.state is TrialState.WAITING for trial in trials)
-            if not waiting and self.sampler.exhausted(trials):
-                return None
-            with quiet_optuna():
-                trial = self.study.ask(self.distributions)
-            trial.set_user_attr(OVERRIDES, self.space.overrides(trial.params))
-            return trial
+    def _work(self) -> None:
+        try:
+            while not self.interruption.requested:
+                left = self._fill()
+                if left is not Left.MORE and not self.running:
+                    if left is Left.NOTHING:
+                        break
+                    self.status.say_once(
+                        "the rest of the budget runs in other processes; waiting for them"
+                    )
+                for finished in self.pool.wait(POLL_SECONDS):
+                    self._conclude(finished)
+        finally:
+            # Also after an error: what runs is tried again by whoever continues.
+            for finished in self.pool.interrupt():
+                self._conclude(finished, leaving=True)
 
-    def _run_trial(self, trial: Trial) -> None:
+    def _fill(self) -> Left:
+        """Give every free worker a trial; tell what is left when there is none."""
+        for identity in self.pool.free():
+            if self.interruption.requested or self.budget.is_pausing():
+                return Left.MORE
+            trial, left = self._next_trial(identity)
+            if trial is None:
+                return left
+            self.running[trial.number] = _Running(trial, identity)
+            self._launch(self.running[trial.number])
+        return Left.MORE
+
+    def _next_trial(self, identity: dict[str, Any]) -> tuple[Trial | None, Left]:
+        """Ask until a point comes that has not been finished before."""
+        while not self.interruption.requested:
+            with self.worker.turn():
+                left = self._look()
+                if left is not Left.MORE:
+                    return None, left
+                trial = self._ask(identity)
+            source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
+            if source is None:
+                return trial, Left.MORE
+            self._reuse(trial, source)
+        return None, Left.MORE
+
+    def _look(self) -> Left:
+        """Close what dead workers left, and tell whether another trial may begin."""
+        trials = self.ledger.update()
+        if self._close_abandoned():
+            trials = self.ledger.update()
+        left = self.budget.left(self.ledger, self.worker)
+        if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
+            return Left.NOTHING
+        return left
+
+    def _ask(self, identity: dict[str, Any]) -> Trial:
+        self.sampler.worker = identity
+        with quiet_optuna():
+            trial = self.study.ask(self.distributions)
+            self.suggest_more(trial)
+        # Last: a trial with overrides is one whose point was drawn in full.
+        trial.set_user_attr(OVERRIDES, self.space.overrides(trial.params))
+        return trial
+
+    def _reuse(self, trial: Trial, source: FrozenTrial) -> None:
+        """Tell what is known of the point, reports and constraints included."""
+        trial.set_user_attr(REUSED_FROM, source.number)
+        for name in (FAILURE, FAILURE_KIND, REPEATS, SPREAD, "num_evaluations"):
+            if name in source.user_attrs:
+                trial.set_user_attr(name, source.user_attrs[name])
+        for name, value in source.constraints.items():
+            trial.set_constraint(name, value)
+        if len(self.settings.objectives) == 1:
+            for step, value in source.intermediate_values.items():
+                trial.report(value, step)
+        values = source.values if source.state is TrialState.COMPLETE else None
+        self._tell(trial, source.state, values)
+
+    def _launch(self, running: _Running) -> None:
+        trial = running.trial
+        repeat, num_seeds = len(running.repeats), self.settings.num_seeds
         overrides = [
             *self.space.fixed,
             *trial.user_attrs[OVERRIDES],
@@ -205,67 +381,112 @@ class _Sweep:
             *self.trial_overrides,
             f"++trial.number={trial.number}",
         ]
-        try:
-            with self.interruption.job():
-                (job,) = self.launcher.launch([overrides], initial_job_idx=trial.number)
-        except KeyboardInterrupt:
-            self._restore_logging()
-            # Also when the job itself raised it: that is how a person's Ctrl-C looks from inside.
-            self.interruption.requested = True
-            self._close_interrupted(self.study.get_trials(deepcopy=False)[trial.number])
-            return
-        except (Exception, SystemExit) as error:
-            self._restore_logging()
-            log.debug("trial %d could not be launched", trial.number, exc_info=True)
-            outcome = failed(error)
-        else:
-            outcome = read_outcome(job, list(self.settings.objectives))
-        self._tell(trial, outcome)
+        if num_seeds > 1:
+            overrides += [f"++trial.repeat={repeat}", f"++trial.num_repeats={num_seeds}"]
+        if repeat > 0:
+            subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+            assert isinstance(subdir, dict)
+            overrides += [
+                f"{self.settings.seed_key}={self.first_seed + repeat}",
+                f"hydra.sweep.subdir={quoted(str(subdir['subdir']) + f'/seed-{repeat}')}",
+            ]
+        self.pool.start(trial.number, overrides, running.identity)
 
-    def _tell(self, trial: Trial, outcome: Outcome) -> None:
-        if outcome.failure:
-            trial.set_user_attr(FAILURE, outcome.failure)
-        with quiet_optuna():
-            frozen = self.study.tell(trial, outcome.values, outcome.state, skip_if_finished=True)
-        log.info(format_trial(self.study, frozen, self.settings))
-        self._call_trial_end(frozen)
-        self._count_failure(outcome.failure)
-
-    def _count_failure(self, failure: str | None) -> None:
-        """End the sweep when no other point will do better.
+    def _conclude(self, finished: Finished, *, leaving: bool = False) -> None:
+        """Answer the end of a job in the way that its cause asks for.
 
         Raises:
-            SweepError: the same failure came several times in a row, or as many trials failed in
-                this process as the study was to have.
+            SweepError: no other point will do better.
 
         """
-        if failure is None:
-            self.num_repeated = 0
+        running = self.running[finished.number]
+        outcome = finished.outcome
+        if outcome.failure and outcome.failure.kind in TRIED_AGAIN:
+            del self.running[finished.number]
+            frozen = self.study.get_trials(deepcopy=False)[finished.number]
+            self._try_again(frozen, outcome.failure)
+        elif outcome.values is not None and self._has_more_seeds(running, outcome):
+            if leaving:
+                self._conclude_interrupted(finished.number)
+            else:
+                self._launch(running)
             return
-        repeated = bool(self.failures) and self.failures[-1] == failure
-        self.num_repeated = self.num_repeated + 1 if repeated else 1
-        self.failures.append(failure)
-        reason = failure.splitlines()[0]
-        if self.num_repeated >= self.settings.max_repeated_failures:
-            raise SweepError(f"{self.num_repeated} trials in a row failed with {reason}")
-        if len(self.failures) >= self.settings.num_trials:
-            raise SweepError(f"{len(self.failures)} trials failed, the last with {reason}")
+        else:
+            del self.running[finished.number]
+            self._record(running, outcome)
+        if not leaving:
+            self.budget.count(outcome.failure)
 
-    def _close_abandoned(self) -> None:
+    def _conclude_interrupted(self, number: int) -> None:
+        del self.running[number]
+        self._try_again(self.study.get_trials(deepcopy=False)[number], INTERRUPTED)
+
+    def _has_more_seeds(self, running: _Running, outcome: Outcome) -> bool:
+        if self.settings.num_seeds == 1:
+            return False
+        assert outcome.values is not None
+        running.repeats.append(list(outcome.values))
+        running.trial.set_user_attr(REPEATS, running.repeats)
+        return len(running.repeats) < self.settings.num_seeds
+
+    def _record(self, running: _Running, outcome: Outcome) -> None:
+        trial, state, values = running.trial, outcome.state, outcome.values
+        if running.repeats and values is not None:
+            columns = list(zip(*running.repeats, strict=True))
+            values = tuple(fmean(column) for column in columns)
+            trial.set_user_attr(SPREAD, [stdev(column) for column in columns])
+        if outcome.failure:
+            self._write_failure(trial.number, outcome.failure)
+            if outcome.failure.kind is FailureKind.OUT_OF_MEMORY:
+                # A failed trial tells a sampler nothing; a pruned one that breaks a constraint
+                # makes TPE look elsewhere.
+                trial.set_constraint(MEMORY_CONSTRAINT, 1.0)
+                state = TrialState.PRUNED
+        self._tell(trial, state, values)
+
+    def _tell(
+        self, trial: Trial | int, state: TrialState, values: Sequence[float] | None = None
+    ) -> None:
+        with quiet_optuna():
+            frozen = self.study.tell(trial, values, state, skip_if_finished=True)
+        self.ledger.note(frozen)
+        self.status.say(format_trial(self.ledger, frozen, self.settings))
+        for name, callback in self.callbacks.items():
+            with self._logged(name):
+                callback.on_trial_end(self.study, frozen)
+
+    def _write_failure(self, number: int, failure: Failure) -> None:
+        # Not through a Trial: of one that is made anew Optuna draws the point anew.
+        storage = self.study._storage  # noqa: SLF001 - as above
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)  # noqa: SLF001 - as above
+        storage.set_trial_user_attr(trial_id, FAILURE, failure.text)
+        storage.set_trial_user_attr(trial_id, FAILURE_KIND, str(failure.kind))
+
+    def _close_abandoned(self) -> bool:
         """Close trials whose process is gone, so that their points are tried again."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self.worker.has_left(trial.user_attrs.get(_workers.ATTRIBUTE)):
-                self._close_interrupted(trial)
+        left = [
+            trial
+            for trial in self.ledger.running
+            if trial.number not in self.running
+            and self.worker.has_left(trial.user_attrs.get(_workers.ATTRIBUTE))
+        ]
+        for trial in left:
+            self._try_again(trial, INTERRUPTED)
+        return bool(left)
 
-    def _close_interrupted(self, trial: FrozenTrial) -> None:
+    def _try_again(self, trial: FrozenTrial, failure: Failure) -> None:
         """Queue the trial's point again and tell the trial as failed.
 
         In this order: killed in between, the next worker finds the trial still running and the
         point already queued.
         """
-        trials = self.study.get_trials(deepcopy=False)
-        queued = any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials)
-        if OVERRIDES in trial.user_attrs and not queued:
+        self.ledger.update()
+        if OVERRIDES in trial.user_attrs and not self.ledger.is_queued_again(trial.number):
+            kept = {
+                name: value
+                for name, value in trial.system_attrs.items()
+                if not name.startswith("constraints")
+            }
             self.study.add_trial(
                 optuna.create_trial(
                     state=TrialState.WAITING,
@@ -273,41 +494,32 @@ class _Sweep:
                     distributions=trial.distributions,
                     user_attrs={RETRY_OF: trial.number},
                     # Some samplers keep their own account of a point here, such as its generation.
-                    system_attrs={**trial.system_attrs, "fixed_params": trial.params},
+                    system_attrs={**kept, "fixed_params": trial.params},
                 )
             )
-        storage = self.study._storage  # noqa: SLF001 - a Trial made anew would be drawn anew
-        storage.set_trial_user_attr(trial._trial_id, FAILURE, INTERRUPTED)  # noqa: SLF001 - as above
-        with quiet_optuna():
-            frozen = self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        log.info(format_trial(self.study, frozen, self.settings))
-        self._call_trial_end(frozen)
-
-    def _call_trial_end(self, trial: FrozenTrial) -> None:
-        for name, callback in self.callbacks.items():
-            with self._logged(name):
-                callback.on_trial_end(self.study, trial)
+        self._write_failure(trial.number, failure)
+        self._tell(trial.number, TrialState.FAIL)
 
     def _finish(self) -> None:
-        log.info(format_summary(self.study, self.settings, self.space))
-        sweep_dir = Path(self.config.hydra.sweep.dir)
-        write_results(self.study, sweep_dir / "optimization_results.yaml")
+        if self.budget.reason:
+            log.info("stopped: %s", self.budget.reason)
+        log.info(format_summary(self.study, self.ledger, self.settings, self.space))
+        path = Path(self.config.hydra.sweep.dir) / "optimization_results.yaml"
+        write_results(self.ledger.best, path, num_objectives=len(self.settings.objectives))
 
     def _require_result(self) -> None:
         trials = self.study.get_trials(deepcopy=False)
+        complete = any(trial.state is TrialState.COMPLETE for trial in trials)
         running = any(trial.state is TrialState.RUNNING for trial in trials)
-        if find_best(self.study, trials) or running:
+        if complete or running:
             return
         pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
-        last = f"; the last failure: {self.failures[-1].splitlines()[0]}" if self.failures else ""
+        last = self.budget.last_failure
+        told = f"; the last failure: {last.line}" if last else ""
         raise SweepError(
             f"no trial of study {self.study.study_name} completed: {pruned} pruned, "
-            f"{len(trials) - pruned} failed{last}"
+            f"{len(trials) - pruned} failed{told}"
         )
-
-    def _restore_logging(self) -> None:
-        """Undo what a launcher that was left by an exception could not: the job's logging."""
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
 
     @contextlib.contextmanager
     def _logged(self, name: str) -> Iterator[None]:
@@ -317,15 +529,3 @@ class _Sweep:
         except Exception as error:
             log.error("hydra.sweeper.callbacks.%s failed (%s)", name, first_line(error))  # noqa: TRY400 - one line; the next has the traceback
             log.debug("traceback of callbacks.%s", name, exc_info=True)
-
-
-@contextlib.contextmanager
-def _quiet_launcher(launcher: Launcher) -> Iterator[None]:
-    """Silence the launcher's announcement of a job: the study has a line for each trial."""
-    logger = logging.getLogger(type(launcher).__module__)
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -32,7 +32,8 @@ class Worker:
 
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._turn_path = folder / "turn.lock"
+        self.folder = folder.absolute()
+        self._turn_path = self.folder / "turn.lock"
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
         self._path = (folder / name).absolute()
 
@@ -61,6 +62,10 @@ class Worker:
         with self._turn_path.open("w") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
+
+    def is_here(self, identity: dict[str, Any] | None) -> bool:
+        """Whether a worker is on this machine, where it can be seen whether it has left."""
+        return identity is None or identity["host"] == socket.gethostname()
 
     def has_left(self, identity: dict[str, Any] | None) -> bool:
         """Whether the worker that took a trial is gone.

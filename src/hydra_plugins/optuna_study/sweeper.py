@@ -6,13 +6,19 @@ trials; run in a second terminal it adds a worker. Workers on one machine share
 ``hydra.sweep.dir``, so name that folder by the study.
 
 A job is given three overrides, ``trial.storage``, ``trial.study`` and ``trial.number``, with which
-it can open its trial, report intermediate values and raise :class:`optuna.TrialPruned`::
+it can open its trial, report intermediate values, set constraints and raise
+:class:`optuna.TrialPruned`::
 
     study = optuna.load_study(study_name=..., storage=..., pruner=...)
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     trial = optuna.Trial(study, trial_id)
 
-It returns a float, or one for each objective in their order.
+It returns a float, or one for each objective in their order. Where a trial is several jobs
+(``num_seeds``) each has ``trial.repeat`` (from 0) and ``trial.num_repeats``, too.
+
+A job says what went wrong by Python's own exceptions, anywhere in the chain of causes: MemoryError
+(the point is infeasible), FloatingPointError (not finite), ConnectionError and TimeoutError (tried
+again after a while), OSError with ENOSPC (the disk is full); anything else is an error in code.
 
 Hydra imports this module at every start, so Optuna is imported only when a sweep begins.
 """
@@ -52,15 +58,35 @@ class OptunaStudyConf:
     objectives: Any = MISSING
     # Finished trials (complete or pruned) after which the study is done.
     num_trials: Any = MISSING
+    # Seconds after which this process begins no more trials; null never.
+    timeout: Any = None
+    # Finished trials without a new best after which the study is done; null never.
+    patience: Any = None
     # Key to a sweep expression in Hydra's syntax; the command line replaces it key by key.
     params: Any = field(default_factory=dict)
+    # MODULE.FUNCTION, called with (config, trial): what it suggests is searched too.
+    custom_search_space: Any = None
+    # Whether trial 0 is the config as it is composed without the search.
+    try_default: Any = True
+    # Points to try after that: mappings of key to value. What a point leaves open is drawn.
+    enqueue: Any = field(default_factory=list)
+    # Jobs in one trial, each with another value at seed_key; the trial's value is their mean.
+    num_seeds: Any = 1
+    seed_key: Any = "seed"
+    # 1 runs jobs in this process; more, or auto, in long-lived processes of their own.
     num_workers: Any = 1
+    # How many of them share a GPU, where there is one.
+    workers_per_gpu: Any = 1
     # Overrides given to every job after all others.
     job_overrides: Any = field(default_factory=list)
-    # Keys below which a plain override may differ when a study is continued.
+    # Keys whose values may differ when a study is continued.
     changeable: Any = field(default_factory=list)
-    # The same failure this many times in a row ends the sweep.
+    # Whether all else may differ, too.
+    allow_changes: Any = False
+    # The same error this many times in a row ends the sweep.
     max_repeated_failures: Any = 3
+    # So does more than this share of num_trials that failed.
+    max_failure_rate: Any = 0.5
     # Name to a node with _target_: objects with the methods of StudyCallback.
     callbacks: Any = field(default_factory=dict)
 
@@ -73,8 +99,11 @@ ConfigStore.instance().store(
 class StudyCallback:
     """What happens around trials, in the process of the sweeper.
 
-    An object needs all three methods; inherit to get those that do nothing.
+    An object needs all four methods; inherit to get those that do nothing.
     """
+
+    def before_study(self, config: DictConfig) -> None:
+        """Before the study is opened, with the config of a job. An error here ends the sweep."""
 
     def on_study_start(self, study: "optuna.Study", config: DictConfig) -> None:
         """Before the first trial of this process. An error here ends the sweep."""
@@ -101,6 +130,7 @@ class OptunaStudySweeper(Sweeper):
 
     # What Hydra's base class leaves open until setup.
     hydra_context: HydraContext
+    task_function: TaskFunction
     config: DictConfig
     launcher: Launcher
 
@@ -108,6 +138,7 @@ class OptunaStudySweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.hydra_context = hydra_context
+        self.task_function = task_function
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -128,7 +159,7 @@ class OptunaStudySweeper(Sweeper):
             self.settings,
             arguments,
             config=self.config,
-            config_loader=self.hydra_context.config_loader,
+            hydra_context=self.hydra_context,
             launcher=self.launcher,
-            require_composable=lambda overrides: self.validate_batch_is_legal([overrides]),
+            task_function=self.task_function,
         )

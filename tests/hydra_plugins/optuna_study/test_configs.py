@@ -1,6 +1,7 @@
 """Every sampler and pruner that conf/ ships builds and takes part in a study."""
 
 import inspect
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -11,7 +12,8 @@ from omegaconf import OmegaConf
 from hydra_plugins.optuna_study._sampler import StudySampler
 from hydra_plugins.optuna_study._settings import read_settings
 from hydra_plugins.optuna_study._space import build_search_space
-from hydra_plugins.optuna_study._study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._study import build_plan, open_study, quiet_optuna
+from hydra_plugins.optuna_study.sweeper import OptunaStudyConf
 
 CONF = Path(__file__).parents[3] / "conf"
 # The parameters that are not plain values, or that Optuna deprecates, stay out of the YAML.
@@ -64,17 +66,15 @@ def run_study(config_loader, sampler, pruner, *, num_trials):
             "batch": "choice(8,16,32)",
             "epochs": "range(1,4)",
         },
-        "num_workers": 1,
-        "job_overrides": [],
-        "changeable": [],
-        "max_repeated_failures": 3,
-        "callbacks": {},
     }
+    values = {**asdict(OptunaStudyConf()), **values}
     settings = read_settings(values, OmegaConf.create({"hydra": {"sweeper": {}}}))
     space = build_search_space(settings.params, (), config_loader=config_loader)
     with quiet_optuna():
-        chosen = StudySampler(sampler, key="sampler", seed=0, space=space, worker={})
-        study = open_study(optuna.storages.InMemoryStorage(), settings, space, chosen)
+        chosen = StudySampler(sampler, key="sampler", seed=0, space=space)
+        plan = build_plan(OmegaConf.create(), settings, space)
+        storage = optuna.storages.InMemoryStorage()
+        study = open_study(storage, settings, space, chosen, plan=plan, points=[])
         for _ in range(num_trials):
             trial = study.ask({p.name: p.distribution for p in space.parameters})
             trial.set_user_attr("overrides", space.overrides(trial.params))

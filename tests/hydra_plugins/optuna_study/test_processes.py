@@ -59,7 +59,7 @@ def test_a_killed_sweep_goes_on(launch, workspace, load_study):
     process = launch("-m")
     output = finish(process)
     assert process.returncode == 0
-    assert "trial 2 | fail | interrupted" in output
+    assert "trial 2 | interrupted | x=" in output
     study = load_study()
     assert states(study) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert study.trials[3].params == killed.trials[2].params

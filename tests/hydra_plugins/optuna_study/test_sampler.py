@@ -32,9 +32,8 @@ def draw(space):
 
     def run(config, storage, num_trials, *, seed=0, worker="w"):
         with quiet_optuna():
-            sampler = StudySampler(
-                config, key="sampler", seed=seed, space=space, worker={"lock": worker}
-            )
+            sampler = StudySampler(config, key="sampler", seed=seed, space=space)
+            sampler.worker = {"lock": worker}
             study = optuna.create_study(
                 study_name="s", storage=storage, sampler=sampler, load_if_exists=True
             )
@@ -78,7 +77,7 @@ def test_the_seed_makes_the_points(draw, name):
 
 def test_a_grid_is_exhausted_when_every_cell_was_taken(draw, config_loader):
     space = build_search_space({"x": "1,2"}, (), config_loader=config_loader)
-    sampler = StudySampler(SAMPLERS["grid"], key="sampler", seed=0, space=space, worker={})
+    sampler = StudySampler(SAMPLERS["grid"], key="sampler", seed=0, space=space)
     study = optuna.create_study(sampler=sampler)
     for expected in (False, False, True):
         assert sampler.exhausted(study.trials) is expected
@@ -90,4 +89,4 @@ def test_a_grid_is_exhausted_when_every_cell_was_taken(draw, config_loader):
 def test_a_sampler_has_no_seed_of_its_own(space):
     config = {"_target_": "optuna.samplers.RandomSampler", "seed": 1}
     with pytest.raises(SweepError, match=r"sampler.seed=1: a study has one seed"):
-        StudySampler(config, key="sampler", seed=0, space=space, worker={})
+        StudySampler(config, key="sampler", seed=0, space=space)

@@ -1,0 +1,106 @@
+"""When a sweep ends: enough trials, no time, no progress, or no hope."""
+
+import time
+from enum import Enum
+
+from hydra_plugins.optuna_study import _workers
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._failure import Failure, FailureKind
+from hydra_plugins.optuna_study._ledger import Ledger
+from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study._workers import Worker
+
+# Seconds to wait after each outage in a row before a trial is tried again.
+OUTAGE_DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
+# What a trial's own point or code is to blame for.
+_COUNTED = (FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.WORKER_DIED)
+
+
+class Left(Enum):
+    """What there is to do for this process."""
+
+    MORE = "another trial may begin"
+    RUNNING = "trials that still run fill the budget"
+    NOTHING = "the study is done"
+
+
+class Budget:
+    """Counts, and ends the sweep when no other point will do better."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ends = None if settings.timeout is None else time.monotonic() + settings.timeout
+        # Why the sweep ends before its number of trials.
+        self.reason: str | None = None
+        self.last_failure: Failure | None = None
+        self._num_failed = 0
+        self._num_repeated = 0
+        self._num_outages = 0
+        self._pause_ends = 0.0
+
+    def is_pausing(self) -> bool:
+        """Whether an outage is being waited for."""
+        return time.monotonic() < self._pause_ends
+
+    def left(self, ledger: Ledger, worker: Worker) -> Left:
+        """Tell whether another trial may begin.
+
+        Trials that run on another machine are left to it: whether they will end cannot be seen
+        from here.
+        """
+        keys = self._settings.keys
+        if self._ends is not None and time.monotonic() >= self._ends:
+            self.reason = f"{keys['timeout']}={self._settings.timeout:g} s are over"
+            return Left.NOTHING
+        if ledger.num_finished >= self._settings.num_trials:
+            return Left.NOTHING
+        patience, since = self._settings.patience, ledger.num_since_best
+        if patience is not None and since >= patience:
+            self.reason = f"{since} trials without a new best ({keys['patience']}={patience})"
+            return Left.NOTHING
+        if ledger.num_finished + len(ledger.running) >= self._settings.num_trials:
+            signatures = (t.user_attrs.get(_workers.ATTRIBUTE) for t in ledger.running)
+            return Left.RUNNING if any(map(worker.is_here, signatures)) else Left.NOTHING
+        return Left.MORE
+
+    def count(self, failure: Failure | None) -> None:
+        """Count how a trial ended.
+
+        Raises:
+            SweepError: the same error came several times in a row, too many trials failed, an
+                outage lasts, or the disk is full.
+
+        """
+        if failure is None or failure.kind is FailureKind.OUT_OF_MEMORY:
+            self._num_repeated = self._num_outages = 0
+            return
+        if failure.kind is FailureKind.INTERRUPTED:
+            return
+        if failure.kind is FailureKind.DISK_FULL:
+            raise SweepError(f"the sweep stops: {failure.line}")
+        if failure.kind is FailureKind.OUTAGE:
+            self._wait_for_outage(failure)
+            return
+        same = self.last_failure is not None and self.last_failure.text == failure.text
+        self._num_repeated = self._num_repeated + 1 if same else 1
+        self.last_failure = failure
+        self._num_failed += failure.kind in _COUNTED
+        settings = self._settings
+        if failure.kind is not FailureKind.NOT_FINITE and (
+            self._num_repeated >= settings.max_repeated_failures
+        ):
+            raise SweepError(f"{self._num_repeated} trials in a row failed with {failure.line}")
+        if self._num_failed > settings.max_failure_rate * settings.num_trials:
+            raise SweepError(
+                f"{self._num_failed} trials failed, more than {settings.keys['max_failure_rate']}="
+                f"{settings.max_failure_rate:g} of {settings.num_trials}, the last with "
+                f"{failure.line}"
+            )
+
+    def _wait_for_outage(self, failure: Failure) -> None:
+        if self._num_outages >= len(OUTAGE_DELAYS):
+            raise SweepError(
+                f"{self._num_outages + 1} trials in a row met an outage: {failure.line}"
+            )
+        self._pause_ends = time.monotonic() + OUTAGE_DELAYS[self._num_outages]
+        self._num_outages += 1

@@ -1,0 +1,102 @@
+"""The config of a job, the same as Hydra composes it, in a hundredth of its time.
+
+Hydra reads every YAML file again for every job. Here what the choices of config groups give is
+composed once and kept; the plain overrides of a job are then applied to a copy by Hydra's own
+code. A file that is edited while the study runs changes none of its later trials.
+"""
+
+import os
+import pickle
+from collections.abc import Sequence
+from functools import lru_cache
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+# Combinations of group choices that are kept; a study that searches more starts over.
+CACHE_SIZE = 64
+
+
+class Composer:
+    """Composes the configs of one sweep's jobs."""
+
+    def __init__(self, config_loader: ConfigLoader, master: DictConfig) -> None:
+        """Keep what every job starts from.
+
+        Args:
+            config_loader: of the sweep.
+            master: config of the sweep, with Hydra's node.
+
+        """
+        assert isinstance(config_loader, ConfigLoaderImpl)
+        self._loader = config_loader
+        self._master = master
+        self._repository: CachingConfigRepository = (
+            config_loader._parse_overrides_and_create_caching_repo(  # noqa: SLF001 - knows the search path that the config itself adds
+                master.hydra.job.config_name, []
+            )[1]
+        )
+        self._composed: dict[tuple[str, ...], bytes] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose a job's config, with Hydra's node but for the job's number.
+
+        Raises:
+            ConfigCompositionException: in Hydra's own words.
+
+        """
+        parsed = [_parse(text) for text in overrides]
+        chosen = tuple(o.input_line or "" for o in parsed if self._shapes_defaults(o))
+        config = self._load(chosen)
+        applied = [o for o in parsed if not self._shapes_defaults(o)]
+        ConfigLoaderImpl._apply_overrides_to_config(applied, config)  # noqa: SLF001 - Hydra's own rules for +, ++, ~
+        job = config.hydra.job
+        names = job.config.override_dirname
+        app = [override for override in parsed if not override.is_hydra_override()]
+        config.hydra.overrides.task = [override.input_line for override in app]
+        job.override_dirname = get_overrides_dirname(
+            overrides=app,
+            kv_sep=names.kv_sep,
+            item_sep=names.item_sep,
+            exclude_keys=names.exclude_keys,
+        )
+        config.hydra.runtime.cwd = os.getcwd()  # noqa: PTH109 - as Hydra writes it
+        # The same time for ${now:…} in every job, as in Hydra's launchers.
+        OmegaConf.copy_cache(from_config=self._master, to_config=config)
+        return config
+
+    def is_group(self, key: str) -> bool:
+        return bool(self._repository.group_exists(key))
+
+    def _shapes_defaults(self, override: Override) -> bool:
+        """Whether an override decides which files are read, or how Hydra itself is set."""
+        if override.is_hydra_override():
+            return True
+        is_group = self._repository.group_exists(override.key_or_group)
+        return bool(is_group) and not isinstance(override.value(), dict)
+
+    def _load(self, chosen: tuple[str, ...]) -> DictConfig:
+        if chosen not in self._composed:
+            if len(self._composed) >= CACHE_SIZE:
+                self._composed.clear()
+            config = self._loader.load_sweep_config(self._master, list(chosen))
+            self._composed[chosen] = pickle.dumps(config)
+        config = pickle.loads(self._composed[chosen])  # noqa: S301 - our own bytes, copied this way in a third of deepcopy's time
+        assert isinstance(config, DictConfig)
+        return config
+
+
+def number_job(config: DictConfig, number: int) -> None:
+    """Write the trial's number where Hydra's launchers write the job's."""
+    with open_dict(config):
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Override:
+    return OverridesParser.create().parse_overrides([text])[0]

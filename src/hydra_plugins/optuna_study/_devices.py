@@ -1,0 +1,76 @@
+"""How many workers a machine carries, and what each of them may use."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+from hydra_plugins.optuna_study._errors import SweepError
+
+# Fewer cores than this for each worker, and on a processor two trials side by side are slower
+# than one after the other with all cores.
+CORES_PER_WORKER = 4
+
+
+def list_gpus() -> list[str]:
+    """List what ``CUDA_VISIBLE_DEVICES`` may name: what it names already, or every GPU there is."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    asked = subprocess.run(  # noqa: S603 - found on the path, fixed arguments
+        [program, "--query-gpu=uuid", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return asked.stdout.split() if asked.returncode == 0 else []
+
+
+def count_workers(asked: int | str, *, workers_per_gpu: int, keys: Mapping[str, str]) -> int:
+    """Count the workers that ``num_workers`` asks for.
+
+    Args:
+        asked: a number, or ``auto``: one for each place on a GPU, or for every four cores.
+        workers_per_gpu: how many share a GPU.
+        keys: setting to the key that a person sets it by.
+
+    Raises:
+        SweepError: more workers than the GPUs have places for.
+
+    """
+    gpus = list_gpus() if asked != 1 else []
+    places = len(gpus) * workers_per_gpu
+    if asked == "auto":
+        return places or max(1, num_cores() // CORES_PER_WORKER)
+    assert isinstance(asked, int)
+    if gpus and asked > places:
+        raise SweepError(
+            f"{keys['num_workers']}={asked}: {len(gpus)} GPUs with {keys['workers_per_gpu']}="
+            f"{workers_per_gpu} hold {places}; raise {keys['workers_per_gpu']}, or take fewer"
+        )
+    return asked
+
+
+def worker_environment(index: int, *, num_workers: int, workers_per_gpu: int) -> dict[str, str]:
+    """Choose the variables that give a worker its own GPU, or its share of the cores.
+
+    They work only when they are set before the worker imports its numerical libraries. A number
+    of threads that is set already is left alone.
+    """
+    environment = {}
+    if gpus := list_gpus():
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[index // workers_per_gpu]
+    threads = str(max(1, num_cores() // num_workers))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        if name not in os.environ:
+            environment[name] = threads
+    return environment
+
+
+def num_cores() -> int:
+    """Count the cores that this process may run on."""
+    return len(os.sched_getaffinity(0))

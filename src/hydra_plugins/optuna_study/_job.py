@@ -1,0 +1,160 @@
+"""Run one job the way Hydra does, in this process."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped] # PyYAML ships no types
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
+from hydra.types import TaskFunction
+from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
+from omegaconf._utils import OmegaConfDumper
+
+from hydra_plugins.optuna_study._outcome import Outcome, read_error, read_return
+
+
+def run_job(
+    config: DictConfig,
+    task_function: TaskFunction,
+    *,
+    callbacks: Callbacks,
+    objectives: Sequence[str],
+    capture_output: bool,
+) -> Outcome:
+    """Run a job in its folder and judge how it ended.
+
+    The same steps as ``hydra.core.utils.run_job``, which copies Hydra's node four times and writes
+    YAML in Python: 20 ms where this takes five.
+
+    Args:
+        config: as :meth:`Composer.compose` gives it, numbered.
+        task_function: what the app decorated with ``hydra.main``.
+        callbacks: ``hydra.callbacks``, told of the job's start and end.
+        objectives: names of the values that are expected back.
+        capture_output: whether all that is printed goes to ``console.log`` in the job's folder.
+
+    """
+    before = HydraConfig.instance().cfg, Path.cwd()
+    try:
+        job_return = _enter(config)
+        with _captured(config, capture_output):
+            return _call(config, job_return, task_function, callbacks, objectives)
+    finally:
+        HydraConfig.instance().cfg = before[0]
+        os.chdir(before[1])
+
+
+def _enter(config: DictConfig) -> JobReturn:
+    """Set Hydra up for the job, make its folder and write its three files."""
+    instance = HydraConfig.instance()
+    OmegaConf.set_readonly(config.hydra, True)
+    instance.cfg = config  # type: ignore[assignment] # as HydraConfig.set_config does, without a copy
+    sweep = config.hydra.sweep
+    output_dir = (Path(sweep.dir) / str(sweep.subdir)).absolute()
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(output_dir)
+    task_cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.copy_cache(from_config=config, to_config=task_cfg)
+    for flag in ("readonly", "struct"):
+        task_cfg._set_flag(flag, config._get_flag(flag))  # noqa: SLF001 - a masked copy drops them
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if config.hydra.job.chdir:
+        os.chdir(output_dir)
+    if config.hydra.output_subdir is not None:
+        folder = output_dir / config.hydra.output_subdir
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(_plain(task_cfg), folder / "config.yaml")
+        _save({"hydra": _plain(config.hydra)}, folder / "hydra.yaml")
+        _save(_plain(config.hydra.overrides.task), folder / "overrides.yaml")
+    return JobReturn(
+        overrides=list(config.hydra.overrides.task),
+        cfg=task_cfg,
+        hydra_cfg=config,
+        working_dir=str(Path.cwd()),
+        task_name=str(config.hydra.job.name),
+    )
+
+
+def _call(
+    config: DictConfig,
+    job_return: JobReturn,
+    task_function: TaskFunction,
+    callbacks: Callbacks,
+    objectives: Sequence[str],
+) -> Outcome:
+    configure_log(config.hydra.job_logging, config.hydra.verbose)
+    with env_override(dict(config.hydra.job.env_set)):
+        callbacks.on_job_start(config=config, task_function=task_function)
+        try:
+            returned = task_function(job_return.cfg)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any end of a job is a result of its trial
+            outcome = read_error(error)
+            job_return.return_value = error
+            job_return.status = JobStatus.FAILED
+            if outcome.failure is not None:
+                _log_traceback(error)
+        else:
+            outcome = read_return(returned, objectives)
+            job_return.return_value = returned
+            job_return.status = JobStatus.COMPLETED
+    callbacks.on_job_end(config=config, job_return=job_return)
+    return outcome
+
+
+def _log_traceback(error: BaseException) -> None:
+    """Write to the files that the job logs to: the console has one line for each trial."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.acquire()
+            try:
+                traceback.print_exception(error, file=handler.stream or handler._open())  # noqa: SLF001 - a handler with delay has opened nothing yet
+            finally:
+                handler.release()
+
+
+@contextlib.contextmanager
+def _captured(config: DictConfig, capture: bool) -> Iterator[None]:
+    """Send what the job and its libraries print, from C too, to a file in the job's folder."""
+    if not capture:
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    path = Path(config.hydra.runtime.output_dir) / "console.log"
+    kept = os.dup(1), os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, target in zip(kept, (1, 2), strict=True):
+            os.dup2(number, target)
+            os.close(number)
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
+class _Dumper(yaml.CSafeDumper):  # type: ignore[misc] # as above
+    """OmegaConf's rules for strings, on libyaml."""
+
+
+_Dumper.add_representer(str, OmegaConfDumper.str_representer)
+
+
+def _plain(config: Container) -> Any:
+    return OmegaConf.to_container(config, enum_to_str=True)
+
+
+def _save(content: Any, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,124 @@
+"""What is known of a study's trials, kept up to date at a cost that does not grow with them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+# On a trial whose point had been finished before: the number of that trial.
+REUSED_FROM = "reused_from"
+
+
+class Ledger:
+    """Reads each trial once when it has ended; only those that have not are looked at again."""
+
+    def __init__(self, study: optuna.Study, *, plan_since: int) -> None:
+        """Begin with nothing read.
+
+        Args:
+            study: whose trials are read.
+            plan_since: number of the first trial under the present fixed config.
+
+        """
+        self._study = study
+        self._plan_since = plan_since
+        self._signs = [
+            -1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
+        ]
+        self._num_read = 0
+        self._open: list[int] = []
+        # Ended in this process, and read before the storage was.
+        self._noted: set[int] = set()
+        self._points: dict[tuple[str, ...], FrozenTrial] = {}
+        self._queued_again: set[int] = set()
+        # The best, or the Pareto front of several objectives.
+        self.best: list[FrozenTrial] = []
+        self.num_finished = 0
+        self.num_since_best = 0
+        self.seconds_finished = 0.0
+        self.running: list[FrozenTrial] = []
+        self.is_waiting = False
+
+    def update(self) -> list[FrozenTrial]:
+        """Read what has happened since the last call; returns all trials."""
+        trials = self._study.get_trials(deepcopy=False)
+        numbers = [*self._open, *range(self._num_read, len(trials))]
+        looked_at = [trials[number] for number in numbers if number not in self._noted]
+        self._noted.clear()
+        for trial in trials[self._num_read :]:
+            if RETRY_OF in trial.user_attrs:
+                self._queued_again.add(trial.user_attrs[RETRY_OF])
+        self._num_read = len(trials)
+        still_open = [trial for trial in looked_at if not trial.state.is_finished()]
+        self._open = [trial.number for trial in still_open]
+        self.running = [trial for trial in still_open if trial.state is TrialState.RUNNING]
+        self.is_waiting = len(still_open) > len(self.running)
+        ended = [trial for trial in looked_at if trial.state in FINISHED]
+        for trial in sorted(ended, key=_completed):
+            self._read(trial)
+        return trials
+
+    def note(self, trial: FrozenTrial) -> None:
+        """Read a trial that was just told: asking the storage for it again takes a millisecond."""
+        self._noted.add(trial.number)
+        self.running = [other for other in self.running if other.number != trial.number]
+        if trial.state in FINISHED:
+            self._read(trial)
+
+    def find_same(self, overrides: Sequence[str]) -> FrozenTrial | None:
+        """Find the finished trial of a point, under the present fixed config."""
+        return self._points.get(tuple(overrides))
+
+    def is_queued_again(self, number: int) -> bool:
+        """Whether an interrupted trial's point has its place in the queue."""
+        return number in self._queued_again
+
+    def _read(self, trial: FrozenTrial) -> None:
+        self.num_finished += 1
+        assert trial.duration is not None
+        self.seconds_finished += trial.duration.total_seconds()
+        overrides = trial.user_attrs.get(OVERRIDES)
+        if overrides is not None and trial.number >= self._plan_since:
+            self._points.setdefault(tuple(overrides), trial)
+        self.num_since_best += 1
+        if trial.state is TrialState.COMPLETE and is_feasible(trial):
+            self._compare(trial)
+
+    def _compare(self, trial: FrozenTrial) -> None:
+        """Take a trial among the best unless one of them is as good in every objective."""
+        losses = self._losses(trial)
+        others = [self._losses(other) for other in self.best]
+        if any(_all_at_most(other, losses) for other in others):
+            return
+        beaten = [_all_at_most(losses, other) for other in others]
+        self.best = [t for t, out in zip(self.best, beaten, strict=True) if not out] + [trial]
+        self.num_since_best = 0
+
+    def _losses(self, trial: FrozenTrial) -> list[float]:
+        return [sign * value for sign, value in zip(self._signs, trial.values, strict=True)]
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps within every constraint that it has."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def rank(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Sort the complete trials that keep within every constraint by the first objective."""
+    sign = -1.0 if study.directions[0] is StudyDirection.MAXIMIZE else 1.0
+    complete = [t for t in trials if t.state is TrialState.COMPLETE and is_feasible(t)]
+    return sorted(complete, key=lambda trial: (sign * trial.values[0], _completed(trial)))
+
+
+def _all_at_most(left: Sequence[float], right: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(left, right, strict=True))
+
+
+def _completed(trial: FrozenTrial) -> datetime:
+    assert trial.datetime_complete is not None
+    return trial.datetime_complete

@@ -1,0 +1,145 @@
+"""Points that a study tries first, and what a function adds to its space."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import optuna
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.optuna_study._compose import Composer
+from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study._space import SearchSpace
+from hydra_plugins.optuna_study._study import DEFAULT, POINT
+
+log = logging.getLogger(__name__)
+
+# Called with a job's config and the trial, as in Hydra's own Optuna plugin: it suggests what
+# depends on what was drawn before.
+CustomSearchSpace = Callable[[DictConfig, optuna.trial.BaseTrial], None]
+
+
+def load_custom_search_space(settings: Settings) -> CustomSearchSpace | None:
+    """Find the function that ``custom_search_space`` names.
+
+    Raises:
+        SweepError: there is none.
+
+    """
+    name = settings.custom_search_space
+    if name is None:
+        return None
+    try:
+        return get_method(name)
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise SweepError(
+            f"{settings.keys['custom_search_space']}={name}: no such function "
+            f"({first_line(cause)}); give MODULE.FUNCTION"
+        ) from error
+
+
+def suggest(
+    custom: CustomSearchSpace | None,
+    config: DictConfig,
+    trial: optuna.trial.BaseTrial,
+    *,
+    settings: Settings,
+) -> None:
+    """Let the function suggest what it wants to.
+
+    Raises:
+        SweepError: it raised.
+
+    """
+    if custom is None:
+        return
+    try:
+        custom(config, trial)
+    except Exception as error:
+        raise SweepError(
+            f"{settings.keys['custom_search_space']}={settings.custom_search_space} failed "
+            f"({first_line(error)})"
+        ) from error
+
+
+def first_points(
+    settings: Settings,
+    space: SearchSpace,
+    composer: Composer,
+    custom: CustomSearchSpace | None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """List the points to try first as (origin, point): the composed default, then those asked for.
+
+    A default that is not in the search space cannot be one of its points: a line says so.
+
+    Raises:
+        SweepError: a point that was asked for is not in the search space.
+
+    """
+    config = composer.compose([*space.fixed, *settings.job_overrides])
+    points: list[tuple[str, dict[str, Any]]] = []
+    if settings.try_default:
+        try:
+            points.append((DEFAULT, _default_point(config, space, composer, custom, settings)))
+        except SweepError as error:
+            log.info("the default config is not tried: %s", error)
+    for asked in settings.enqueue:
+        try:
+            points.append((POINT, space.point(asked)))
+        except SweepError as error:
+            raise SweepError(f"{settings.keys['enqueue']}: {error}") from None
+    return points
+
+
+def _default_point(
+    config: DictConfig,
+    space: SearchSpace,
+    composer: Composer,
+    custom: CustomSearchSpace | None,
+    settings: Settings,
+) -> dict[str, Any]:
+    choices = config.hydra.runtime.choices
+    values = {}
+    for parameter in space.parameters:
+        if composer.is_group(parameter.name):
+            value = choices.get(parameter.name)
+        else:
+            node = OmegaConf.select(config, parameter.name)
+            value = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+        values[parameter.name] = parameter.find(value)
+    defaults = _Defaults(config, values)
+    trial = optuna.trial.FixedTrial(defaults)  # type: ignore[arg-type] # a mapping that is asked by key
+    with warnings.catch_warnings():
+        # That a value is out of range is said below, as for every other parameter.
+        warnings.simplefilter("ignore", UserWarning)
+        suggest(custom, config, trial, settings=settings)
+    for name, distribution in trial.distributions.items():
+        if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public question for it
+            raise SweepError(f"{name}={trial.params[name]} is not in {distribution}")
+    return {**values, **trial.params}
+
+
+class _Defaults(Mapping[str, Any]):
+    """Answers with what the composed config has at a key."""
+
+    def __init__(self, config: DictConfig, values: Mapping[str, Any]) -> None:
+        self._config = config
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._values:
+            return self._values[key]
+        value = OmegaConf.select(self._config, key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)

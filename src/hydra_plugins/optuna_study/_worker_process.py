@@ -1,0 +1,143 @@
+"""The inside of a long-lived worker: imports once, then one job after the other.
+
+The sweep's process asks, composes and tells; a worker only runs jobs. It ends when the sweep's
+process ends, however that ends, so that nothing trains on for nobody.
+"""
+
+import contextlib
+import importlib
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import parent_process
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._failure import INTERRUPTED
+from hydra_plugins.optuna_study._job import run_job
+from hydra_plugins.optuna_study._outcome import failed, read_error
+from hydra_plugins.optuna_study._workers import Worker
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker needs to know once, before its first job."""
+
+    task_module: str
+    task_name: str
+    objectives: tuple[str, ...]
+    version_base: str | None
+    job_name: str
+    workers_dir: Path
+
+
+def name_task(task_function: TaskFunction, *, key: str) -> tuple[str, str]:
+    """Name a job's function so that another process finds it.
+
+    Raises:
+        SweepError: it stands inside another function, or its module is no file to import.
+
+    """
+    name = getattr(task_function, "__qualname__", "<lambda>")
+    module = task_function.__module__
+    if "<" in name or "<" in module or (module != "__main__" and module not in sys.modules):
+        raise SweepError(
+            f"{key}: the job {name} cannot be found from another process; define it at the top "
+            "level of its module, or use one worker"
+        )
+    return module, name
+
+
+def serve(connection: Connection, assignment: Assignment) -> None:
+    """Run the jobs that come in until the other side hangs up."""
+    # A terminal sends Ctrl-C to the whole group; the sweep's process decides what it means here.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _Stop())
+    _follow_parent()
+    version.setbase(assignment.version_base)
+    setup_globals()
+    JobRuntime.instance().set("name", assignment.job_name)
+    task_function = _find_task(assignment)
+    callbacks: Callbacks | None = None
+    # The other side hangs up when the sweep ends, at whatever moment of this one.
+    with Worker(assignment.workers_dir) as worker, contextlib.suppress(EOFError, OSError):
+        connection.send(worker.identity)
+        while True:
+            config: DictConfig = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
+            callbacks = callbacks or Callbacks(config)
+            connection.send(_run(config, task_function, callbacks, assignment.objectives))
+
+
+def _run(
+    config: DictConfig,
+    task_function: TaskFunction,
+    callbacks: Callbacks,
+    objectives: Sequence[str],
+) -> Any:
+    try:
+        _Stop.armed = True
+        try:
+            return run_job(
+                config,
+                task_function,
+                callbacks=callbacks,
+                objectives=objectives,
+                capture_output=True,
+            )
+        finally:
+            _Stop.armed = False
+    except KeyboardInterrupt:
+        return failed(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the job's folder could not be made, for example
+        return read_error(error)
+
+
+class _Stop:
+    """SIGTERM: the job is interrupted and closes what it has open; between jobs, nothing."""
+
+    armed = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if _Stop.armed:
+            _Stop.armed = False
+            raise KeyboardInterrupt
+
+
+def _follow_parent() -> None:
+    """End at once when the sweep's process is gone: its trials are tried again by the next one."""
+    parent = parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _find_task(assignment: Assignment) -> TaskFunction:
+    module: Any = sys.modules.get(assignment.task_module) or importlib.import_module(
+        assignment.task_module
+    )
+    found = module
+    for part in assignment.task_name.split("."):
+        found = getattr(found, part)
+    # hydra.main wraps the function under the same name.
+    while hasattr(found, "__wrapped__"):
+        found = found.__wrapped__
+    return found  # type: ignore[no-any-return] # whatever the app decorated
