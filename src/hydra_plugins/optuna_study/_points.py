@@ -116,6 +116,8 @@ def _default_point(
     with warnings.catch_warnings():
         # That a value is out of range is said below, as for every other parameter.
         warnings.simplefilter("ignore", UserWarning)
+        for parameter in space.parameters:
+            trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - so that the function finds them drawn
         suggest(custom, config, trial, settings=settings)
     for name, distribution in trial.distributions.items():
         if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public question for it

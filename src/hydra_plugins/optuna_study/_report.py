@@ -24,12 +24,14 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, settings: Settings) -> str:
     """One line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
     parts = [f"trial {trial.number}", ending]
-    if failure := read_failure(trial):
+    failure = read_failure(trial)
+    if failure:
         if failure.text != ending:
             parts.append(failure.line)
     elif trial.values:
         parts.append(_format_values(settings.objectives, trial.values, trial))
-    if broken := [name for name, value in trial.constraints.items() if value > 0]:
+    broken = [name for name, value in trial.constraints.items() if value > 0]
+    if broken and not failure:
         parts.append(f"breaks {', '.join(broken)}")
     parts.append(format_params(trial.params))
     parts.append(format_seconds(_seconds(trial)))
