@@ -1,6 +1,10 @@
 """A toy app: how far a point lies from the origin, reported step by step to its trial."""
 
+import itertools
 import logging
+import os
+import signal
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -11,6 +15,9 @@ from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
+_jobs = itertools.count(1)
+_SHARES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+
 
 def job(cfg: DictConfig) -> Any:
     """Work on one point; ``cfg.behaviour`` says how else a job may end."""
@@ -18,6 +25,9 @@ def job(cfg: DictConfig) -> Any:
     if cfg.behaviour == "slow":
         Path("started").touch()
         time.sleep(0.3)
+        # What a long-lived process has, and what it may use.
+        share = {name: os.environ.get(name) for name in _SHARES}
+        sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
     elif cfg.behaviour == "hang" and cfg.trial.number >= 2:
         Path("started").touch()
         time.sleep(600)
@@ -27,10 +37,35 @@ def job(cfg: DictConfig) -> Any:
         raise ValueError(f"broken at {cfg.trial.number}")
     elif cfg.behaviour == "return text":
         return "0.5"
+    elif cfg.behaviour is not None:
+        _misbehave(cfg)
     score = abs(cfg.x) + cfg.n + cfg.shape.offset
     if cfg.num_reports:
         _report(cfg, score)
     return score if len(cfg.objectives) == 1 else [score, -cfg.x]
+
+
+def _misbehave(cfg: DictConfig) -> None:
+    """End the process of trial 1, or its memory."""
+    if cfg.trial.number != 1:
+        return
+    match cfg.behaviour:
+        case "die on 1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit on 1":
+            os._exit(3)
+        case "enter group and eat memory on 1":
+            # A control group with a limit: the kernel kills what exceeds it.
+            (Path(cfg.group) / "cgroup.procs").write_text(str(os.getpid()))
+            _eat_memory()
+        case "eat memory on 1":
+            _eat_memory()
+
+
+def _eat_memory() -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(50 << 20))
 
 
 def _report(cfg: DictConfig, score: float) -> None:

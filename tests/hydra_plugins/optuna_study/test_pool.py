@@ -1,0 +1,255 @@
+"""Long-lived workers, real ones: warm, each with its share, replaced when they die."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from hydra_plugins.optuna_study._devices import count_workers, num_cores, worker_environment
+from hydra_plugins.optuna_study._errors import SweepError
+
+from .conftest import APP
+from .test_processes import finish, states, wait_for
+
+TWO = "hydra.sweeper.num_workers=2"
+KEYS = {"num_workers": "workers", "workers_per_gpu": "per_gpu"}
+
+
+def console(workspace, number):
+    return (workspace / "sweeps" / "toy" / f"trial-{number}" / "console.log").read_text()
+
+
+@pytest.mark.slow
+def test_workers_stay_warm_and_leave_the_console_to_the_study(launch, workspace, load_study):
+    output = finish(launch("-m", "behaviour=slow", TWO, "num_trials=8"))
+    study = load_study()
+    assert states(study) == ["COMPLETE"] * 8
+    said = [console(workspace, number) for number in range(8)]
+    pids = {re.search(r"pid (\d+)", text).group(1) for text in said}
+    assert len(pids) == 2
+    assert {str(t.user_attrs["worker"]["pid"]) for t in study.trials} == pids
+    # Eight jobs in two processes: their modules were loaded once.
+    jobs = [int(re.search(r"jobs (\d+)", text).group(1)) for text in said]
+    assert max(jobs) >= 4
+    assert "pid" not in output
+    assert len(re.findall(r"^trial \d+ \| complete", output, re.MULTILINE)) == 8
+    # The job's own log is where it always is.
+    log = (workspace / "sweeps" / "toy" / "trial-3" / "app.log").read_text()
+    assert "job at x=" in log
+
+
+@pytest.mark.slow
+def test_each_worker_has_its_share(launch, workspace, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    process = launch("-m", "behaviour=slow", "hydra.sweeper.num_workers=auto", "num_trials=6")
+    output = finish(process)
+    assert process.returncode == 0, output
+    said = "".join(console(workspace, number) for number in range(6))
+    assert set(re.findall(r"'CUDA_VISIBLE_DEVICES': '(.*?)'", said)) == {"4", "7"}
+    assert set(re.findall(r"'OMP_NUM_THREADS': '(.*?)'", said)) == {str(max(1, num_cores() // 2))}
+
+
+def test_the_number_of_workers_follows_the_machine(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert count_workers("auto", workers_per_gpu=1, keys=KEYS) == 2
+    assert count_workers("auto", workers_per_gpu=3, keys=KEYS) == 6
+    assert count_workers(4, workers_per_gpu=2, keys=KEYS) == 4
+    with pytest.raises(SweepError, match=r"^workers=3: 2 GPUs with per_gpu=1 hold 2; raise"):
+        count_workers(3, workers_per_gpu=1, keys=KEYS)
+    devices = [
+        worker_environment(index, num_workers=4, workers_per_gpu=2)["CUDA_VISIBLE_DEVICES"]
+        for index in range(4)
+    ]
+    assert devices == ["0", "0", "1", "1"]
+    # No GPU is to be seen: what the processor carries.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert count_workers("auto", workers_per_gpu=1, keys=KEYS) == max(1, num_cores() // 4)
+    assert count_workers(3, workers_per_gpu=1, keys=KEYS) == 3
+    assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0, num_workers=2, workers_per_gpu=1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert "OMP_NUM_THREADS" not in worker_environment(0, num_workers=2, workers_per_gpu=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [("die on 1", "its process was killed by SIGKILL"), ("exit on 1", "its process ended with")],
+)
+def test_a_worker_that_dies_is_replaced_and_its_trial_failed(launch, load_study, behaviour, words):
+    process = launch("-m", f"behaviour={behaviour}", TWO, "num_trials=6")
+    output = finish(process)
+    assert process.returncode == 0, output
+    study = load_study()
+    assert states(study).count("COMPLETE") == 6
+    assert states(study)[1] == "FAIL"
+    assert study.trials[1].user_attrs["failure_kind"] == "worker died"
+    assert words in study.trials[1].user_attrs["failure"]
+    assert f"trial 1 | fail | worker died ({words}" in output
+
+
+@pytest.mark.slow
+def test_a_worker_killed_from_outside_is_replaced(launch, workspace, load_study):
+    process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
+    wait_for(workspace / "started")
+    time.sleep(1)
+    for trial in load_study().trials:
+        if trial.state.name == "RUNNING":
+            os.kill(trial.user_attrs["worker"]["pid"], signal.SIGKILL)
+            break
+    deadline = time.monotonic() + 20
+    while states(load_study()).count("FAIL") == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(2)
+    # Both places are taken again.
+    running = [t for t in load_study().trials if t.state.name == "RUNNING"]
+    assert len({trial.user_attrs["worker"]["pid"] for trial in running}) == 2
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    assert process.returncode == 130
+    assert "RUNNING" not in states(load_study())
+
+
+@pytest.mark.slow
+def test_memory_without_end_under_a_limit_is_infeasible(launch, load_study):
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, limit[1]))
+    try:
+        process = launch("-m", "behaviour='eat memory on 1'", TWO, "num_trials=6")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    output = finish(process)
+    assert process.returncode == 0, output
+    trial = load_study().trials[1]
+    assert trial.user_attrs["failure"] == "MemoryError"
+    assert trial.constraints == {"out_of_memory": 1.0}
+    assert states(load_study()).count("COMPLETE") == 5
+    assert "trial 1 | infeasible | out of memory (MemoryError)" in output
+
+
+@pytest.fixture
+def group():
+    """A control group that holds 200 MiB."""
+    folder = Path("/sys/fs/cgroup/memory") / f"tunetrail-{uuid.uuid4().hex[:8]}"
+    limit = folder / "memory.limit_in_bytes"
+    if not folder.parent.is_dir():
+        folder = Path("/sys/fs/cgroup") / folder.name
+        limit = folder / "memory.max"
+    try:
+        folder.mkdir()
+        limit.write_text(str(200 << 20))
+    except OSError as error:
+        pytest.skip(f"control groups cannot be made here: {error}")
+    yield folder
+    folder.rmdir()
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_kernel_kills_for_memory_is_infeasible(launch, load_study, group):
+    behaviour = "behaviour='enter group and eat memory on 1'"
+    process = launch("-m", behaviour, TWO, "num_trials=5", f"group={group}")
+    output = finish(process)
+    assert process.returncode == 0, output
+    trial = load_study().trials[1]
+    assert trial.user_attrs["failure"] == "the kernel killed the worker, out of memory"
+    assert trial.state.name == "PRUNED"
+    assert trial.constraints == {"out_of_memory": 1.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_study, number):
+    process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
+    wait_for(workspace / "started")
+    time.sleep(1)
+    pids = {t.user_attrs["worker"]["pid"] for t in load_study().trials}
+    sent = time.monotonic()
+    process.send_signal(number)
+    output = finish(process)
+    assert time.monotonic() - sent < 8
+    assert process.returncode == 130
+    assert "interrupted; to continue: python" in output
+    assert "Traceback" not in output
+    study = load_study()
+    assert "RUNNING" not in states(study)
+    interrupted = [t for t in study.trials if t.user_attrs.get("failure_kind") == "interrupted"]
+    assert len(interrupted) == states(study).count("WAITING") == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list((workspace / "sweeps" / "toy" / ".workers").glob("*-*.lock")) == []
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_sweep_that_is_killed(launch, workspace, load_study):
+    process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
+    wait_for(workspace / "started")
+    time.sleep(1)
+    pids = {t.user_attrs["worker"]["pid"] for t in load_study().trials}
+    process.kill()
+    finish(process)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process = launch("-m", TWO, "num_trials=5")
+    finish(process)
+    study = load_study()
+    assert states(study).count("COMPLETE") == 5
+    assert set(states(study)) == {"COMPLETE", "FAIL"}
+
+
+@pytest.mark.slow
+def test_two_sweeps_with_workers_share_one_budget(launch, load_study):
+    sweeps = [launch("-m", "behaviour=slow", TWO, "num_trials=13") for _ in range(2)]
+    outputs = [finish(process) for process in sweeps]
+    assert [process.returncode for process in sweeps] == [0, 0], outputs
+    study = load_study()
+    assert states(study) == ["COMPLETE"] * 13
+    assert len({trial.user_attrs["worker"]["pid"] for trial in study.trials}) == 4
+
+
+@pytest.mark.slow
+def test_the_one_that_is_left_takes_over_what_the_other_leaves(launch, workspace, load_study):
+    """The budget is filled by a trial of a process that dies: the other was waiting for it."""
+    dying = launch("-m", "behaviour=hang", "num_trials=3")
+    wait_for(workspace / "started")
+    living = launch("-m", "num_trials=3")
+    time.sleep(3)
+    assert living.poll() is None
+    dying.kill()
+    output = finish(living)
+    assert "the rest of the budget runs in other processes; waiting for them" in output
+    assert states(load_study()) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+
+
+def test_a_job_that_no_other_process_finds_is_refused(sweep):
+    with pytest.raises(SweepError, match="cannot be found from another process"):
+        sweep(TWO, task=lambda cfg: cfg.x)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_end_the_sweep(workspace):
+    """A script that breaks where it is imported, as a worker does, and not where it is run."""
+    shutil.copytree(APP.parent, workspace / "app")
+    script = workspace / "app" / "app.py"
+    broken = 'if __name__ == "__mp_main__":\n    raise RuntimeError("not here")\n'
+    script.write_text(script.read_text() + broken)
+    run = subprocess.run(
+        [sys.executable, str(script), "-m", TWO],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "3 workers ended before they could take a trial: its process ended" in run.stderr
+    assert "RuntimeError: not here" in run.stderr
