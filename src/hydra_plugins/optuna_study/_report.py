@@ -11,7 +11,6 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study import _workers
 from hydra_plugins.optuna_study._failure import Failure, FailureKind
 from hydra_plugins.optuna_study._ledger import Ledger, rank
 from hydra_plugins.optuna_study._settings import Settings
@@ -20,7 +19,9 @@ from hydra_plugins.optuna_study._space import SearchSpace
 TABLE_ROWS = 5
 
 
-def format_trial(ledger: Ledger, trial: FrozenTrial, settings: Settings) -> str:
+def format_trial(
+    ledger: Ledger, trial: FrozenTrial, settings: Settings, *, num_parallel: int
+) -> str:
     """One line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
     parts = [f"trial {trial.number}", ending]
@@ -40,7 +41,8 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, settings: Settings) -> str:
     left = settings.num_trials - ledger.num_finished
     progress = f"{ledger.num_finished} of {settings.num_trials}"
     if ledger.num_finished and left > 0:
-        progress += f", about {format_seconds(_estimate_seconds(ledger, left))} left"
+        seconds = left * ledger.seconds_finished / ledger.num_finished / num_parallel
+        progress += f", about {format_seconds(seconds)} left"
     return " | ".join([*parts, progress])
 
 
@@ -175,8 +177,3 @@ def _format_table(
 
 def _seconds(trial: FrozenTrial) -> float:
     return trial.duration.total_seconds() if trial.duration else 0.0
-
-
-def _estimate_seconds(ledger: Ledger, left: int) -> float:
-    others = {str(trial.user_attrs.get(_workers.ATTRIBUTE)) for trial in ledger.running}
-    return left * ledger.seconds_finished / ledger.num_finished / (1 + len(others))

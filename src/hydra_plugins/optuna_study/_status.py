@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ class StatusLines:
         self._running = running
         self._bars: list[tqdm[Any]] = []
         self._said: set[str] = set()
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -51,6 +53,9 @@ class StatusLines:
         if not self._bars:
             log.info("%s", text)
             return
+        # Without the line of the trial that has just ended.
+        with contextlib.suppress(Exception):
+            self._draw()
         with tqdm.external_write_mode():
             log.info("%s", text)
 
@@ -67,19 +72,17 @@ class StatusLines:
 
     def _draw(self) -> None:
         numbers = sorted(self._running)
-        trials = {
-            trial.number: trial
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.number in numbers
-        }
-        lines = [_format_running(trials[number]) for number in numbers if number in trials]
-        while len(self._bars) < len(lines):
-            position = len(self._bars)
-            bar = tqdm(bar_format="{desc}", position=position, leave=False, file=sys.stderr)
-            self._bars.append(bar)
-        for index, bar in enumerate(self._bars):
-            width = (bar.ncols or 100) - 1
-            bar.set_description_str((lines[index] if index < len(lines) else "")[:width])
+        trials = self._study.get_trials(deepcopy=False) if numbers else []
+        lines = [_format_running(trials[number]) for number in numbers]
+        width = shutil.get_terminal_size().columns - 1
+        with self._lock:
+            while len(self._bars) < len(lines):
+                position = len(self._bars)
+                bar = tqdm(bar_format="{desc}", position=position, leave=False, file=sys.stderr)
+                self._bars.append(bar)
+            for index, bar in enumerate(self._bars):
+                text = lines[index] if index < len(lines) else ""
+                bar.set_description_str(text[:width])
 
 
 def _format_running(trial: FrozenTrial) -> str:

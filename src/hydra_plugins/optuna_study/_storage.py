@@ -122,7 +122,9 @@ class PatientStorage(RDBStorage):
         super().__init__(url, **arguments)
 
 
-for _name in BaseStorage.__abstractmethods__:
+# What Optuna's cache in front of the database asks beyond a storage's own interface.
+_ASKED_BY_CACHE = ("_get_trials", "_create_new_trial", "_set_trial_param")
+for _name in (*BaseStorage.__abstractmethods__, *_ASKED_BY_CACHE):
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
 
 

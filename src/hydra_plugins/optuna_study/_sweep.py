@@ -450,7 +450,9 @@ class _Sweep:
         with quiet_optuna():
             frozen = self.study.tell(trial, values, state, skip_if_finished=True)
         self.ledger.note(frozen)
-        self.status.say(format_trial(self.ledger, frozen, self.settings))
+        beside = {trial.number for trial in self.ledger.running} | self.running.keys()
+        num_parallel = 1 + len(beside - {frozen.number})
+        self.status.say(format_trial(self.ledger, frozen, self.settings, num_parallel=num_parallel))
         for name, callback in self.callbacks.items():
             with self._logged(name):
                 callback.on_trial_end(self.study, frozen)

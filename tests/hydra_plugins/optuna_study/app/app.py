@@ -28,6 +28,8 @@ def job(cfg: DictConfig) -> Any:
         # What a long-lived process has, and what it may use.
         share = {name: os.environ.get(name) for name in _SHARES}
         sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
+    elif cfg.behaviour == "crawl":
+        time.sleep(2.5)
     elif cfg.behaviour == "hang" and cfg.trial.number >= 2:
         Path("started").touch()
         time.sleep(600)

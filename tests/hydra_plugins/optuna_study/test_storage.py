@@ -1,0 +1,58 @@
+"""A database that is away for a while is asked again."""
+
+import sqlite3
+import threading
+
+import optuna
+import pytest
+
+from hydra_plugins.optuna_study import _storage
+from hydra_plugins.optuna_study._errors import SweepError
+
+URL = "sqlite:///store/optuna.db"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """SQLite's own patience is a minute."""
+    monkeypatch.setattr(_storage, "SQLITE_TIMEOUT", 0.05)
+    monkeypatch.setattr(_storage, "OUTAGE_DELAYS", (0.1, 0.2, 0.4, 0.8))
+
+
+@pytest.fixture
+def blocker(workspace):
+    """Another program that keeps the whole database to itself."""
+    connection = sqlite3.connect(workspace / "store" / "optuna.db", check_same_thread=False)
+    connection.isolation_level = None
+    yield connection
+    connection.close()
+
+
+def test_a_call_waits_for_the_database(impatient, blocker, caplog):
+    study = optuna.create_study(storage=_storage.open_storage(URL))
+    blocker.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.7, blocker.rollback).start()
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    study.tell(trial, 1.0)
+    assert [t.value for t in study.trials] == [1.0]
+    assert (
+        "the study's storage fails (OperationalError: (sqlite3.OperationalError) database is"
+        in (caplog.text)
+    )
+
+
+def test_in_the_end_it_is_one_line_with_the_remedy(impatient, blocker):
+    study = optuna.create_study(storage=_storage.open_storage(URL))
+    blocker.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SweepError) as caught, _storage.outages(URL, remedy="try later"):
+        study.ask()
+    assert "database is locked" in str(caught.value)
+    assert str(caught.value).endswith("; try later")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_asking_again_cannot_mend_is_not_asked_again(impatient, workspace, caplog):
+    study = optuna.create_study(storage=_storage.open_storage(URL))
+    with pytest.raises(KeyError):
+        study._storage.get_trial(10_000)
+    assert "again in" not in caplog.text
