@@ -1,5 +1,6 @@
 """A sampler whose every proposal follows from the seed and the trial's place in the study."""
 
+import copy
 import inspect
 import math
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import optuna
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import _workers
@@ -69,7 +70,8 @@ class StudySampler(BaseSampler):
             grid = {parameter.name: parameter.grid() for parameter in space.parameters}
             self._grid_size = math.prod(map(len, grid.values()))
             self._config["search_space"] = grid
-        self._sampler = self._build(draw=0)
+        self._draw = 0
+        self._sampler = self._build(self._draw)
 
     def exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether every point of a grid has been taken by some trial; never without a grid."""
@@ -91,6 +93,7 @@ class StudySampler(BaseSampler):
             for other in storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
             if other.number < trial.number
         )
+        self._draw = draw
         self._sampler = self._build(draw)
         self._sampler.before_trial(study, trial)
 
@@ -102,6 +105,10 @@ class StudySampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        if issubclass(self._class, CmaEsSampler):
+            # It adds the trial's number to its seed, which an interruption moves on.
+            trial = copy.copy(trial)
+            trial.number = self._draw
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(

@@ -139,6 +139,7 @@ def run_sweep(
                     config=config,
                     callbacks=callbacks,
                     interruption=interruption,
+                    num_workers=num_workers,
                     first_seed=first_seed,
                     suggest_more=lambda trial: suggest(
                         custom, job_config, trial, settings=settings
@@ -237,6 +238,7 @@ class _Sweep:
         config: DictConfig,
         callbacks: Mapping[str, StudyCallback],
         interruption: Interruption,
+        num_workers: int,
         first_seed: int,
         suggest_more: Any,
         continue_command: str,
@@ -250,6 +252,7 @@ class _Sweep:
         self.config = config
         self.callbacks = callbacks
         self.interruption = interruption
+        self.num_workers = num_workers
         # Of a trial's first job, from which those of the others are counted on.
         self.first_seed = first_seed
         self.suggest_more = suggest_more
@@ -287,6 +290,12 @@ class _Sweep:
         self._require_result()
 
     def _start(self) -> None:
+        if self.num_workers > 1 and self.settings.seed is not None:
+            log.info(
+                "%d workers: which trial ends first is chance, and with it the points that are "
+                "proposed next; one worker proposes the same points every time",
+                self.num_workers,
+            )
         for name, callback in self.callbacks.items():
             try:
                 callback.on_study_start(self.study, self.config)

@@ -8,10 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import uuid
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from hydra_plugins.optuna_study._devices import count_workers, num_cores, worker_environment
 from hydra_plugins.optuna_study._errors import SweepError
@@ -228,6 +233,46 @@ def test_the_one_that_is_left_takes_over_what_the_other_leaves(launch, workspace
     output = finish(living)
     assert "the rest of the budget runs in other processes; waiting for them" in output
     assert states(load_study()) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+
+
+class CountingLauncher(BasicLauncher):
+    """Some launcher that a person has chosen: it runs jobs its own way, one after the other."""
+
+    launched: ClassVar[list[int]] = []
+
+    def launch(self, job_overrides, initial_job_idx):
+        self.launched.append(initial_job_idx)
+        return super().launch(job_overrides, initial_job_idx)
+
+
+@pytest.fixture
+def other_launcher(monkeypatch):
+    # Hydra takes plugins from this package alone.
+    module = types.ModuleType("hydra_plugins.counting")
+    module.CountingLauncher = CountingLauncher
+    CountingLauncher.__module__ = module.__name__
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    Plugins.instance().register(CountingLauncher)
+    target = f"{module.__name__}.CountingLauncher"
+    store = ConfigStore.instance()
+    store.store(group="hydra/launcher", name="counting", node={"_target_": target})
+    CountingLauncher.launched.clear()
+    yield "hydra/launcher=counting"
+    del store.repo["hydra"]["launcher"]["counting.yaml"]
+
+
+def test_a_launcher_that_was_chosen_runs_the_jobs(sweep, other_launcher, workspace):
+    study = sweep(other_launcher, "num_trials=3", "behaviour='raise on odd'")
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "FAIL", "COMPLETE"]
+    assert CountingLauncher.launched == [0, 1, 2, 3, 4]
+    assert study.trials[1].user_attrs["failure"] == "ValueError: broken at 1"
+    log = (workspace / "sweeps" / "toy" / "trial-1" / "app.log").read_text()
+    assert "Traceback" in log
+
+
+def test_workers_and_another_launcher_exclude_each_other(sweep, other_launcher):
+    with pytest.raises(SweepError, match=r"num_workers=2: workers are processes of their own"):
+        sweep(other_launcher, TWO)
 
 
 def test_a_job_that_no_other_process_finds_is_refused(sweep):

@@ -65,6 +65,25 @@ def test_a_killed_sweep_goes_on(launch, workspace, load_study):
     assert study.trials[3].params == killed.trials[2].params
 
 
+@pytest.mark.parametrize("sampler", ["TPESampler", "QMCSampler", "CmaEsSampler"])
+def test_a_kill_in_the_middle_changes_none_of_ten_points(launch, workspace, load_study, sampler):
+    arguments = ["-m", f"sampler={{_target_: optuna.samplers.{sampler}}}", "num_trials=10"]
+    finish(launch(*arguments, "study=whole"))
+    process = launch(*arguments, "study=parts", "behaviour=hang")
+    wait_for(workspace / "started")
+    process.kill()
+    finish(process)
+    finish(launch(*arguments, "study=parts"))
+    whole, parts = load_study("whole"), load_study("parts")
+    assert states(parts).count("COMPLETE") == 10
+    assert states(parts).count("FAIL") == 1
+    # The point that was running is tried again in its turn.
+    assert parts.trials[2].params == parts.trials[3].params == whole.trials[2].params
+    complete = [trial for trial in parts.trials if trial.state.name == "COMPLETE"]
+    assert [t.params for t in complete] == [t.params for t in whole.trials]
+    assert [t.value for t in complete] == [t.value for t in whole.trials]
+
+
 def test_two_processes_share_one_budget(launch, load_study):
     workers = [launch("-m", "behaviour=slow", "num_trials=9") for _ in range(2)]
     outputs = [finish(worker) for worker in workers]
