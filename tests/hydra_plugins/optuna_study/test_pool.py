@@ -262,7 +262,12 @@ def other_launcher(monkeypatch):
 
 
 def test_a_launcher_that_was_chosen_runs_the_jobs(sweep, other_launcher, workspace):
-    study = sweep(other_launcher, "num_trials=3", "behaviour='raise on odd'")
+    study = sweep(
+        other_launcher,
+        "num_trials=3",
+        "behaviour='raise on odd'",
+        "hydra.sweeper.max_failure_rate=1",
+    )
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "FAIL", "COMPLETE"]
     assert CountingLauncher.launched == [0, 1, 2, 3, 4]
     assert study.trials[1].user_attrs["failure"] == "ValueError: broken at 1"
