@@ -8,7 +8,12 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunetrail.tracking import RunLog
-from tunetrail.training import Evaluation, NonFiniteLossError, collect_evaluations
+from tunetrail.training import (
+    Evaluation,
+    NonFiniteLossError,
+    collect_evaluations,
+    count_evaluations,
+)
 from tunetrail.trial import Trial
 
 
@@ -64,8 +69,10 @@ class OnEvaluation(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Pass over what a resumed run has logged before."""
-        del args, control, kwargs
+        """Say how many will come; pass over what a resumed run has logged before."""
+        del control, kwargs
+        if self._trial is not None:
+            self._trial.set_num_evaluations(count_evaluations(args, state))
         self._num_seen = len(collect_evaluations(state.log_history))
 
     def on_evaluate(

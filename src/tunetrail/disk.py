@@ -40,6 +40,7 @@ def require_space(num_bytes: int, folder: Path, *, what: str, key: str) -> None:
         DiskFullError: it does not.
 
     """
+    folder = next(found for found in (folder, *folder.absolute().parents) if found.exists())
     needed = int(num_bytes * _MARGIN) + _BESIDE
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -63,13 +64,11 @@ def require_space_for_model(num_bytes: int, artifact_uri: str) -> None:
     copies = 1
     if parts.scheme in ("", "file"):
         folder = Path(url2pathname(parts.path))
-        folder = next(found for found in (folder, *folder.parents) if found.exists())
+        folder = next(found for found in (folder, *folder.absolute().parents) if found.exists())
         # On one disk both copies stand side by side for a moment.
         if folder.stat().st_dev == temporary.stat().st_dev:
             copies = 2
-        require_space(
-            copies * num_bytes, folder, what="the model", key="tracking.artifact_dir"
-        )
+        require_space(copies * num_bytes, folder, what="the model", key="tracking.artifact_dir")
     if copies == 1:
         require_space(num_bytes, temporary, what="a copy of the model", key="TMPDIR")
 

@@ -10,14 +10,15 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
-from transformers.utils.hub import get_checkpoint_shard_files
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from tunetrail.errors import InputError
 from tunetrail.hub import is_reachable
@@ -128,13 +129,15 @@ def load_sequence_classifier(
         "dtype": "float32",
     }
     model: PreTrainedModel
-    if weights is None:
+    config = _from_pretrained(AutoConfig, checkpoint, **labels)
+    architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    if weights is None or not isinstance(architecture, type):
+        # The auto class also chooses among several architectures, and says why there is none.
         model, loaded = _from_pretrained(
             AutoModelForSequenceClassification, checkpoint, **labels, **how
         )
     else:
-        config = _from_pretrained(AutoConfig, checkpoint, **labels)
-        model, loaded = _from_memory(config, weights, checkpoint, **how)
+        model, loaded = _from_memory(architecture, config, weights, checkpoint, **how)
     made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
     if made:
         log.info("new weights, to be trained: %s", ", ".join(made))
@@ -152,14 +155,14 @@ def _known_labels(checkpoint: Checkpoint) -> dict[int, str]:
     return labels
 
 
-def _from_memory(config: Any, weights: Weights, checkpoint: Checkpoint, **how: Any) -> Any:
+def _from_memory(
+    architecture: Any, config: Any, weights: Weights, checkpoint: Checkpoint, **how: Any
+) -> Any:
     # A tensor that needs no other type becomes the model's own, to be trained in place: hand over
     # copies.
     copies = {name: tensor.clone() for name, tensor in weights.items()}
-    with _said_in_one_line(AutoModelForSequenceClassification, checkpoint):
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            None, config=config, state_dict=copies, **how
-        )
+    with _said_in_one_line(architecture, checkpoint):
+        model, loaded = architecture.from_pretrained(None, config=config, state_dict=copies, **how)
     model.name_or_path = model.config.name_or_path = checkpoint.path
     return model, loaded
 
