@@ -70,9 +70,11 @@ class OnEvaluation(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Say how many will come; pass over what a resumed run has logged before."""
-        del control, kwargs
+        del control
         if self._trial is not None:
-            self._trial.set_num_evaluations(count_evaluations(args, state))
+            num_batches = len(kwargs["train_dataloader"])
+            number = count_evaluations(args, state, num_batches=num_batches)
+            self._trial.set_num_evaluations(number)
         self._num_seen = len(collect_evaluations(state.log_history))
 
     def on_evaluate(

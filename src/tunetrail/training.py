@@ -249,11 +249,14 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
     )
 
 
-def count_evaluations(arguments: TrainingArguments, state: TrainerState) -> int:
+def count_evaluations(
+    arguments: TrainingArguments, state: TrainerState, *, num_batches: int
+) -> int:
     """Count the evaluations that a training makes if nothing ends it early.
 
     Args:
         state: as it is once training begins.
+        num_batches: in an epoch.
 
     """
     delay = arguments.eval_delay
@@ -263,9 +266,8 @@ def count_evaluations(arguments: TrainingArguments, state: TrainerState) -> int:
         number = sum(step >= delay for step in steps)
     elif arguments.eval_strategy == IntervalStrategy.EPOCH:
         # The last epoch may be cut short and is evaluated where it ends.
-        ends = [float(epoch) for epoch in range(1, state.num_train_epochs + 1)]
-        if arguments.max_steps <= 0:
-            ends[-1] = min(ends[-1], float(arguments.num_train_epochs))
+        last = state.max_steps / math.ceil(num_batches / arguments.gradient_accumulation_steps)
+        ends = [min(epoch, last) for epoch in range(1, state.num_train_epochs + 1)]
         number = sum(end >= delay for end in ends)
     return number + int(arguments.eval_on_start)
 
