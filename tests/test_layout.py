@@ -10,6 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 # A part may import the parts named here, itself, and errors.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "disk": set(),
     "hub": set(),
     "output_dir": set(),
     "data": {"hub"},
@@ -18,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "provenance": set(),
     "tracking": set(),
     "trial": set(),
-    "training": set(),
+    "training": {"disk"},
     "diagnostics": {"training"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
@@ -26,10 +27,11 @@ ALLOWED: dict[str, set[str]] = {
     "summary": {"diagnostics", "tracking", "training"},
     "reporting": {"data", "diagnostics", "provenance", "tasks", "tracking", "training"},
     "study_report": set(),
+    "warm": {"models", "tasks"},
     "study": {"diagnostics", "study_report", "tracking"},
     "pipeline": {
-        "callbacks", "data", "diagnostics", "models", "reporting", "settings", "summary",
-        "tasks", "tracking", "training", "trial",
+        "callbacks", "data", "diagnostics", "disk", "models", "reporting", "settings", "summary",
+        "tasks", "tracking", "training", "trial", "warm",
     },
 }  # fmt: skip
 KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir"}

@@ -8,7 +8,12 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunetrail.tracking import RunLog
-from tunetrail.training import Evaluation, NonFiniteLossError, collect_evaluations
+from tunetrail.training import (
+    Evaluation,
+    NonFiniteLossError,
+    collect_evaluations,
+    count_evaluations,
+)
 from tunetrail.trial import Trial
 
 
@@ -64,8 +69,12 @@ class OnEvaluation(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Pass over what a resumed run has logged before."""
-        del args, control, kwargs
+        """Say how many will come; pass over what a resumed run has logged before."""
+        del control
+        if self._trial is not None:
+            num_batches = len(kwargs["train_dataloader"])
+            number = count_evaluations(args, state, num_batches=num_batches)
+            self._trial.set_num_evaluations(number)
         self._num_seen = len(collect_evaluations(state.log_history))
 
     def on_evaluate(

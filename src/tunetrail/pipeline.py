@@ -1,14 +1,14 @@
 """The whole run, top to bottom."""
 
 import contextlib
+import errno
 import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import datasets
 import optuna
@@ -16,7 +16,6 @@ import transformers
 from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail import reporting
@@ -29,14 +28,16 @@ from tunetrail.callbacks import (
 )
 from tunetrail.data.preparation import PreparedData, prepare_data
 from tunetrail.diagnostics.fit import check_fit
-from tunetrail.errors import InputError
-from tunetrail.models.loading import load_tokenizer
+from tunetrail.disk import require_space_for_model, weights_size
+from tunetrail.errors import DiskFullError, InputError
+from tunetrail.models.loading import load_tokenizer, read_weights, stamp_files
 from tunetrail.settings import (
+    build,
     params,
     plain,
-    require_metrics,
+    read_constraints,
+    require_job,
     require_same_settings,
-    require_settings,
 )
 from tunetrail.summary import print_summary
 from tunetrail.tasks.base import Task
@@ -57,6 +58,7 @@ from tunetrail.training import (
     train,
 )
 from tunetrail.trial import Trial
+from tunetrail.warm import by_length, isolated, tokenise
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,13 @@ def run(cfg: DictConfig) -> float | list[float]:
         optuna.TrialPruned: the run is a trial and its pruner gave it up.
 
     """
-    require_settings(cfg)
+    # A process may run many trials: none may feel the one before.
+    with isolated():
+        return _run(cfg)
+
+
+def _run(cfg: DictConfig) -> float | list[float]:
+    require_job(cfg)
     _quiet_libraries()
     objectives = list(cfg.sweep.objectives)
     trial = _open_trial(cfg, objectives[0])
@@ -91,34 +99,32 @@ def run(cfg: DictConfig) -> float | list[float]:
         _log_config(run_log, cfg)
         reporting.log_environment(run_log)
 
-        data = _load_data(
-            json.dumps(plain(cfg.data)), cfg.seed, cfg.checks.quality, cfg.checks.leakage
-        )
+        data = _prepare(cfg)
         reporting.log_data(run_log, data)
         _obey_checks(data, cfg)
 
+        task: Task = build(cfg.task)
+        checkpoint = build(cfg.model.source)
+        tokenizer = load_tokenizer(checkpoint)
+        rows = tokenise(task, json.dumps(plain(cfg.task)), checkpoint, data.dataset)
+        train_sample = _take_sample(rows.train, cfg.diagnostics.num_train_sample, seed=cfg.seed)
+        # Only trials share a process: a single run need not hold its first weights to the end.
+        weights = None if trial is None else read_weights(checkpoint)
         # What is random from here on depends on the seed alone, not on what came before:
         # a trial in a warm process draws the same head as a run of its own.
-        transformers.set_seed(cfg.seed)
-        task: Task = _instantiate(cfg.task)
-        checkpoint = _instantiate(cfg.model.source)
-        tokenizer = load_tokenizer(checkpoint)
-        rows = {name: task.tokenise(split, tokenizer) for name, split in data.dataset.items()}
-        train_sample = _take_sample(rows["train"], cfg.diagnostics.num_train_sample, seed=cfg.seed)
-        held_out = {name: by_length(split) for name, split in rows.items() if name != "train"}
-        model = task.load_model(checkpoint, tokenizer, data.dataset["train"])
-        model = _instantiate(cfg.method.apply)(model)
+        transformers.set_seed(cfg.training_seed)
+        model = task.load_model(checkpoint, tokenizer, data.dataset["train"], weights=weights)
+        model = build(cfg.method.apply)(model)
         baseline = task.measure_baseline(data.dataset["train"], data.dataset["validation"])
-        require_metrics(cfg, baseline.metrics)
 
         checkpoint_dir = _checkpoint_dir(cfg, run_log)
         trainer = build_trainer(
             model=model,
             tokenizer=tokenizer,
             arguments=_build_arguments(cfg, checkpoint_dir),
-            train=rows["train"],
+            train=rows.train,
             train_sample=by_length(train_sample),
-            validation=held_out["validation"],
+            validation=rows.held_out["validation"],
             collator=task.build_collator(tokenizer),
             compute_metrics=task.build_metrics(data.dataset["validation"]),
             callbacks=[
@@ -139,13 +145,14 @@ def run(cfg: DictConfig) -> float | list[float]:
             main_metric=task.main_metric,
             baseline_score=baseline.metrics[task.main_metric],
             num_train=len(train_sample),
-            num_validation=len(held_out["validation"]),
+            num_validation=len(rows.held_out["validation"]),
         )
         scores, speed = evaluation_metrics(result.best), _speed_metrics(result)
-        values = [(scores | speed)[name] for name in objectives]
-        test = _score_test(trainer, held_out["test"]) if cfg.score_test else {}
+        measured = scores | speed
+        values = [measured[name] for name in objectives]
+        test = _score_test(trainer, rows.held_out["test"]) if cfg.score_test else {}
         # Of a study only the best weights are kept: see TrackStudy, which removes the beaten.
-        keep = trial is None or trial.is_best(values[0])
+        keep = trial is None or _note_outcome(trial, cfg, measured)
 
         run_log.metrics(speed)
         run_log.metrics({"best/above_baseline": fit.validation_score - fit.baseline_score})
@@ -156,8 +163,9 @@ def run(cfg: DictConfig) -> float | list[float]:
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
         )
         logits = trainer.validation_logits(result.best.step)
-        reporting.log_predictions(run_log, task, held_out["validation"], logits)
+        reporting.log_predictions(run_log, task, rows.held_out["validation"], logits)
         if keep and cfg.tracking.log_model:
+            require_space_for_model(weights_size(model), run_log.artifact_uri)
             example = task.example(data.dataset["validation"])
             reporting.log_model(run_log, trainer, task, example=example, step=result.best.step)
         run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
@@ -167,12 +175,21 @@ def run(cfg: DictConfig) -> float | list[float]:
     return values[0] if len(values) == 1 else values
 
 
+def _prepare(cfg: DictConfig) -> PreparedData:
+    config = json.dumps(plain(cfg.data))
+    stamp = _stamp_sources(cfg.data)
+    return _load_data(config, stamp, cfg.seed, cfg.checks.quality, cfg.checks.leakage)
+
+
 @lru_cache(maxsize=1)
-def _load_data(config: str, seed: int, quality: str | bool, leakage: str | bool) -> PreparedData:
+def _load_data(
+    config: str, stamp: object, seed: int, quality: str | bool, leakage: str | bool
+) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
+    del stamp  # another file under the same name is loaded anew
     cfg = OmegaConf.create(json.loads(config))
     return prepare_data(
-        _instantiate(cfg.source),
+        build(cfg.source),
         text_column=cfg.text_column,
         label_column=cfg.label_column,
         label_names=None if cfg.label_names is None else list(cfg.label_names),
@@ -186,24 +203,15 @@ def _load_data(config: str, seed: int, quality: str | bool, leakage: str | bool)
     )
 
 
-def by_length(dataset: Dataset) -> Dataset:
-    """Sort by number of tokens, longest first: little padding, and memory runs out at once."""
-    lengths = [len(ids) for ids in dataset["input_ids"]]
-    return dataset.select(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
+def _stamp_sources(data: DictConfig) -> object:
+    """Tell the files that the config names apart from others that stand there later."""
+    names = [value for value in plain(data.source).values() if isinstance(value, str)]
+    paths = [Path(name).expanduser().resolve() for name in names]
+    return stamp_files([path for path in paths if path.is_file()])
 
 
 def _take_sample(dataset: Dataset, num_rows: int, *, seed: int) -> Dataset:
     return dataset.shuffle(seed=seed).select(range(min(num_rows, len(dataset))))
-
-
-def _instantiate(node: DictConfig, **values: Any) -> Any:
-    """Instantiate, and let an InputError through as itself, not wrapped in Hydra's."""
-    try:
-        return instantiate(node, **values)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise
 
 
 def _quiet_libraries() -> None:
@@ -227,8 +235,10 @@ def _open_trial(cfg: DictConfig, objective: str) -> Trial | None:
         storage=cfg.trial.storage,
         study=cfg.trial.study,
         number=cfg.trial.number,
-        pruner=_instantiate(cfg.pruner),
+        pruner=build(cfg.pruner),
         objective=objective,
+        repeat=cfg.trial.repeat,
+        num_repeats=cfg.trial.num_repeats,
     )
 
 
@@ -247,7 +257,9 @@ def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[RunLog]:
         tags = {"tunetrail.study": trial.study_name, "tunetrail.trial": str(trial.number)}
         if trial.parent_run_id is not None:
             tags["mlflow.parentRunId"] = trial.parent_run_id
-        name = f"trial-{trial.number}"
+        if trial.repeat is not None:
+            tags["tunetrail.repeat"] = str(trial.repeat)
+        name = trial.run_name
     with open_run(
         uri=cfg.tracking.uri,
         experiment=cfg.tracking.experiment,
@@ -280,17 +292,27 @@ def _clear_disk_errors() -> Iterator[None]:
     """Say what a full disk is, in whichever library it is met."""
     try:
         yield
-    except InputError:
+    except DiskFullError:
         raise
     except Exception as error:
-        # The last is how torch.save says it: its file writer knows no error numbers.
-        signs = ("No space left", "disk is full", "inline_container")
-        if any(sign in str(error) for sign in signs):
-            raise InputError(
+        if _is_disk_full(error):
+            raise DiskFullError(
                 "the disk is full: free space where tracking.checkpoint_dir, "
                 f"tracking.artifact_dir and tracking.uri lie ({type(error).__name__})"
             ) from error
         raise
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Look through the chain: a library's error, or ours of the store, may be its consequence."""
+    # The last is how torch.save says it: its file writer knows no error numbers.
+    signs = ("No space left", "disk is full", "inline_container")
+    link: BaseException | None = error
+    while link is not None:
+        if getattr(link, "errno", None) == errno.ENOSPC or any(s in str(link) for s in signs):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
@@ -327,7 +349,7 @@ def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:
 
 def _build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> transformers.TrainingArguments:
     try:
-        arguments: transformers.TrainingArguments = _instantiate(
+        arguments: transformers.TrainingArguments = build(
             cfg.trainer,
             output_dir=str(checkpoint_dir),
             disable_tqdm=True,
@@ -339,6 +361,15 @@ def _build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> transformers.Trai
         cause = error.__cause__
         raise InputError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
     return arguments
+
+
+def _note_outcome(trial: Trial, cfg: DictConfig, measured: Mapping[str, float]) -> bool:
+    """Tell the trial how far its constraints are kept, and find whether to keep its weights."""
+    violation = trial.set_constraints(
+        {found.metric: found.violation(measured[found.metric]) for found in read_constraints(cfg)}
+    )
+    value = measured[next(iter(cfg.sweep.objectives))]
+    return trial.is_kept(value, keep_best=cfg.sweep.keep_best, violation=violation)
 
 
 def _log_pruned(run_log: RunLog, trainer: transformers.Trainer, *, main_metric: str) -> None:

@@ -1,8 +1,13 @@
 """What the composed config must hold, and how it is laid down as params."""
 
+import math
+import re
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -13,6 +18,63 @@ from tunetrail.training import precision_flags, require_trainer_values
 _POLICIES = ("off", False, "warn", "clean", "error")
 # Not params of a run: where it was logged, and what chose its values.
 _NOT_PARAMS = ("tracking", "trial", "sweep", "sampler", "pruner", "study", "resume", "cache_dir")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound that the best evaluation of a run should keep."""
+
+    metric: str
+    operator: Literal["<=", ">="]
+    bound: float
+
+    def violation(self, value: float) -> float:
+        """Return by how much the bound is broken; 0 or less where it is kept."""
+        return value - self.bound if self.operator == "<=" else self.bound - value
+
+
+def read_constraints(cfg: DictConfig) -> list[Constraint]:
+    """Read ``sweep.constraints``, which maps a metric to a bound such as ``<= 0.2``.
+
+    Raises:
+        InputError: a bound that is not an operator and a number.
+
+    """
+    constraints = []
+    for name, text in (plain(cfg.sweep).get("constraints") or {}).items():
+        found = re.fullmatch(r"\s*(<=|>=)\s*(\S+)\s*", str(text))
+        try:
+            bound = float(found[2]) if found else math.nan
+        except ValueError:
+            bound = math.nan
+        if found is None or not math.isfinite(bound):
+            raise InputError(
+                f"sweep.constraints.{name}={text}: must be <= or >= and a number, in quotes: "
+                '"<= 0.2"'
+            )
+        constraints.append(Constraint(name, "<=" if found[1] == "<=" else ">=", bound))
+    return constraints
+
+
+def build(node: DictConfig, **values: Any) -> Any:
+    """Instantiate, and let an InputError through as itself, not wrapped in Hydra's."""
+    try:
+        return instantiate(node, **values)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+
+
+def require_job(cfg: DictConfig) -> None:
+    """Check all of a composed config that can be checked without data, model or network.
+
+    Raises:
+        InputError: a value cannot be used, or a metric is none of the task's.
+
+    """
+    require_settings(cfg)
+    require_metrics(cfg, build(cfg.task).metric_names)
 
 
 def require_settings(cfg: DictConfig) -> None:
@@ -32,8 +94,16 @@ def require_settings(cfg: DictConfig) -> None:
             raise InputError(
                 f"checks.{name}={cfg.checks[name]}: must be one of off, warn, clean, error"
             )
-    if not _is_whole(cfg.seed) or not 0 <= cfg.seed < 2**32:
-        raise InputError(f"seed={cfg.seed}: must be a whole number from 0 to 4294967295")
+    for name in ("seed", "training_seed"):
+        seed = cfg[name]
+        if not _is_whole(seed) or not 0 <= seed < 2**32:
+            raise InputError(f"{name}={seed}: must be a whole number from 0 to 4294967295")
+    if not _is_whole(cfg.sweep.keep_best) or cfg.sweep.keep_best < 1:
+        raise InputError(
+            f"sweep.keep_best={cfg.sweep.keep_best}: must be a whole number of 1 or more; "
+            "tracking.log_model=false keeps no weights at all"
+        )
+    read_constraints(cfg)
     sample = cfg.diagnostics.num_train_sample
     if not _is_whole(sample) or sample < 1:
         raise InputError(
@@ -63,6 +133,7 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     objectives = [f"{split}/{x}" for split in ("validation", "train", "gap") for x in with_loss]
     objectives += ["epoch", "speed/seconds", "speed/train_samples_per_second"]
     asked += [("sweep.objectives", name, objectives) for name in cfg.sweep.objectives]
+    asked += [("sweep.constraints", found.metric, objectives) for found in read_constraints(cfg)]
     for key, name, names in asked:
         if name not in names:
             raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")

@@ -21,8 +21,9 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, get_last_checkpoint
 
+from tunetrail.disk import optimizer_size, require_space, weights_size
 from tunetrail.errors import InputError
 
 # What the run sets itself: a second way to say it would be overridden in silence.
@@ -67,7 +68,7 @@ class TrainingResult:
     num_steps: int
 
 
-class NonFiniteLossError(InputError):
+class NonFiniteLossError(InputError, FloatingPointError):
     """The loss became NaN or infinite: every later step would be wasted."""
 
 
@@ -122,7 +123,9 @@ def precision_flags(precision: str) -> dict[str, bool]:
         else:
             can = torch.cpu.get_capabilities()
             precision = "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
-    return {"bf16": precision == "bf16", "fp16": precision == "fp16"}
+    flags = {"bf16": precision == "bf16", "fp16": precision == "fp16"}
+    # TrainingArguments refuses bf16 on a processor that it was not told to use.
+    return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
 
 
 class MeasuringTrainer(transformers.Trainer):
@@ -154,6 +157,24 @@ class MeasuringTrainer(transformers.Trainer):
             assert isinstance(self.eval_dataset, dict)
             return np.asarray(self.predict(self.eval_dataset["validation"]).predictions)
         return self._logits[step]
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Look at the free space first: half a checkpoint helps nobody.
+
+        Raises:
+            DiskFullError: the checkpoint does not fit.
+
+        """
+        num_bytes = weights_size(model)
+        if not self.args.save_only_model and self.optimizer is not None:
+            num_bytes += optimizer_size(self.optimizer)
+        require_space(
+            num_bytes,
+            Path(str(self.args.output_dir)),
+            what="a checkpoint",
+            key="tracking.checkpoint_dir",
+        )
+        super()._save_checkpoint(model, trial)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler[int] | None:
         if self.args.world_size <= 1:
@@ -226,6 +247,29 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
         train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
         num_steps=trainer.state.global_step,
     )
+
+
+def count_evaluations(
+    arguments: TrainingArguments, state: TrainerState, *, num_batches: int
+) -> int:
+    """Count the evaluations that a training makes if nothing ends it early.
+
+    Args:
+        state: as it is once training begins.
+        num_batches: in an epoch.
+
+    """
+    delay = arguments.eval_delay
+    number = 0
+    if arguments.eval_strategy == IntervalStrategy.STEPS:
+        steps = {*range(state.eval_steps, state.max_steps + 1, state.eval_steps), state.max_steps}
+        number = sum(step >= delay for step in steps)
+    elif arguments.eval_strategy == IntervalStrategy.EPOCH:
+        # The last epoch may be cut short and is evaluated where it ends.
+        last = state.max_steps / math.ceil(num_batches / arguments.gradient_accumulation_steps)
+        ends = [min(epoch, last) for epoch in range(1, state.num_train_epochs + 1)]
+        number = sum(end >= delay for end in ends)
+    return number + int(arguments.eval_on_start)
 
 
 def find_checkpoint(folder: Path, *, run_id: str) -> Path:

@@ -1,22 +1,80 @@
 """Checkpoint -> tokenizer and model, with one log line about weights that are newly made."""
 
+import contextlib
 import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors.torch import load_file
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from tunetrail.errors import InputError
 from tunetrail.hub import is_reachable
 from tunetrail.models.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
+
+Weights = Mapping[str, torch.Tensor]
+
+# Files with their sizes and times -> the weights in them. Holds one entry at most.
+_Stamp = tuple[tuple[str, int, int], ...]
+_held: dict[_Stamp, Weights] = {}
+
+
+def read_weights(checkpoint: Checkpoint) -> Weights | None:
+    """Read a checkpoint's weights, or take them from memory where its files are as they were.
+
+    One set is held in memory: that of the last checkpoint asked for, in the type it is stored in.
+    What comes back is shared by all callers and must not be changed.
+
+    Returns:
+        None where the weights do not lie in the usual files: ``from_pretrained`` alone knows.
+
+    """
+    stamp = stamp_files(_weight_files(checkpoint))
+    if not stamp:
+        return None
+    if stamp not in _held:
+        _held.clear()  # before reading: never two sets
+        # The tensors of load_file lie in the file itself; a copy stays what it was if the file
+        # is written again.
+        _held[stamp] = {
+            name: tensor.clone() for path, *_ in stamp for name, tensor in load_file(path).items()
+        }
+    return _held[stamp]
+
+
+def stamp_files(paths: list[Path]) -> _Stamp:
+    """Return path, size and time of each file: equal as long as none is written again."""
+    stats = [(str(path), path.stat()) for path in paths]
+    return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+
+
+def _weight_files(checkpoint: Checkpoint) -> list[Path]:
+    options = _where(checkpoint) | {"_raise_exceptions_for_missing_entries": False}
+    try:
+        single = cached_file(checkpoint.path, SAFE_WEIGHTS_NAME, **options)
+        if single is not None:
+            return [Path(single)]
+        index = cached_file(checkpoint.path, SAFE_WEIGHTS_INDEX_NAME, **options)
+        if index is None:
+            return []
+        shards, _ = get_checkpoint_shard_files(checkpoint.path, index, **_where(checkpoint))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
+        return []  # from_pretrained will meet it again, and say what it is
+    return [Path(shard) for shard in shards]
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -38,31 +96,48 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
 
 def load_sequence_classifier(
-    checkpoint: Checkpoint, *, label_names: list[str], pad_token_id: int
+    checkpoint: Checkpoint,
+    *,
+    label_names: list[str],
+    pad_token_id: int,
+    weights: Weights | None = None,
 ) -> PreTrainedModel:
     """Load the body and, where the checkpoint has no head for as many labels, make a new one.
 
     Seed torch before the call: the head's weights are drawn here. A head for as many labels of
     other names is kept, and said to be: it may be the same labels under other names.
 
+    Args:
+        weights: what :func:`read_weights` returned: the model is the same, bit for bit, and
+            nothing but its config is read from disk. None reads the weights too.
+
     Raises:
         InputError: the checkpoint cannot be had, or its architecture cannot classify.
 
     """
-    model: PreTrainedModel
-    model, loaded = _from_pretrained(
-        AutoModelForSequenceClassification,
-        checkpoint,
-        num_labels=len(label_names),
-        id2label=dict(enumerate(label_names)),
-        label2id={name: index for index, name in enumerate(label_names)},
-        pad_token_id=pad_token_id,
+    labels = {
+        "num_labels": len(label_names),
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: index for index, name in enumerate(label_names)},
+        "pad_token_id": pad_token_id,
+    }
+    how = {
         # The same architecture with another number of labels: keep the body, make a new head.
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        use_safetensors=True,
-        dtype="float32",
-    )
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+        "use_safetensors": True,
+        "dtype": "float32",
+    }
+    model: PreTrainedModel
+    config = _from_pretrained(AutoConfig, checkpoint, **labels)
+    architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    if weights is None or not isinstance(architecture, type):
+        # The auto class also chooses among several architectures, and says why there is none.
+        model, loaded = _from_pretrained(
+            AutoModelForSequenceClassification, checkpoint, **labels, **how
+        )
+    else:
+        model, loaded = _from_memory(architecture, config, weights, checkpoint, **how)
     made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
     if made:
         log.info("new weights, to be trained: %s", ", ".join(made))
@@ -80,13 +155,35 @@ def _known_labels(checkpoint: Checkpoint) -> dict[int, str]:
     return labels
 
 
+def _from_memory(
+    architecture: Any, config: Any, weights: Weights, checkpoint: Checkpoint, **how: Any
+) -> Any:
+    # A tensor that needs no other type becomes the model's own, to be trained in place: hand over
+    # copies.
+    copies = {name: tensor.clone() for name, tensor in weights.items()}
+    with _said_in_one_line(architecture, checkpoint):
+        model, loaded = architecture.from_pretrained(None, config=config, state_dict=copies, **how)
+    model.name_or_path = model.config.name_or_path = checkpoint.path
+    return model, loaded
+
+
 def _from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:
+    with _said_in_one_line(auto, checkpoint):
+        return auto.from_pretrained(checkpoint.path, **_where(checkpoint), **kwargs)
+
+
+def _where(checkpoint: Checkpoint) -> dict[str, Any]:
+    if checkpoint.revision is None:
+        return {}
+    return {"revision": checkpoint.revision, "local_files_only": not is_reachable()}
+
+
+@contextlib.contextmanager
+def _said_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
     where = f"model {checkpoint.path!r}"
     local = checkpoint.revision is None
-    if not local:
-        kwargs |= {"revision": checkpoint.revision, "local_files_only": not is_reachable()}
     try:
-        return auto.from_pretrained(checkpoint.path, **kwargs)
+        yield
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not local and (isinstance(error, OSError) and not _is_disk_error(error)):

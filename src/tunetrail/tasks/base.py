@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.loading import Weights
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,32 @@ class Task(Protocol):
     """One kind of learning: how rows become features, and outputs become scores."""
 
     main_metric: str
+    # What build_metrics will compute, known before there are data or a model.
+    metric_names: tuple[str, ...]
     summary_metrics: tuple[str, ...]
     pipeline_name: str
 
     def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Add the model's inputs as columns; ``labels`` holds the target."""
+        """Add the model's inputs as columns; ``labels`` holds the target.
+
+        May leave settings in the tokenizer: it is handed one of its own.
+        """
 
     def length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
         """Return after how many tokens a text is cut."""
 
     def load_model(
-        self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: PreTrainedTokenizerBase,
+        dataset: Dataset,
+        *,
+        weights: Weights | None,
     ) -> PreTrainedModel:
-        """Load the model with a head for the labels of ``dataset``."""
+        """Load the model with a head for the labels of ``dataset``.
+
+        ``weights`` are the checkpoint's, read before, and must not be changed; None reads them.
+        """
 
     def build_collator(
         self, tokenizer: PreTrainedTokenizerBase

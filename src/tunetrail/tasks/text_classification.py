@@ -21,7 +21,7 @@ from tunetrail import metrics
 from tunetrail.diagnostics.plots import plot_confusion_matrix
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import load_sequence_classifier
+from tunetrail.models.loading import Weights, load_sequence_classifier
 from tunetrail.tasks.base import Baseline
 
 _METRIC = Path(metrics.__path__[0]) / "classification" / "classification.py"
@@ -41,6 +41,7 @@ class TextClassification:
     max_length: int
     padding: Literal["longest", "max_length"]
     main_metric: str
+    metric_names: tuple[str, ...] = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
     summary_metrics: tuple[str, ...] = ("accuracy", "macro_f1")
     pipeline_name: str = "text-classification"
 
@@ -76,12 +77,18 @@ class TextClassification:
         return min(self.max_length, tokenizer.model_max_length)
 
     def load_model(
-        self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: PreTrainedTokenizerBase,
+        dataset: Dataset,
+        *,
+        weights: Weights | None,
     ) -> PreTrainedModel:
         return load_sequence_classifier(
             checkpoint,
             label_names=dataset.features["label"].names,
             pad_token_id=int(tokenizer.pad_token_id),
+            weights=weights,
         )
 
     def build_collator(
