@@ -38,9 +38,6 @@ class TrackStudy:
         self._objectives: list[str] = []
         self._swept: set[int] = set()  # beaten trials whose weights are known to be gone
 
-    def before_study(self, config: DictConfig) -> None:
-        """Accept every config: its trials check their own."""
-
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
         """Open the parent run, or the one that an earlier start of this study opened."""
         self._objectives = list(config.sweep.objectives)
