@@ -18,6 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "provenance": set(),
     "tracking": set(),
+    "logged_models": {"tracking"},
+    "trial_runs": {"logged_models", "tracking"},
     "trial": set(),
     "training": {"disk"},
     "diagnostics": {"training"},
@@ -25,10 +27,14 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"metrics", "models", "diagnostics"},
     "settings": {"training"},
     "summary": {"diagnostics", "tracking", "training"},
-    "reporting": {"data", "diagnostics", "provenance", "tasks", "tracking", "training"},
-    "study_report": set(),
+    "reporting": {
+        "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
+    },
+    "study_report": {"trial"},
     "warm": {"models", "tasks"},
-    "study": {"diagnostics", "study_report", "tracking"},
+    "study": {
+        "diagnostics", "settings", "study_report", "tracking", "trial", "trial_runs",
+    },
     "pipeline": {
         "callbacks", "data", "diagnostics", "disk", "models", "reporting", "settings", "summary",
         "tasks", "tracking", "training", "trial", "warm",
@@ -78,11 +84,12 @@ def test_config_goes_in_by_one_door() -> None:
     assert knowing == KNOWS_OMEGACONF
 
 
-def test_only_tracking_and_its_door_know_mlflow() -> None:
+def test_only_three_modules_know_mlflow() -> None:
+    """One opens runs, one holds weights, one keeps a study's runs in line."""
     knowing = {
         part for part, modules in parts().items() if any(m.startswith("mlflow") for m in modules)
     }
-    assert knowing == {"tracking"}
+    assert knowing == {"tracking", "logged_models", "trial_runs"}
 
 
 def test_the_plugin_and_the_package_never_import_each_other() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from tunetrail import provenance
+from tunetrail import logged_models, provenance
 from tunetrail.data.preparation import PreparedData
 from tunetrail.diagnostics.plots import plot_interactive_curves, plot_learning_curves
 from tunetrail.tasks.base import Task
-from tunetrail.tracking import RunLog
+from tunetrail.tracking import KEPT, RunLog
 from tunetrail.training import Evaluation
 
 _MODEL_PACKAGES = (
@@ -70,6 +70,8 @@ def log_curves(
     figure = plot_learning_curves(epochs, curves, best_epoch=best.epoch, title=title)
     run_log.figure(figure, "figures/learning_curves.png")
     if page:
+        # Before the page itself, which goes with the weights when the trial is beaten.
+        run_log.tags({KEPT: "true"})
         interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
         run_log.page([interactive], "figures/learning_curves.html")
 
@@ -88,7 +90,8 @@ def log_model(
     model, tokenizer = trainer.model, trainer.processing_class
     assert isinstance(model, PreTrainedModel)
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
-    run_log.model(
+    logged_models.log_model(
+        run_log,
         model,
         tokenizer,
         task=task.pipeline_name,

@@ -2,17 +2,27 @@
 
 import logging
 import shutil
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 from omegaconf import DictConfig
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.diagnostics.study_plots import plot_study, plot_study_interactive
-from tunetrail.study_report import write_report
-from tunetrail.tracking import RunLog, close_run, create_run, read_artifact, reopen_run
+from tunetrail.settings import require_job
+from tunetrail.study_report import is_feasible, list_trials, write_report
+from tunetrail.tracking import (
+    RunLog,
+    close_run,
+    create_run,
+    read_artifact,
+    redact,
+    reopen_run,
+    store_errors,
+)
+from tunetrail.trial import rank
+from tunetrail.trial_runs import TrialRuns
 
 log = logging.getLogger(__name__)
 
@@ -27,114 +37,151 @@ class TrackStudy:
 
     Args:
         tracking: ``uri``, ``experiment``, ``artifact_dir`` and ``checkpoint_dir`` of the config.
+        keep_best: how many trials keep their weights.
 
     """
 
-    def __init__(self, tracking: DictConfig) -> None:
+    def __init__(self, tracking: DictConfig, keep_best: int) -> None:
         self._uri: str = tracking.uri
         self._experiment: str = tracking.experiment
         self._artifact_dir: str = tracking.artifact_dir
         self._checkpoint_dir = Path(tracking.checkpoint_dir)
+        self._keep_best = keep_best
         self._objectives: list[str] = []
-        self._swept: set[int] = set()  # beaten trials whose weights are known to be gone
+        self._constraints: dict[str, str] = {}
+        self._logged_best: int | None = None
+
+    # Set once there is a study.
+    _runs: TrialRuns
+
+    def before_study(self, config: DictConfig) -> None:
+        """Find what no trial could be run with, before there is a study.
+
+        Raises:
+            InputError: the config of a job holds a wrong value.
+
+        """
+        require_job(config)
 
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
-        """Open the parent run, or the one that an earlier start of this study opened."""
+        """Open the parent run, or the one that an earlier start of this study opened.
+
+        What an earlier process was killed over is made good: runs that do not say how their
+        trial ended, weights and checkpoints that nobody waits for.
+        """
         self._objectives = list(config.sweep.objectives)
+        self._constraints = dict(config.sweep.get("constraints") or {})
         run_id = study.user_attrs.get(_RUN_ID)
-        if run_id is not None:
-            reopen_run(uri=self._uri, run_id=run_id)
-            return
-        run_log = create_run(
+        if run_id is None:
+            parent = self._create_parent(study, config)
+        else:
+            parent = reopen_run(uri=self._uri, run_id=run_id)
+        self._runs = TrialRuns(parent, study=study.study_name, objectives=self._objectives)
+        with store_errors(self._uri):
+            self._bring_in_line(study, parent)
+
+    def on_trial_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Bring the trial's runs in line, log the best so far, let beaten weights go.
+
+        The new best is saved and told before: whenever the process is killed, the weights of
+        the best finished trial are there.
+        """
+        parent = self._reopen(study)
+        with store_errors(self._uri):
+            self._runs.bring_in_line([trial])
+            self._log_best(study, parent)
+            self._remove_leftovers(study)
+
+    def on_study_end(self, study: optuna.Study, interrupted: bool, failure: str | None) -> None:
+        """Log figures, report and best config, and close the parent run."""
+        parent = self._reopen(study)
+        status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
+        with store_errors(self._uri):
+            if failure is not None:
+                parent.tags({"tunetrail.failure": redact(failure)})
+            run_ids = self._bring_in_line(study, parent)
+            # What sums up may fail, on a full disk for one: the numbers are safe by now.
+            close_run(parent, status)
+            self._sum_up(study, parent, run_ids)
+        log.info("parent run   %s", parent.run_id)
+
+    def _create_parent(self, study: optuna.Study, config: DictConfig) -> RunLog:
+        parent = create_run(
             uri=self._uri,
             experiment=self._experiment,
             artifact_dir=self._artifact_dir,
             name=study.study_name,
             tags={"tunetrail.study": study.study_name},
         )
-        study.set_user_attr(_RUN_ID, run_log.run_id)
-        run_log.params(
-            {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
-            | {"objectives": dict(config.sweep.objectives), "seed": config.seed}
-            | {"fixed": study.user_attrs["fixed_overrides"]}
-            | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
-        )
+        study.set_user_attr(_RUN_ID, parent.run_id)
+        with store_errors(self._uri):
+            parent.params(
+                {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
+                | {"objectives": dict(config.sweep.objectives), "seed": config.seed}
+                | {"constraints": self._constraints}
+                | {"fixed": study.user_attrs["fixed_overrides"]}
+                | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
+            )
+        return parent
 
-    def on_trial_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Log the best so far, and let the beaten trial's weights go.
-
-        The new best is saved and told before: whenever the process is killed, the weights of
-        the best finished trial are there.
-        """
-        run_log = self._run_log(study)
-        if trial.state is TrialState.FAIL:
-            self._close_failed(run_log, trial)
-        if trial.state is not TrialState.COMPLETE:
-            return
-        best = best_trial(study)
-        if best.number == trial.number:
-            names = zip(self._objectives, trial.values, strict=True)
-            run_log.metrics({f"best/{name}": value for name, value in names}, step=trial.number)
-        for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            run_id = other.user_attrs.get(_RUN_ID)
-            if other.number not in {best.number, *self._swept} and run_id is not None:
-                run_log.remove_weights_of(run_id)
-                self._swept.add(other.number)
-
-    def on_study_end(self, study: optuna.Study, interrupted: bool, failure: str | None) -> None:
-        """Log figures, report and best config, and close the parent run."""
-        run_log = self._run_log(study)
-        trials = study.get_trials(deepcopy=False)
-        run_log.text(
-            write_report(study.study_name, trials, best_or_none(study), self._objectives),
-            "report.md",
-        )
-        for name, figure in plot_study(study, self._objectives).items():
-            run_log.figure(figure, f"figures/{name}.png")
-        best = best_or_none(study)
-        if best is not None:
-            run_log.page(plot_study_interactive(study, self._objectives), "figures/study.html")
-            run_id = best.user_attrs.get(_RUN_ID)
-            run_log.tags({"tunetrail.best_trial": best.number, "tunetrail.best_run": run_id})
-            if run_id is not None:
-                config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
-                run_log.text(config, "best_config.yaml")
-        if failure is not None:
-            run_log.tags({"tunetrail.failure": failure})
-        status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
-        close_run(run_log, status)
-        log.info("parent run   %s", run_log.run_id)
-
-    def _close_failed(self, run_log: RunLog, trial: FrozenTrial) -> None:
-        """Close the run of a trial that could not do so itself: its process may be gone."""
-        run_id = trial.user_attrs.get(_RUN_ID)
-        if run_id is None:
-            return
-        run_log.close_other(run_id, failure=str(trial.user_attrs.get("failure")))
-        run_log.remove_weights_of(run_id)
-        shutil.rmtree(self._checkpoint_dir / run_id, ignore_errors=True)
-
-    def _run_log(self, study: optuna.Study) -> RunLog:
+    def _reopen(self, study: optuna.Study) -> RunLog:
         return reopen_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
 
+    def _bring_in_line(self, study: optuna.Study, parent: RunLog) -> dict[int, str]:
+        """Bring all told trials in line; the run of each trial comes back."""
+        told = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        run_ids = self._runs.bring_in_line(told)
+        self._log_best(study, parent)
+        self._remove_leftovers(study)
+        return run_ids
 
-def best_or_none(study: optuna.Study) -> FrozenTrial | None:
-    """Find the finished trial that is best by the first objective.
+    def _log_best(self, study: optuna.Study, parent: RunLog) -> None:
+        best = find_best(study)
+        if best is not None and best.number != self._logged_best:
+            names = zip(self._objectives, best.values, strict=True)
+            parent.metrics({f"best/{name}": value for name, value in names}, step=best.number)
+            self._logged_best = best.number
 
-    Of equals the one that finished first: it alone saved its weights.
-    """
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    finished = sorted(finished, key=_completed)
-    sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
-    return max(finished, key=lambda trial: sign * trial.values[0], default=None)
+    def _remove_leftovers(self, study: optuna.Study) -> None:
+        """Remove weights, pages and checkpoints that no kept and no running trial needs."""
+
+        def judge() -> Callable[[int], bool]:
+            trials = study.get_trials(deepcopy=False)
+            over = {trial.number for trial in trials if trial.state.is_finished()}
+            # A reused trial has no weights: those of its source stand for both.
+            own = [trial for trial in rank(study) if "reused_from" not in trial.user_attrs]
+            return (over - {trial.number for trial in own[: self._keep_best]}).__contains__
+
+        self._runs.lighten(judge)
+        if not self._checkpoint_dir.is_dir():
+            return
+        folders = list(self._runs.belonging(self._checkpoint_dir.iterdir()))
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
+        needed = {trial.number for trial in running}
+        for folder, number in folders:
+            if number not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _sum_up(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
+        report = write_report(study, self._objectives, self._constraints, run_ids)
+        parent.text(report, "report.md")
+        table = list_trials(study, self._objectives, run_ids)
+        parent.text(table.to_csv(index=False), "tables/trials.csv")
+        for name, figure in plot_study(study, self._objectives).items():
+            parent.figure(figure, f"figures/{name}.png")
+        if pages := plot_study_interactive(study, self._objectives):
+            parent.page(pages, "figures/study.html")
+        best = find_best(study)
+        if best is None:
+            return
+        run_id = run_ids.get(best.number)
+        parent.tags({"tunetrail.best_trial": best.number, "tunetrail.best_run": run_id})
+        if run_id is not None:
+            config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
+            parent.text(config, "best_config.yaml")
 
 
-def _completed(trial: FrozenTrial) -> datetime:
-    assert trial.datetime_complete is not None
-    return trial.datetime_complete
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial:
-    best = best_or_none(study)
-    assert best is not None
-    return best
+def find_best(study: optuna.Study) -> FrozenTrial | None:
+    """Find the trial that is best by the first objective among those that meet the constraints."""
+    ranked = rank(study)
+    return ranked[0] if ranked and is_feasible(ranked[0]) else None

@@ -1,4 +1,4 @@
-"""The run log: the only module that writes MLflow runs."""
+"""The run log: one MLflow run open for writing, and how a store is reached."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,14 +19,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import requests
 from matplotlib.figure import Figure
-from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, OutageError
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +32,38 @@ log = logging.getLogger(__name__)
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # With a server MLflow prints two links at the end of every run; the summary has the run's id.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# Every call to a server that does not answer is tried again after 0, 2, 4, 8, 16 and 32 s (and up
+# to a second each, drawn): about a minute. MLflow's own defaults wait for four, and two minutes
+# more for each answer that does not come.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "6")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+# Tag of a run that holds an interactive page and, if tracking.log_model, weights.
+KEPT = "tunetrail.kept"
 
 # One call of MLflow takes no more than these.
 _PARAMS_PER_BATCH = 100
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 
+# Seconds between the questions to a server that has answered this process before: 60 in all.
+_WAITS = (1, 2, 4, 8, 16, 29)
+# How requests, with which MLflow asks a server, says that no answer came.
+_NO_ANSWER = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.RetryError,
+)
+# Servers that have answered this process.
+_known_servers: set[str] = set()
+
 
 class RunLog:
     """One MLflow run that is open for writing. Nothing it writes is buffered."""
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
-        self._client = client
+        self.client = client
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.name: str = run.info.run_name
@@ -54,22 +73,22 @@ class RunLog:
         """Log the leaves of a config; a value is cut at MLflow's limit of 6,000 characters."""
         rows = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in values.items()]
         for start in range(0, len(rows), _PARAMS_PER_BATCH):
-            self._client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
+            self.client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Log numbers that belong to one optimizer step."""
         now = int(time.time() * 1000)
         rows = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self._client.log_batch(self.run_id, metrics=rows)
+        self.client.log_batch(self.run_id, metrics=rows)
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags; those of the project begin with ``tunetrail.``."""
-        rows = [RunTag(key, str(value)[:_TAG_LENGTH]) for key, value in values.items()]
-        self._client.log_batch(self.run_id, tags=rows)
+        rows = [RunTag(key, cut_tag(value)) for key, value in values.items()]
+        self.client.log_batch(self.run_id, tags=rows)
 
     def text(self, text: str, path: str) -> None:
         """Write a text artifact."""
-        self._client.log_text(self.run_id, text, path)
+        self.client.log_text(self.run_id, text, path)
 
     def data(self, values: Mapping[str, Any], path: str) -> None:
         """Write a JSON artifact."""
@@ -90,6 +109,12 @@ class RunLog:
         head = '<!doctype html><html><head><meta charset="utf-8"></head><body>'
         self.text(head + "\n".join(parts) + "</body></html>\n", path)
 
+    def shown_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Write a table as JSON that the MLflow UI shows as one; an earlier one is replaced."""
+        self.text(frame.to_json(orient="split", index=False), path)
+        shown = json.dumps([{"path": path, "type": "table"}])
+        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", shown)
+
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """Write a table as Parquet."""
         buffer = io.BytesIO()
@@ -100,84 +125,7 @@ class RunLog:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             file.write_bytes(content)
-            self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
-
-    def model(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        task: str,
-        example: list[str],
-        max_length: int,
-        requirements: list[str],
-        step: int,
-    ) -> str:
-        """Log the model with signature and input example; return its ``models:/`` URI.
-
-        ``mlflow.pyfunc.load_model`` then takes texts and gives a table of label and score.
-        """
-        from huggingface_hub import ModelCard
-        from mlflow.models import ModelSignature
-        from mlflow.types import ColSpec, DataType, Schema
-
-        model.cpu()
-        card = ModelCard(
-            f"---\nlibrary_name: transformers\n---\n\n# {self.name}\n\nFine-tuned from "
-            f"`{model.name_or_path}` in MLflow run `{self.run_id}`, which holds config, data "
-            "fingerprint, metrics and figures.\n"
-        )
-        # MLflow asks the hub for card and licence of whatever the model is named after, and
-        # retries for long where there is no network. These weights are not on the hub.
-        model.name_or_path = f"run:{self.run_id}"
-        # A logged model goes to the active experiment, whatever experiment its run belongs to.
-        mlflow.set_experiment(experiment_id=self.experiment_id)
-        with _quiet():
-            # Made apart from its run: log_model would add its own settings to the run's params,
-            # and they would stand out in every comparison of runs with and without a model.
-            logged = mlflow.initialize_logged_model("model", source_run_id=self.run_id)
-            info = mlflow.transformers.log_model(
-                {"model": model, "tokenizer": tokenizer},
-                model_id=logged.model_id,
-                name="model",
-                task=task,
-                signature=ModelSignature(
-                    inputs=Schema([ColSpec(DataType.string)]),
-                    outputs=Schema(
-                        [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")]
-                    ),
-                ),
-                input_example=example,
-                model_card=card,
-                # Longer texts are cut as they were in training, instead of failing.
-                model_config={"truncation": True, "max_length": max_length},
-                pip_requirements=requirements,
-            )
-            output = LoggedModelOutput(logged.model_id, step=step)
-            self._client.log_outputs(self.run_id, models=[output])
-        return str(info.model_uri)
-
-    def close_other(self, run_id: str, *, failure: str) -> None:
-        """Close a run that was left open as FAILED, with the cause."""
-        if self._client.get_run(run_id).info.status == "RUNNING":
-            self._client.set_tag(run_id, "tunetrail.state", "FAILED")
-            self._client.set_tag(run_id, "tunetrail.failure", failure)
-            self._client.set_terminated(run_id, "FAILED")
-
-    def remove_weights_of(self, run_id: str) -> None:
-        """Remove the models of another run and its interactive pages; its numbers stay."""
-        run = self._client.get_run(run_id)
-        outputs = run.outputs.model_outputs if run.outputs else []
-        for output in outputs:
-            with contextlib.suppress(MlflowException):  # removed before, by another worker
-                model = self._client.get_logged_model(output.model_id)
-                self._client.delete_logged_model(output.model_id)
-                get_artifact_repository(model.artifact_location).delete_artifacts()
-        if outputs:
-            repository = get_artifact_repository(run.info.artifact_uri)
-            for artifact in self._client.list_artifacts(run_id, "figures"):
-                if artifact.path.endswith(".html"):
-                    repository.delete_artifacts(artifact.path)
+            self.client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
 
 @contextlib.contextmanager
@@ -201,12 +149,13 @@ def open_run(
 
     Raises:
         InputError: the store or the server cannot be used, or it has no such run.
+        OutageError: the server was there and does not answer any more.
 
     """
     client = connect(uri)
     if not uri.startswith("http"):
         make_folder(Path(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
-    with _store_errors(uri):
+    with store_errors(uri):
         run = (
             _reopen(client, run_id)
             if run_id is not None
@@ -224,27 +173,33 @@ def open_run(
     try:
         yield run_log
     except no_failure:
-        close_run(run_log, "FINISHED")
+        with store_errors(uri):
+            close_run(run_log, "FINISHED")
         raise
     except Exception as error:
-        _close(run_log, "FAILED", failure=f"{type(error).__name__}: {error}")
+        outage = _is_outage(error)
+        # A server that is gone has been waited for: it is not asked to close the run as well.
+        if not (outage or isinstance(error, OutageError)) or _ask(uri) is None:
+            _close(run_log, "FAILED", failure=f"{type(error).__name__}: {error}")
+        if outage:
+            raise _outage(uri, error) from error
         raise
     except BaseException as stop:
         _close(run_log, "KILLED", failure=type(stop).__name__)
         raise
-    close_run(run_log, "FINISHED")
+    with store_errors(uri):
+        close_run(run_log, "FINISHED")
 
 
 def close_run(run_log: RunLog, status: str) -> None:
     """Close a run that several processes write to, and that no block holds open."""
-    run_log._client.set_terminated(run_log.run_id, status)  # noqa: SLF001 - its own module
+    run_log.client.set_terminated(run_log.run_id, status)
 
 
 def _close(run_log: RunLog, status: str, *, failure: str) -> None:
     # The store itself may be what failed: the error that led here must not be hidden by another.
     with contextlib.suppress(Exception):
-        run_log.tags({"tunetrail.state": status, "tunetrail.failure": failure})
-    with contextlib.suppress(Exception):
+        run_log.tags({"tunetrail.state": status, "tunetrail.failure": redact(failure)})
         close_run(run_log, status)
 
 
@@ -258,7 +213,7 @@ def create_run(
 
     """
     client = connect(uri)
-    with _store_errors(uri):
+    with store_errors(uri):
         experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
         tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
         return RunLog(client, client.create_run(experiment_id, run_name=name, tags=tags))
@@ -272,7 +227,7 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
 
     """
     client = connect(uri)
-    with _store_errors(uri):
+    with store_errors(uri):
         return RunLog(client, _reopen(client, run_id))
 
 
@@ -284,7 +239,7 @@ def require_interrupted(*, uri: str, run_id: str) -> None:
 
     """
     client = connect(uri)
-    with _store_errors(uri):
+    with store_errors(uri):
         try:
             status = client.get_run(run_id).info.status
         except MlflowException as error:
@@ -301,7 +256,7 @@ def read_artifact(*, uri: str, run_id: str, path: str) -> str:
 
     """
     client = connect(uri)
-    with _store_errors(uri), tempfile.TemporaryDirectory() as folder:
+    with store_errors(uri), tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run_id, path, folder)).read_text("utf-8")
         except (OSError, MlflowException) as error:
@@ -309,22 +264,19 @@ def read_artifact(*, uri: str, run_id: str, path: str) -> str:
 
 
 def connect(uri: str) -> MlflowClient:
-    """Connect to a store; a server is asked once, so that an absent one is noticed in seconds.
+    """Connect to a store; a server is asked whether it is there.
+
+    One that has never answered this process is noticed in seconds. One that has is waited for,
+    a minute at most: it may be starting again.
 
     Raises:
-        InputError: the server does not answer, or the folder of the database cannot be made.
+        OutageError: the server does not answer.
+        InputError: what answers is no MLflow server, or the database's folder cannot be made.
 
     """
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
-        try:
-            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)
-            answer.raise_for_status()
-        except requests.RequestException as error:
-            raise InputError(
-                f"tracking.uri={redact(uri)}: no MLflow server answers there "
-                f"({type(error).__name__}); start it, or leave tracking.uri at its default"
-            ) from None
+        _require_server(uri)
     elif parts.scheme == "sqlite":
         # MLflow keeps one store for each URI in a process: a relative one would go on meaning
         # the folder that the process was in at first.
@@ -337,8 +289,44 @@ def connect(uri: str) -> MlflowClient:
             "use sqlite:///PATH or http://HOST:PORT"
         )
     mlflow.set_tracking_uri(uri)
-    with _store_errors(uri), _quiet():
+    with store_errors(uri), quiet_mlflow():
         return MlflowClient(uri)
+
+
+def _require_server(uri: str) -> None:
+    for seconds in _WAITS if uri in _known_servers else ():
+        if _ask(uri) is None:
+            return
+        log.warning("tracking.uri=%s does not answer; asking again in %d s", redact(uri), seconds)
+        time.sleep(seconds)
+    if (error := _ask(uri)) is not None:
+        kind = InputError if _is_refusal(error) else OutageError
+        raise kind(
+            f"tracking.uri={redact(uri)}: no MLflow server answers there "
+            f"({type(error).__name__}); start it, or leave tracking.uri at its default"
+        )
+    _known_servers.add(uri)
+
+
+def _ask(uri: str) -> requests.RequestException | None:
+    """Ask a server whether it is well; the error if it is not. A local store always is."""
+    if not uri.startswith("http"):
+        return None
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
+    except requests.RequestException as error:
+        return error
+    return None
+
+
+def _is_refusal(error: requests.RequestException) -> bool:
+    """Whether something answered, but with words of its own: it will do so again."""
+    return error.response is not None and error.response.status_code < 500
+
+
+def cut_tag(value: object) -> str:
+    """Write a tag's value as MLflow takes it: 5,000 characters at most."""
+    return str(value)[:_TAG_LENGTH]
 
 
 def redact(text: str) -> str:
@@ -403,10 +391,19 @@ def make_folder(folder: Path, *, key: str) -> None:
 
 
 @contextlib.contextmanager
-def _store_errors(uri: str) -> Iterator[None]:
+def store_errors(uri: str) -> Iterator[None]:
+    """Say in one line what is wrong with a store.
+
+    Raises:
+        OutageError: its server does not answer, after MLflow has tried for a minute.
+        InputError: it cannot be used.
+
+    """
     try:
         yield
     except (SQLAlchemyError, MlflowException) as error:
+        if _is_outage(error):
+            raise _outage(uri, error) from error
         text = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise InputError(
             f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
@@ -414,8 +411,31 @@ def _store_errors(uri: str) -> Iterator[None]:
         ) from error
 
 
+def _is_outage(error: BaseException) -> bool:
+    """Whether a store's error means that its server is away, or too busy to answer."""
+    if not isinstance(error, MlflowException | SQLAlchemyError):
+        return False
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, _NO_ANSWER):
+            return True
+        if isinstance(link, OperationalError):
+            # SQLite is a file: what else goes wrong with it does not pass by itself.
+            return not isinstance(link.orig, sqlite3.Error) or "locked" in str(link.orig)
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _outage(uri: str, error: BaseException) -> OutageError:
+    text = redact(str(error).splitlines()[0])
+    return OutageError(
+        f"tracking.uri={redact(uri)}: the store does not answer any more; start it again and "
+        f"give the same command ({text[:200]})"
+    )
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_mlflow() -> Iterator[None]:
     """Hold back MLflow's progress notes on migrations and model files; warnings still pass."""
     logger = logging.getLogger("mlflow")
     before = logger.level

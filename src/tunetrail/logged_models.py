@@ -1,0 +1,100 @@
+"""Logged models: weights that MLflow can load, and how they are found and removed."""
+
+from collections.abc import Iterator
+
+import mlflow
+import requests
+from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking import MlflowClient
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunetrail.tracking import RunLog, quiet_mlflow
+
+
+def log_model(
+    run_log: RunLog,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    task: str,
+    example: list[str],
+    max_length: int,
+    requirements: list[str],
+    step: int,
+) -> str:
+    """Log the model with signature and input example; return its ``models:/`` URI.
+
+    ``mlflow.pyfunc.load_model`` then takes texts and gives a table of label and score.
+    """
+    from huggingface_hub import ModelCard
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    model.cpu()
+    card = ModelCard(
+        f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\nFine-tuned from "
+        f"`{model.name_or_path}` in MLflow run `{run_log.run_id}`, which holds config, data "
+        "fingerprint, metrics and figures.\n"
+    )
+    # MLflow asks the hub for card and licence of whatever the model is named after, and
+    # retries for long where there is no network. These weights are not on the hub.
+    model.name_or_path = f"run:{run_log.run_id}"
+    # A logged model goes to the active experiment, whatever experiment its run belongs to.
+    mlflow.set_experiment(experiment_id=run_log.experiment_id)
+    with quiet_mlflow():
+        # Made apart from its run: log_model would add its own settings to the run's params,
+        # and they would stand out in every comparison of runs with and without a model.
+        logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
+        info = mlflow.transformers.log_model(
+            {"model": model, "tokenizer": tokenizer},
+            model_id=logged.model_id,
+            name="model",
+            task=task,
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.string)]),
+                outputs=Schema(
+                    [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")]
+                ),
+            ),
+            input_example=example,
+            model_card=card,
+            # Longer texts are cut as they were in training, instead of failing.
+            model_config={"truncation": True, "max_length": max_length},
+            pip_requirements=requirements,
+        )
+        output = LoggedModelOutput(logged.model_id, step=step)
+        run_log.client.log_outputs(run_log.run_id, models=[output])
+    return str(info.model_uri)
+
+
+def list_models(client: MlflowClient, experiment_id: str) -> Iterator[LoggedModel]:
+    """List an experiment's models, those too that were never finished.
+
+    A run names its models in ``run.outputs``, but only once they are complete: a model that a
+    killed process left half copied is found by its ``source_run_id`` alone.
+    """
+    token = None
+    while True:
+        page = client.search_logged_models([experiment_id], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def remove_model(client: MlflowClient, model: LoggedModel) -> None:
+    """Remove a model's files, then its record: killed in between, the record is found again."""
+    try:
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+    except FileNotFoundError:
+        pass  # removed at the same time by another worker
+    except requests.HTTPError as error:
+        if error.response is None or error.response.status_code != 404:
+            raise
+    try:
+        client.delete_logged_model(model.model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
