@@ -9,8 +9,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 # A part may import the parts named here, itself, and errors.
 ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
     "disk": set(),
+    "errors": set(),
     "hub": set(),
     "output_dir": set(),
     "data": {"hub"},
@@ -19,10 +19,11 @@ ALLOWED: dict[str, set[str]] = {
     "provenance": set(),
     "tracking": set(),
     "logged_models": {"tracking"},
-    "trial_runs": {"logged_models", "tracking"},
+    "trial_runs": {"logged_models", "tracking", "trial_states"},
+    "trial_states": set(),
     "trial": set(),
     "training": {"disk"},
-    "diagnostics": {"training"},
+    "diagnostics": {"training", "trial_states"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
     "settings": {"training"},
@@ -30,10 +31,10 @@ ALLOWED: dict[str, set[str]] = {
     "reporting": {
         "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
     },
-    "study_report": {"trial"},
-    "warm": {"models", "tasks"},
+    "study_report": {"trial", "trial_states"},
     "study": {
         "diagnostics", "settings", "study_report", "tracking", "trial", "trial_runs",
+        "trial_states",
     },
     "pipeline": {
         "callbacks", "data", "diagnostics", "disk", "models", "reporting", "settings", "summary",

@@ -9,9 +9,10 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.diagnostics.study_plots import plot_study, plot_study_interactive
+from tunetrail.diagnostics.study_page import plot_study_interactive
+from tunetrail.diagnostics.study_plots import plot_study
 from tunetrail.settings import require_job
-from tunetrail.study_report import is_feasible, list_trials, write_report
+from tunetrail.study_report import list_trials, write_report
 from tunetrail.tracking import (
     RunLog,
     close_run,
@@ -23,6 +24,7 @@ from tunetrail.tracking import (
 )
 from tunetrail.trial import rank
 from tunetrail.trial_runs import TrialRuns
+from tunetrail.trial_states import is_feasible
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.trial import rank
+from tunetrail.trial_states import STATES, is_feasible, seconds_of, state_of
 
 # A page that a browser shows at once; the table of all trials has no such end.
 _MAX_ROWS = 200
-_STATES = ("complete", "reused", "pruned", "infeasible", "failed", "interrupted")
 
 
 def write_report(
@@ -65,27 +65,6 @@ def list_trials(
     )
 
 
-def state_of(trial: FrozenTrial) -> str:
-    """Name how a trial ended, as a person would: ``infeasible`` is what did not fit in memory."""
-    kind = trial.user_attrs.get("failure_kind")
-    if trial.state is TrialState.FAIL:
-        return "interrupted" if kind == "interrupted" else "failed"
-    if trial.state is TrialState.PRUNED and kind == "out of memory":
-        return "infeasible"
-    if trial.state.is_finished() and "reused_from" in trial.user_attrs:
-        return "reused"
-    return trial.state.name.lower()
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial meets every constraint."""
-    return all(value <= 0 for value in trial.constraints.values())
-
-
-def seconds_of(trial: FrozenTrial) -> float | None:
-    return None if trial.duration is None else trial.duration.total_seconds()
-
-
 def _spent(trials: Sequence[FrozenTrial]) -> list[str]:
     counts = Counter(state_of(trial) for trial in trials)
     seconds = Counter[str]()
@@ -95,9 +74,9 @@ def _spent(trials: Sequence[FrozenTrial]) -> list[str]:
         seconds[state] += seconds_of(trial) or 0.0  # type: ignore[assignment] # a sum of floats
         if state == "failed":
             kinds[state][str(trial.user_attrs.get("failure_kind", "error"))] += 1
-    others = sorted(set(counts) - set(_STATES))
+    others = sorted(set(counts) - set(STATES))
     rows = []
-    for state in [name for name in (*_STATES, *others) if counts[name]]:
+    for state in [name for name in (*STATES, *others) if counts[name]]:
         shown = ", ".join(f"{number} {kind}" for kind, number in kinds[state].most_common())
         rows.append(
             [state + (f" ({shown})" if shown else ""), str(counts[state]), _hours(seconds[state])]

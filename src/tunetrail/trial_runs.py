@@ -15,13 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.logged_models import list_models, remove_model
 from tunetrail.tracking import KEPT, RunLog, cut_tag, redact
+from tunetrail.trial_states import state_of
 
 _PARENT = "mlflow.parentRunId"
 _TRIAL = "tunetrail.trial"
 _REPEAT = "tunetrail.repeat"
 _PAGE_SIZE = 1000
-# The kind of failure that tells the pruned trial of a point which does not fit into memory.
-OUT_OF_MEMORY = "out of memory"
 # Tags that only some endings have: whoever ended otherwise must not keep one.
 _OF_FAILURE = ("tunetrail.failure", "tunetrail.failure_kind")
 
@@ -41,16 +40,12 @@ def read_ending(trial: FrozenTrial) -> Ending:
         name: redact(str(trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown")))
         for name in _OF_FAILURE
     }
-    state = trial.state.name
-    if trial.state is TrialState.PRUNED and trial.user_attrs.get("failure_kind") == OUT_OF_MEMORY:
-        state = "INFEASIBLE"
-    failed = state in ("FAIL", "INFEASIBLE")
+    failed = trial.state is TrialState.FAIL
+    infeasible = state_of(trial) == "infeasible"
+    state = "FAILED" if failed else "INFEASIBLE" if infeasible else trial.state.name
     return Ending(
-        status="FAILED" if failed else "FINISHED",
-        tags={
-            "tunetrail.state": "FAILED" if state == "FAIL" else state,
-            **(failure if failed else {}),
-        },
+        status="FAILED" if failed or infeasible else "FINISHED",
+        tags={"tunetrail.state": state, **(failure if failed or infeasible else {})},
         ended=trial.datetime_complete,
     )
 
