@@ -101,6 +101,8 @@ def _plot_history(
             failed,
             [0.02] * len(failed),
             "|",
+            markersize=9,
+            markeredgewidth=1.6,
             color=_COLOURS["failed"],
             transform=axes.get_xaxis_transform(),
             label="failed, interrupted or out of memory",
