@@ -243,6 +243,8 @@ def require_interrupted(*, uri: str, run_id: str) -> None:
         try:
             status = client.get_run(run_id).info.status
         except MlflowException as error:
+            if _is_outage(error):
+                raise
             raise InputError(f"resume={run_id}: {redact(uri)} has no such run") from error
     if status == "FINISHED":
         raise InputError(f"resume={run_id}: this run is FINISHED; start a new one")
@@ -260,6 +262,8 @@ def read_artifact(*, uri: str, run_id: str, path: str) -> str:
         try:
             return Path(client.download_artifacts(run_id, path, folder)).read_text("utf-8")
         except (OSError, MlflowException) as error:
+            if _is_outage(error):
+                raise
             raise InputError(f"run {run_id} has no artifact {path} in {redact(uri)}") from error
 
 
@@ -294,10 +298,11 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _require_server(uri: str) -> None:
-    for seconds in _WAITS if uri in _known_servers else ():
+    for number, seconds in enumerate(_WAITS if uri in _known_servers else ()):
         if _ask(uri) is None:
             return
-        log.warning("tracking.uri=%s does not answer; asking again in %d s", redact(uri), seconds)
+        if number == 0:
+            log.warning("tracking.uri=%s does not answer; waiting for it", redact(uri))
         time.sleep(seconds)
     if (error := _ask(uri)) is not None:
         kind = InputError if _is_refusal(error) else OutageError
@@ -338,6 +343,8 @@ def _reopen(client: MlflowClient, run_id: str) -> Run:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
+        if _is_outage(error):
+            raise
         raise InputError(
             f"run {run_id} is not in this store; set tracking.uri to the store it was logged to"
         ) from error

@@ -47,9 +47,9 @@ def _plots(
         ]
         if find_importances(study, index):
             plots.append((visualization.plot_param_importances, shown))
-    if complete and len(objectives) == 1:
+    if any(trial.intermediate_values for trial in complete):
         plots.append((visualization.plot_intermediate_values, {}))
-    elif complete and len(objectives) <= 3:
+    if complete and 1 < len(objectives) <= 3:
         plots.append((visualization.plot_pareto_front, {"target_names": list(objectives)}))
     if any(trial.datetime_complete for trial in study.get_trials(deepcopy=False)):
         plots.append((visualization.plot_timeline, {}))
