@@ -1,6 +1,9 @@
 """Logged models: weights that MLflow can load, and how they are found and removed."""
 
+import contextlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlflow
 import requests
@@ -23,10 +26,16 @@ def log_model(
     max_length: int,
     requirements: list[str],
     step: int,
+    scratch_dir: Path,
 ) -> str:
     """Log the model with signature and input example; return its ``models:/`` URI.
 
     ``mlflow.pyfunc.load_model`` then takes texts and gives a table of label and score.
+
+    Args:
+        scratch_dir: where the files are put together before they are copied; what a killed
+            process leaves goes with this folder.
+
     """
     from huggingface_hub import ModelCard
     from mlflow.models import ModelSignature
@@ -43,7 +52,7 @@ def log_model(
     model.name_or_path = f"run:{run_log.run_id}"
     # A logged model goes to the active experiment, whatever experiment its run belongs to.
     mlflow.set_experiment(experiment_id=run_log.experiment_id)
-    with quiet_mlflow():
+    with quiet_mlflow(), _scratch(scratch_dir):
         # Made apart from its run: log_model would add its own settings to the run's params,
         # and they would stand out in every comparison of runs with and without a model.
         logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
@@ -67,6 +76,17 @@ def log_model(
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
     return str(info.model_uri)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """Make temporary files in a folder of ours: MLflow takes no other word for where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def list_models(client: MlflowClient, experiment_id: str) -> Iterator[LoggedModel]:

@@ -101,4 +101,5 @@ def log_model(
             line for line in provenance.list_packages() if line.split("==")[0] in _MODEL_PACKAGES
         ],
         step=step,
+        scratch_dir=Path(str(trainer.args.output_dir)),
     )

@@ -78,8 +78,7 @@ def test_a_study_prunes_tracks_every_trial_and_keeps_only_the_best_weights(
     figures = {path.name for path in (artifacts / "figures").iterdir()}
     assert figures >= {
         "optimization_history.png",
-        "param_importances.png",
-        "parallel_coordinate.png",
+        "timeline.png",
         "slice.png",
         "intermediate_values.png",
         "study.html",
