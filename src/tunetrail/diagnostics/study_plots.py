@@ -91,6 +91,7 @@ def _plot_history(
         axes.scatter(
             [t.number for t in stopped],
             [t.intermediate_values[max(t.intermediate_values)] for t in stopped],
+            s=_size(trials),
             color=_COLOURS["pruned"],
             marker="v",
             label="pruned, its last value",
@@ -115,7 +116,7 @@ def _plot_history(
         axes.step(numbers, [*reached, reached[-1]], where="post", color=_BEST, label="best so far")
     axes.set_xlabel("trial")
     axes.set_ylabel(objective)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(figure, axes)
     return figure
 
@@ -219,7 +220,7 @@ def _plot_importances(importances: Mapping[str, float], objective: str) -> Figur
     shares = list(importances.values())[::-1]
     axes.bar_label(
         axes.barh(names, shares, color=_COLOURS["complete"], height=0.6),
-        [f"{share:.2f}" for share in shares],
+        [f"{share:.2f}" if share >= 0.01 else "< 0.01" for share in shares],
         padding=3,
     )
     axes.set_xlim(0, max(shares) * 1.12)
@@ -251,7 +252,7 @@ def _plot_reports(trials: Sequence[FrozenTrial], objective: str, study: optuna.S
         )
     axes.set_xlabel("evaluation")
     axes.set_ylabel(objective)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(figure, axes)
     return figure
 
@@ -338,13 +339,18 @@ def _scatter_complete(axes: Axes, points: Sequence[tuple[float, FrozenTrial]], i
     for place, trial in points:
         label = state_of(trial) if is_feasible(trial) else "constraints not met"
         groups.setdefault(label, []).append((place, trial.values[index]))
-    size = 36 if len(points) <= 200 else 12
+    size = _size(points)
     for label, members in groups.items():
         xs, ys = zip(*members, strict=True)
         if label == "constraints not met":
             axes.scatter(xs, ys, s=size, color=_REST, marker="x", label=label, zorder=2)
         else:
             axes.scatter(xs, ys, s=size, color=_COLOURS[label], label=label, zorder=3)
+
+
+def _size(points: Sequence[object]) -> int:
+    """Area of a marker, in points squared."""
+    return 36 if len(points) <= 200 else 12
 
 
 def _best(complete: Sequence[FrozenTrial], index: int, maximize: bool) -> FrozenTrial | None:
@@ -379,12 +385,14 @@ def _mark_axis(axis: Any, axes: Axes, distribution: BaseDistribution) -> None:
         axes.margins(x=0.15)
     elif getattr(distribution, "log", False):
         axes.set_xscale("log")
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        low, high = axis.get_view_interval()
+        subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=6))
         axis.set_major_formatter(FuncFormatter(lambda value, _: _text(float(value))))
         axis.set_minor_locator(NullLocator())
     else:
         whole = isinstance(distribution, optuna.distributions.IntDistribution)
-        axis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
+        axis.set_major_locator(MaxNLocator(nbins=5, integer=whole, min_n_ticks=1))
 
 
 def _mark_column(axes: Axes, column: int, marks: Sequence[tuple[float, str]]) -> None:
