@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
     },
     "study_report": {"trial", "trial_states"},
+    "warm": {"models", "tasks"},
     "study": {
         "diagnostics", "settings", "study_report", "tracking", "trial", "trial_runs",
         "trial_states",
