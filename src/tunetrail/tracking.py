@@ -177,15 +177,12 @@ def open_run(
             close_run(run_log, "FINISHED")
         raise
     except Exception as error:
-        outage = _is_outage(error)
-        # A server that is gone has been waited for: it is not asked to close the run as well.
-        if not (outage or isinstance(error, OutageError)) or _ask(uri) is None:
-            _close(run_log, "FAILED", failure=f"{type(error).__name__}: {error}")
-        if outage:
-            raise _outage(uri, error) from error
+        _close(run_log, uri, "FAILED", failure=f"{type(error).__name__}: {error}")
+        if (cause := _find_outage(error)) is not None:
+            raise _outage(uri, cause) from error
         raise
     except BaseException as stop:
-        _close(run_log, "KILLED", failure=type(stop).__name__)
+        _close(run_log, uri, "KILLED", failure=type(stop).__name__)
         raise
     with store_errors(uri):
         close_run(run_log, "FINISHED")
@@ -196,7 +193,10 @@ def close_run(run_log: RunLog, status: str) -> None:
     run_log.client.set_terminated(run_log.run_id, status)
 
 
-def _close(run_log: RunLog, status: str, *, failure: str) -> None:
+def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
+    # A server that is gone is not waited for a second time.
+    if _ask(uri) is not None:
+        return
     # The store itself may be what failed: the error that led here must not be hidden by another.
     with contextlib.suppress(Exception):
         run_log.tags({"tunetrail.state": status, "tunetrail.failure": redact(failure)})
@@ -243,7 +243,7 @@ def require_interrupted(*, uri: str, run_id: str) -> None:
         try:
             status = client.get_run(run_id).info.status
         except MlflowException as error:
-            if _is_outage(error):
+            if _find_outage(error) is not None:
                 raise
             raise InputError(f"resume={run_id}: {redact(uri)} has no such run") from error
     if status == "FINISHED":
@@ -262,7 +262,7 @@ def read_artifact(*, uri: str, run_id: str, path: str) -> str:
         try:
             return Path(client.download_artifacts(run_id, path, folder)).read_text("utf-8")
         except (OSError, MlflowException) as error:
-            if _is_outage(error):
+            if _find_outage(error) is not None:
                 raise
             raise InputError(f"run {run_id} has no artifact {path} in {redact(uri)}") from error
 
@@ -298,19 +298,30 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _require_server(uri: str) -> None:
-    for number, seconds in enumerate(_WAITS if uri in _known_servers else ()):
-        if _ask(uri) is None:
-            return
-        if number == 0:
-            log.warning("tracking.uri=%s does not answer; waiting for it", redact(uri))
-        time.sleep(seconds)
-    if (error := _ask(uri)) is not None:
+    error = _ask(uri)
+    if error is not None and uri in _known_servers:
+        log.warning("tracking.uri=%s does not answer; waiting for it", redact(uri))
+        error = _await_server(uri)
+        if error is not None:
+            raise _outage(uri, error)
+    if error is not None:
         kind = InputError if _is_refusal(error) else OutageError
         raise kind(
             f"tracking.uri={redact(uri)}: no MLflow server answers there "
             f"({type(error).__name__}); start it, or leave tracking.uri at its default"
         )
     _known_servers.add(uri)
+
+
+def _await_server(uri: str) -> requests.RequestException | None:
+    until = time.monotonic() + sum(_WAITS)
+    for seconds in _WAITS:
+        time.sleep(min(seconds, max(until - time.monotonic(), 0)))
+        error = _ask(uri)
+        # A server that takes the question and gives no answer takes 5 s each time.
+        if error is None or time.monotonic() > until:
+            break
+    return error
 
 
 def _ask(uri: str) -> requests.RequestException | None:
@@ -343,7 +354,7 @@ def _reopen(client: MlflowClient, run_id: str) -> Run:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
-        if _is_outage(error):
+        if _find_outage(error) is not None:
             raise
         raise InputError(
             f"run {run_id} is not in this store; set tracking.uri to the store it was logged to"
@@ -409,8 +420,8 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, MlflowException) as error:
-        if _is_outage(error):
-            raise _outage(uri, error) from error
+        if (cause := _find_outage(error)) is not None:
+            raise _outage(uri, cause) from error
         text = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise InputError(
             f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
@@ -418,26 +429,25 @@ def store_errors(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _is_outage(error: BaseException) -> bool:
-    """Whether a store's error means that its server is away, or too busy to answer."""
-    if not isinstance(error, MlflowException | SQLAlchemyError):
-        return False
-    link: BaseException | None = error
+def _find_outage(error: BaseException) -> BaseException | None:
+    """Find what says that a store's server is away, or too busy to answer, in a store's error."""
+    of_store = isinstance(error, MlflowException | SQLAlchemyError)
+    link: BaseException | None = error if of_store else None
     while link is not None:
         if isinstance(link, _NO_ANSWER):
-            return True
+            return link
         if isinstance(link, OperationalError):
             # SQLite is a file: what else goes wrong with it does not pass by itself.
-            return not isinstance(link.orig, sqlite3.Error) or "locked" in str(link.orig)
+            passes = not isinstance(link.orig, sqlite3.Error) or "locked" in str(link.orig)
+            return link if passes else None
         link = link.__cause__ or link.__context__
-    return False
+    return None
 
 
-def _outage(uri: str, error: BaseException) -> OutageError:
-    text = redact(str(error).splitlines()[0])
+def _outage(uri: str, cause: BaseException) -> OutageError:
     return OutageError(
-        f"tracking.uri={redact(uri)}: the store does not answer any more; start it again and "
-        f"give the same command ({text[:200]})"
+        f"tracking.uri={redact(uri)}: the store does not answer any more "
+        f"({type(cause).__name__}); start it again and give the same command"
     )
 
 
