@@ -90,6 +90,15 @@ class Composer:
         return config
 
 
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Take the app's part of a job's config, as its function gets it."""
+    app = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.copy_cache(from_config=config, to_config=app)
+    for flag in ("readonly", "struct"):
+        app._set_flag(flag, config._get_flag(flag))  # noqa: SLF001 - a masked copy drops them
+    return app
+
+
 def number_job(config: DictConfig, number: int) -> None:
     """Write the trial's number where Hydra's launchers write the job's."""
     with open_dict(config):

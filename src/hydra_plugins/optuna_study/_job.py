@@ -17,6 +17,7 @@ from hydra.types import TaskFunction
 from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import OmegaConfDumper
 
+from hydra_plugins.optuna_study._compose import without_hydra
 from hydra_plugins.optuna_study._outcome import Outcome, read_error, read_return
 
 
@@ -60,10 +61,7 @@ def _enter(config: DictConfig) -> JobReturn:
     output_dir = (Path(sweep.dir) / str(sweep.subdir)).absolute()
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(output_dir)
-    task_cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    OmegaConf.copy_cache(from_config=config, to_config=task_cfg)
-    for flag in ("readonly", "struct"):
-        task_cfg._set_flag(flag, config._get_flag(flag))  # noqa: SLF001 - a masked copy drops them
+    task_cfg = without_hydra(config)
     output_dir.mkdir(parents=True, exist_ok=True)
     if config.hydra.job.chdir:
         os.chdir(output_dir)

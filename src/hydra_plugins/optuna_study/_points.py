@@ -9,7 +9,7 @@ import optuna
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._compose import Composer
+from hydra_plugins.optuna_study._compose import Composer, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
@@ -118,7 +118,7 @@ def _default_point(
         warnings.simplefilter("ignore", UserWarning)
         for parameter in space.parameters:
             trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - so that the function finds them drawn
-        suggest(custom, config, trial, settings=settings)
+        suggest(custom, without_hydra(config), trial, settings=settings)
     for name, distribution in trial.distributions.items():
         if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public question for it
             raise SweepError(f"{name}={trial.params[name]} is not in {distribution}")

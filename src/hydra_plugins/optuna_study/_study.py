@@ -49,8 +49,8 @@ def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Pl
     """Note what stays the same.
 
     Args:
-        config: of a job at some point of the space. The files that were read count as much as
-            what was typed.
+        config: of a job at some point of the space, without Hydra's node. The files that were
+            read count as much as what was typed.
         settings: of the sweep.
         space: what is searched.
 
@@ -60,8 +60,7 @@ def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Pl
         searched[settings.keys["custom_search_space"]] = settings.custom_search_space
     plain = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
     assert isinstance(plain, dict)
-    # By key: a node's files may name its keys in any order.
-    leaves = dict(_leaves({k: v for k, v in plain.items() if k != "hydra"}, ""))
+    leaves = dict(_leaves(plain, ""))
     names = {parameter.name for parameter in space.parameters}
     ignored = {settings.keys["params"], settings.keys["objectives"], *names}
     return Plan(
@@ -78,6 +77,7 @@ def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Pl
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict) and node:
+        # By key: a node's files may name its keys in any order.
         for name, value in sorted(node.items(), key=lambda item: str(item[0])):
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
     else:

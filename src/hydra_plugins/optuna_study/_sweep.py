@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study import _workers
 from hydra_plugins.optuna_study._budget import Budget, Left
-from hydra_plugins.optuna_study._compose import Composer
+from hydra_plugins.optuna_study._compose import Composer, without_hydra
 from hydra_plugins.optuna_study._devices import count_workers
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._failure import (
@@ -89,7 +89,9 @@ def run_sweep(
     )
     composer = Composer(hydra_context.config_loader, config)
     # A mistyped key is found before there is a study, with Hydra's own words for it.
-    job_config = composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
+    job_config = without_hydra(
+        composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
+    )
     plan = build_plan(job_config, settings, space)
     points = first_points(settings, space, composer, custom)
     first_seed = _read_seed(job_config, settings)
