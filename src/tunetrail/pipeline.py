@@ -80,7 +80,7 @@ def run(cfg: DictConfig) -> float | list[float]:
 
     """
     # A process may run many trials: none may feel the one before.
-    with isolated():
+    with isolated(), _clear_disk_errors():
         return _run(cfg)
 
 
