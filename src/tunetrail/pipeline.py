@@ -308,7 +308,9 @@ def _is_disk_full(error: BaseException) -> bool:
     # The last is how torch.save says it: its file writer knows no error numbers.
     signs = ("No space left", "disk is full", "inline_container")
     link: BaseException | None = error
-    while link is not None:
+    seen = set()
+    while link is not None and id(link) not in seen:  # a library may close a circle
+        seen.add(id(link))
         if getattr(link, "errno", None) == errno.ENOSPC or any(s in str(link) for s in signs):
             return True
         link = link.__cause__ or link.__context__
