@@ -80,7 +80,7 @@ def run(cfg: DictConfig) -> float | list[float]:
 
     """
     # A process may run many trials: none may feel the one before.
-    with isolated():
+    with isolated(), _clear_disk_errors():
         return _run(cfg)
 
 
@@ -308,7 +308,9 @@ def _is_disk_full(error: BaseException) -> bool:
     # The last is how torch.save says it: its file writer knows no error numbers.
     signs = ("No space left", "disk is full", "inline_container")
     link: BaseException | None = error
-    while link is not None:
+    seen = set()
+    while link is not None and id(link) not in seen:  # a library may close a circle
+        seen.add(id(link))
         if getattr(link, "errno", None) == errno.ENOSPC or any(s in str(link) for s in signs):
             return True
         link = link.__cause__ or link.__context__

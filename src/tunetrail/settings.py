@@ -61,9 +61,11 @@ def build(node: DictConfig, **values: Any) -> Any:
     try:
         return instantiate(node, **values)
     except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise
+        if not isinstance(error.__cause__, InputError):
+            raise
+        cause = error.__cause__
+    # Raised out here: inside, its context would be Hydra's error, whose cause it is, in a circle.
+    raise cause from None
 
 
 def require_job(cfg: DictConfig) -> None:

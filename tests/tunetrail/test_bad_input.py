@@ -91,6 +91,25 @@ def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
         ("checks.quality=strict", "checks.quality=strict: must be one of off, warn, clean, error"),
         ("checks.leakage=error data.validation=train.csv", "checks.leakage=error: "),
         ("seed=-1", "seed=-1: must be a whole number"),
+        ("training_seed=-1", "training_seed=-1: must be a whole number from 0 to 4294967295"),
+        ("training_seed=1.5", "training_seed=1.5: must be a whole number"),
+        ("sweep.keep_best=0", "sweep.keep_best=0: must be a whole number of 1 or more"),
+        (
+            '++sweep.constraints={gap/accuracy: "< 0.2"}',
+            "sweep.constraints.gap/accuracy=< 0.2: must be <= or >= and a number",
+        ),
+        (
+            '++sweep.constraints={gap/accuracy: "<= little"}',
+            "sweep.constraints.gap/accuracy=<= little: must be <= or >= and a number",
+        ),
+        (
+            "++sweep.constraints={gap/accuracy: 0.2}",
+            "sweep.constraints.gap/accuracy=0.2: must be <= or >= and a number, in quotes",
+        ),
+        (
+            '++sweep.constraints={gap/acuracy: "<= 0.2"}',
+            "sweep.constraints=gap/acuracy: no such metric (found: validation/loss",
+        ),
         ("+trainer.lerning_rate=1", "did you mean trainer.learning_rate?"),
         ("model.path=.", "no checkpoint, config.json is missing"),
         ("model.path=nowhere", "model.path=nowhere: no directory there"),
@@ -109,6 +128,19 @@ def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
 )
 def test_bad_values(said: Callable[..., str], override: str, found: str) -> None:
     assert found in said(*([override] if "{" in override else override.split(" ")))
+
+
+def test_a_metric_that_there_is_not_is_said_before_a_run_is_opened(
+    said: Callable[..., str], workspace: Path
+) -> None:
+    message = said(
+        "++sweep.objectives={validation/acuracy: maximize}", "data.train=nope.csv",
+        "model.path=nowhere", "tracking.uri=sqlite:///other/mlflow.db",
+    )  # fmt: skip
+    assert message.startswith("error: sweep.objectives=validation/acuracy: no such metric (found: ")
+    assert "validation/accuracy" in message
+    assert "gap/macro_f1" in message
+    assert not (workspace / "other").exists()
 
 
 def test_a_hub_model_without_a_network(train: Train, tiny: list[str]) -> None:

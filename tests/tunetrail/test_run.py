@@ -21,6 +21,8 @@ from PIL import Image
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 from transformers import AutoConfig, AutoModel
 
+from tunetrail.tasks.text_classification import TextClassification
+
 Train = Callable[..., Any]
 
 
@@ -189,6 +191,12 @@ def test_the_same_seed_gives_the_same_numbers(
         losses.setdefault(run.data.params["seed"], []).extend([tuple(m.value for m in history)])
     assert losses["42"][0] == losses["42"][1]
     assert losses["7"][0] != losses["42"][0]
+
+
+def test_metric_names_are_those_that_the_task_computes(finished: Finished) -> None:
+    names = TextClassification(max_length=8, padding="longest", main_metric="x").metric_names
+    computed = {n.removeprefix("validation/") for n in finished.run.data.metrics if n[:3] == "val"}
+    assert {"loss", *names} == computed
 
 
 def test_test_rows_are_scored_only_on_request_and_never_returned(

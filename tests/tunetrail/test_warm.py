@@ -21,6 +21,7 @@ from tunetrail.models import loading
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_sequence_classifier, read_weights
 from tunetrail.pipeline import _load_data
+from tunetrail.trial import rank
 from tunetrail.warm import _tokenise, isolated
 
 Train = Callable[..., Any]
@@ -266,3 +267,47 @@ def test_the_tokenizer_that_is_saved_is_the_checkpoint_s_own(
     found = record_of(run_trial("task.max_length=6"))
     assert json.loads(found["tokenizer.json"])["truncation"] is None
     assert PreTrainedTokenizerFast.from_pretrained(tiny_gpt2).model_max_length == 64
+
+
+def test_a_trial_notes_its_constraints_and_how_far_it_will_go(
+    run_trial: RunTrial, study: optuna.Study
+) -> None:
+    constraints = '{gap/accuracy: "<= -0.5", validation/accuracy: " >= 0.9 "}'
+    trial = run_trial(f"++sweep.constraints={constraints}", "tracking.log_model=false")
+    measured = client().get_run(trial.user_attrs["mlflow_run_id"]).data.metrics
+    assert trial.constraints == {
+        "gap/accuracy": measured["best/gap/accuracy"] + 0.5,
+        "validation/accuracy": 0.9 - measured["best/validation/accuracy"],
+    }
+    assert max(trial.constraints.values()) > 0
+    assert trial.user_attrs["num_evaluations"] == len(trial.intermediate_values) == 2
+    feasible = run_trial(*QUICK, '++sweep.constraints={gap/accuracy: "<= 9"}')
+    assert [found.number for found in rank(study)] == [feasible.number, trial.number]
+
+
+def test_each_repeat_is_a_run_and_the_last_of_a_kept_trial_saves_its_weights(
+    train: Train, tiny: list[str], study: optuna.Study
+) -> None:
+    asked = study.ask()
+    values = []
+    for repeat in range(2):
+        values.append(
+            train(
+                *tiny, "trainer.num_train_epochs=1", f"trial.storage={STORAGE}", "trial.study=s",
+                f"trial.number={asked.number}", f"++trial.repeat={repeat}",
+                "++trial.num_repeats=2", f"training_seed={5 + repeat}", "pruner=none",
+                '++sweep.constraints={gap/accuracy: "<= 0"}',
+            )
+        )  # fmt: skip
+        asked.set_user_attr("repeats", [[value] for value in values])
+    study.tell(asked, sum(values) / 2)
+    (trial,) = study.trials
+    assert len(trial.intermediate_values) == 1
+    experiment = client().get_experiment_by_name("tunetrail")
+    runs = client().search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    assert [run.info.run_name for run in runs] == ["trial-0-seed-0", "trial-0-seed-1"]
+    assert [run.data.tags["tunetrail.repeat"] for run in runs] == ["0", "1"]
+    assert [len(run.outputs.model_outputs) for run in runs] == [0, 1]
+    assert trial.user_attrs["mlflow_run_id"] == runs[1].info.run_id
+    gaps = [run.data.metrics["best/gap/accuracy"] for run in runs]
+    assert trial.constraints == {"gap/accuracy": pytest.approx(sum(gaps) / 2)}
