@@ -26,8 +26,11 @@ train: $(STAMP) ## one run (ARGS='key=value …')
 ui: $(STAMP) ## the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
 
-dashboard: .venv/.dashboard ## Optuna's own pages of the studies on http://127.0.0.1:8080 (PORT=…)
+dashboard: mlruns/optuna.db .venv/.dashboard ## Optuna's own pages of the studies on http://127.0.0.1:8080 (PORT=…)
 	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --host 127.0.0.1 --port $(or $(PORT),8080)
+
+mlruns/optuna.db:
+	@echo "no study yet ($@ is missing); make sweep runs one" >&2; exit 1
 
 .venv/.dashboard: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dashboard]'
