@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup sweep train ui test test-slow lint
+.PHONY: help setup sweep train ui dashboard test test-slow bench lint
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -26,11 +26,24 @@ train: $(STAMP) ## one run (ARGS='key=value …')
 ui: $(STAMP) ## the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
 
+dashboard: mlruns/optuna.db .venv/.dashboard ## Optuna's own pages of the studies on http://127.0.0.1:8080 (PORT=…)
+	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --host 127.0.0.1 --port $(or $(PORT),8080)
+
+mlruns/optuna.db:
+	@echo "no study yet ($@ is missing); make sweep runs one" >&2; exit 1
+
+.venv/.dashboard: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dashboard]'
+	@touch $@
+
 test: $(STAMP) ## the tests, about a minute and a half, no network
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP) ## what the sweeper costs a trial, against plain Optuna (ARGS='--rounds 1')
+	$(BIN)/python benchmarks/sweeper.py $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
