@@ -19,7 +19,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tunetrail.errors import InputError
 from tunetrail.study import TrackStudy
 from tunetrail.tracking import connect
 
@@ -440,9 +439,3 @@ def test_a_study_without_a_result_ends_with_a_report(bench: Bench, failed: bool)
     assert bench.parent.info.status == ("FAILED" if failed else "KILLED")
     folder = Path(bench.parent.info.artifact_uri.removeprefix("file://"))
     assert "No trial completed." in (folder / "report.md").read_text()
-
-
-def test_a_wrong_job_is_found_before_there_is_a_study(workspace: Path) -> None:
-    track = TrackStudy(OmegaConf.create(TRACKING), 1)
-    with pytest.raises(InputError):
-        track.before_study(OmegaConf.create({"data": "???"}))

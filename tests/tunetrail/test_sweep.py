@@ -186,3 +186,26 @@ def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> 
     assert program == "python"
     again = run_train(*overrides)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "++sweep.objectives={validation/acuracy: maximize}",
+            "sweep.objectives=validation/acuracy",
+        ),
+        ("+sweep.constraints={gap/acc: '<= 0.1'}", "sweep.constraints=gap/acc"),
+        ("trainer.metric_for_best_model=f1", "trainer.metric_for_best_model=f1"),
+    ],
+)
+def test_a_wrong_metric_is_found_before_the_first_trial(
+    train: Train, small: list[str], override: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train(*small, override)
+    said = capfd.readouterr().err
+    assert f"{message}: no such metric (found: " in said
+    assert "accuracy" in said
+    # No study, no run: the right name can be given under the same study's name.
+    assert not Path("mlruns/optuna.db").exists()
