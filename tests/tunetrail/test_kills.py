@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,35 @@ def read_trials(workspace: Path) -> list[FrozenTrial]:
         return []
 
 
-def wait_for_news(process: "subprocess.Popen[bytes]", workspace: Path, num_known: int) -> None:
-    """Wait until a trial has begun that was not there before."""
+def wait_for(process: "subprocess.Popen[bytes]", is_there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(
-            trial.number >= num_known and trial.state is TrialState.RUNNING
-            for trial in read_trials(workspace)
-        ):
-            return
-        time.sleep(0.2)
+    while process.poll() is None and time.monotonic() < deadline and not is_there():
+        time.sleep(0.1)
+
+
+def wait_for_moment(
+    process: "subprocess.Popen[bytes]", workspace: Path, kill: int, draw: random.Random
+) -> None:
+    """Wait until some moment of a start, of a first trial, or of what follows a trial's end."""
+    before = read_trials(workspace)
+    num_ended = sum(trial.state in FINISHED for trial in before)
+
+    def has_begun() -> bool:
+        trials = read_trials(workspace)[len(before) :]
+        return any(trial.state is TrialState.RUNNING for trial in trials)
+
+    def has_ended() -> bool:
+        return sum(trial.state in FINISHED for trial in read_trials(workspace)) > num_ended
+
+    match kill % 4:
+        case 0:
+            time.sleep(draw.uniform(0.5, 10))
+        case 1:
+            wait_for(process, has_begun)
+            time.sleep(draw.uniform(0, 10))
+        case _:
+            wait_for(process, has_ended)
+            time.sleep(draw.uniform(0, 3))
 
 
 def facts(trial: FrozenTrial) -> tuple[Any, ...]:
@@ -86,13 +106,8 @@ def test_twenty_kills_lose_nothing_and_count_nothing_twice(
     draw = random.Random(20)
     known: dict[int, tuple[Any, ...]] = {}
     for kill in range(NUM_KILLS):
-        before = read_trials(workspace)
         process = start(command, workspace)
-        if kill % 4:
-            wait_for_news(process, workspace, len(before))
-            time.sleep(draw.uniform(0, 4))
-        else:  # while it is starting, at the latest
-            time.sleep(draw.uniform(0.5, 12))
+        wait_for_moment(process, workspace, kill, draw)
         assert process.poll() is None, (workspace / "output.txt").read_text()
         kill_group(process)
         trials = read_trials(workspace)
