@@ -15,7 +15,7 @@ How to read the table: ``lost`` are trials that were told and are gone; a study 
 the next process cannot open it, read it, or go on. Both must be 0. Times are of this machine:
 compare columns, not runs.
 
-    python benchmarks/storages.py              # about five minutes
+    python benchmarks/storages.py              # five to eight minutes
     python benchmarks/storages.py --kills 20   # about three
 """
 
