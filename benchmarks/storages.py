@@ -15,7 +15,7 @@ How to read the table: ``lost`` are trials that were told and are gone; a study 
 the next process cannot open it, read it, or go on. Both must be 0. Times are of this machine:
 compare columns, not runs.
 
-    python benchmarks/storages.py              # about five minutes
+    python benchmarks/storages.py              # five to eight minutes
     python benchmarks/storages.py --kills 20   # about three
 """
 
@@ -34,6 +34,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,22 @@ def eight_workers(store: str, root: Path, num_trials: int) -> dict[str, str]:
     }
 
 
+def eight_openers(store: str, root: Path) -> dict[str, str]:
+    """Let eight processes make one new file at the same moment, in three folders."""
+    failed = 0
+    for _ in range(3):
+        folder = Path(tempfile.mkdtemp(dir=root))
+        start = processes.Barrier(8)
+
+        def work(folder: Path = folder, start: Barrier = start) -> int:
+            start.wait()
+            return run_trial(open_study(store, folder))
+
+        workers = [Task(work) for _ in range(8)]
+        failed += sum(isinstance(worker.result(), str) for worker in workers)
+    return {"8 make one file: failed of 24": str(failed)}
+
+
 def time_trials(stores: Sequence[str], root: Path) -> dict[str, dict[str, str]]:
     """Time a trial in a small and a large study of each store, in ten rounds that take turns."""
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -376,6 +393,7 @@ def main() -> None:
             print(f"{store} …", flush=True)
             columns[store] |= {
                 **eight_workers(store, root, options.trials),
+                **eight_openers(store, root),
                 **stop_often(store, "random", options.kills, root),
                 **stop_often(store, "large", options.forced, root),
                 **stop_often(store, "full", options.forced, root),

@@ -23,7 +23,10 @@ def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | 
     else:
         # Another worker may be writing to the same SQLite file: wait for it.
         wait = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
-        opened = RDBStorage(storage, engine_kwargs=wait)
+        # The sweeper has made the tables and checked their version: once is enough.
+        opened = RDBStorage(
+            storage, engine_kwargs=wait, skip_compatibility_check=True, skip_table_creation=True
+        )
     return optuna.load_study(study_name=study, storage=opened, pruner=pruner)
 
 
