@@ -5,6 +5,7 @@ composed once and kept; the plain overrides of a job are then applied to a copy 
 code. A file that is edited while the study runs changes none of its later trials.
 """
 
+import copy
 import os
 import pickle
 from collections.abc import Sequence
@@ -93,9 +94,8 @@ class Composer:
 def without_hydra(config: DictConfig) -> DictConfig:
     """Take the app's part of a job's config, as its function gets it."""
     app = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    OmegaConf.copy_cache(from_config=config, to_config=app)
-    for flag in ("readonly", "struct"):
-        app._set_flag(flag, config._get_flag(flag))  # noqa: SLF001 - a masked copy drops them
+    # A masked copy drops the schema, the flags and what ${now:…} was resolved to.
+    app.__dict__["_metadata"] = copy.deepcopy(config.__dict__["_metadata"])
     return app
 
 

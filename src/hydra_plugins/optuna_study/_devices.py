@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from hydra_plugins.optuna_study._errors import SweepError
 
-# Fewer cores than this for each worker, and on a processor two trials side by side are slower
-# than one after the other with all cores.
-CORES_PER_WORKER = 4
+# Small models gain little from more threads, and each worker holds its own copy of everything.
+CORES_PER_WORKER = 2
 
 
 def list_gpus() -> list[str]:
@@ -34,7 +33,7 @@ def count_workers(asked: int | str, *, workers_per_gpu: int, keys: Mapping[str, 
     """Count the workers that ``num_workers`` asks for.
 
     Args:
-        asked: a number, or ``auto``: one for each place on a GPU, or for every four cores.
+        asked: a number, or ``auto``: one for each place on a GPU, or for every two cores.
         workers_per_gpu: how many share a GPU.
         keys: setting to the key that a person sets it by.
 

@@ -1,17 +1,29 @@
 """Ctrl-C and SIGTERM: a running job ends at once, the study's own bookkeeping never halfway."""
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# Seconds in which another signal is the same one: some programs send it to a process and to its
+# group.
+ECHO_SECONDS = 1.0
+
 
 class Interruption:
-    """Whether someone asked the sweep to stop."""
+    """Whether someone asked the sweep to stop, and how urgently.
+
+    The first signal asks for it, the second for no more patience with what runs, the third ends
+    the process wherever it is.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.is_urgent = False
+        self._last = -math.inf
         self._in_job = False
 
     @contextmanager
@@ -32,16 +44,23 @@ class Interruption:
 
     @contextmanager
     def job(self) -> Iterator[None]:
-        """Within it a signal raises KeyboardInterrupt; elsewhere only a second one does."""
+        """Within it a signal raises KeyboardInterrupt, also one that was noted before."""
         self._in_job = True
         try:
+            if self.requested:
+                raise KeyboardInterrupt
             yield
         finally:
             self._in_job = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        again = self.requested
-        self.requested = True
-        if self._in_job or again:
+        now = time.monotonic()
+        if now - self._last < ECHO_SECONDS:
+            return
+        self._last = now
+        if self._in_job or self.is_urgent:
+            self.requested = True
             raise KeyboardInterrupt
+        self.is_urgent = self.requested
+        self.requested = True

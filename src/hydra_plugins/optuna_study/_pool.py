@@ -188,21 +188,30 @@ class ProcessPool(Pool):
         *,
         composer: Composer,
         assignment: Assignment,
+        interruption: Interruption,
         num_workers: int,
         workers_per_gpu: int,
     ) -> None:
         self._composer = composer
         self._assignment = assignment
+        self._interruption = interruption
         self._num_workers = num_workers
         self._workers_per_gpu = workers_per_gpu
         self._num_start_failures = 0
+        # Known before they are asked for: what wait gives back next, or raises.
+        self._finished: list[Finished] = []
+        self._broken: SweepError | None = None
         self._members = [self._spawn(index) for index in range(num_workers)]
 
     def free(self) -> list[dict[str, Any]]:
         return [m.identity for m in self._members if m.identity is not None and m.number is None]
 
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
-        config = self._composer.compose(overrides)
+        try:
+            config = self._composer.compose(overrides)
+        except Exception as error:  # noqa: BLE001 - this point's own fault: the next may be sound
+            self._finished.append(Finished(number, read_error(error)))
+            return
         number_job(config, number)
         member = next(m for m in self._members if m.identity == identity)
         member.number = number
@@ -218,11 +227,10 @@ class ProcessPool(Pool):
             SweepError: workers end before they can take a job.
 
         """
-        by_handle: dict[Any, _Member] = {m.connection: m for m in self._members}
-        by_handle |= {m.process.sentinel: m for m in self._members}
-        finished = []
-        for handle in wait(list(by_handle), timeout=seconds):
-            member = by_handle[handle]
+        if self._broken:
+            raise self._broken
+        finished, self._finished = self._finished, []
+        for member in self._ready(self._members, 0.0 if finished else seconds):
             if member not in self._members:
                 continue  # replaced a moment ago: both of its handles told
             message = self._receive(member)
@@ -235,16 +243,26 @@ class ProcessPool(Pool):
                 self._num_start_failures = 0
         return finished
 
+    def _ready(self, members: Sequence[_Member], seconds: float) -> list[_Member]:
+        """Wait until a worker says something or ends.
+
+        A job may have forked: the child keeps both pipes open by which a death is told, so that
+        the processes themselves are looked at as well.
+        """
+        by_handle: dict[Any, _Member] = {m.connection: m for m in members}
+        by_handle |= {m.process.sentinel: m for m in members}
+        told = [by_handle[handle] for handle in wait(list(by_handle), timeout=seconds)]
+        return told + [m for m in members if m.process.exitcode is not None]
+
     def interrupt(self) -> list[Finished]:
         busy = [m for m in self._members if m.number is not None]
         for member in busy:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(member.process.pid or 0, signal.SIGTERM)
-        finished = []
+        finished, self._finished = self._finished, []
         deadline = time.monotonic() + GRACE_SECONDS
-        while busy and (left := deadline - time.monotonic()) > 0:
-            for connection in wait([m.connection for m in busy], timeout=left):
-                member = next(m for m in busy if m.connection is connection)
+        while busy and time.monotonic() < deadline and not self._interruption.is_urgent:
+            for member in set(self._ready(busy, POLL_SECONDS)):
                 busy.remove(member)
                 message = self._receive(member)
                 assert member.number is not None
@@ -306,7 +324,7 @@ class ProcessPool(Pool):
         if member.identity is None:
             self._num_start_failures += 1
             if self._num_start_failures >= MAX_START_FAILURES:
-                raise SweepError(
+                self._broken = SweepError(
                     f"{MAX_START_FAILURES} workers ended before they could take a trial: "
                     f"{failure.text}; try hydra.sweeper.num_workers=1, which shows its errors"
                 )
@@ -352,6 +370,7 @@ def build_pool(
         return ProcessPool(
             composer=composer,
             assignment=build_assignment(),
+            interruption=interruption,
             num_workers=num_workers,
             workers_per_gpu=workers_per_gpu,
         )

@@ -88,11 +88,8 @@ class StudySampler(BaseSampler):
         storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
         # At once, so that a trial without a signature is one whose process died in between.
         storage.set_trial_user_attr(trial._trial_id, _workers.ATTRIBUTE, self.worker)  # noqa: SLF001 - as above
-        draw = sum(
-            OVERRIDES in other.user_attrs and RETRY_OF not in other.user_attrs
-            for other in storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
-            if other.number < trial.number
-        )
+        trials = storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
+        draw = sum(_was_drawn(other, trials) for other in trials[: trial.number])
         self._draw = draw
         self._sampler = self._build(draw)
         self._sampler.before_trial(study, trial)
@@ -178,6 +175,18 @@ class StudySampler(BaseSampler):
 
     def _error(self, error: BaseException) -> SweepError:
         return SweepError(f"{self._key}: no sampler can be built from it ({first_line(error)})")
+
+
+def _was_drawn(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a point took its place in the sequence; one that is tried again took it before."""
+    if OVERRIDES not in trial.user_attrs:
+        return False
+    before = trial.user_attrs.get(RETRY_OF)
+    while before is not None:
+        if OVERRIDES in trials[before].user_attrs:
+            return False
+        before = trials[before].user_attrs.get(RETRY_OF)
+    return True
 
 
 def _is_node(value: Any) -> bool:

@@ -194,4 +194,10 @@ def _sqlite_path(url: URL) -> Path | None:
             f"hydra.sweeper.storage={url}: jobs cannot open a database in memory; "
             "give sqlite:///FILE"
         )
-    return Path(str(url.database))
+    path = Path(str(url.database))
+    if path.is_dir():
+        raise SweepError(
+            f"hydra.sweeper.storage={url}: that is a folder; give sqlite:///FILE, for example "
+            f"sqlite:///{path / 'optuna.db'}"
+        )
+    return path

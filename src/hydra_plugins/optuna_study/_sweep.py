@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study import _workers
@@ -28,7 +29,7 @@ from hydra_plugins.optuna_study._failure import (
 )
 from hydra_plugins.optuna_study._interruption import Interruption
 from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
-from hydra_plugins.optuna_study._outcome import Outcome
+from hydra_plugins.optuna_study._outcome import Outcome, failed
 from hydra_plugins.optuna_study._points import first_points, load_custom_search_space, suggest
 from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool, build_pool
 from hydra_plugins.optuna_study._report import (
@@ -42,7 +43,13 @@ from hydra_plugins.optuna_study._settings import Settings, read_settings
 from hydra_plugins.optuna_study._space import SearchSpace, build_search_space, quoted
 from hydra_plugins.optuna_study._status import StatusLines
 from hydra_plugins.optuna_study._storage import absolute_storage, open_storage, outages
-from hydra_plugins.optuna_study._study import PLAN_SINCE, build_plan, open_study, quiet_optuna
+from hydra_plugins.optuna_study._study import (
+    ENQUEUED,
+    PLAN_SINCE,
+    build_plan,
+    open_study,
+    quiet_optuna,
+)
 from hydra_plugins.optuna_study._worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._workers import Worker
 from hydra_plugins.optuna_study.sweeper import StudyCallback
@@ -165,11 +172,9 @@ def _read_seed(job_config: DictConfig, settings: Settings) -> int:
 def _assign(
     task_function: TaskFunction, config: DictConfig, settings: Settings, *, workers_dir: Path
 ) -> Assignment:
-    module, name = name_task(task_function, key=settings.keys["num_workers"])
     base = version.getbase()
     return Assignment(
-        task_module=module,
-        task_name=name,
+        task=name_task(task_function, key=settings.keys["num_workers"]),
         objectives=tuple(settings.objectives),
         version_base=None if base is None else str(base),
         job_name=str(config.hydra.job.name),
@@ -316,12 +321,10 @@ class _Sweep:
                     self.status.say_once(
                         "the rest of the budget runs in other processes; waiting for them"
                     )
-                for finished in self.pool.wait(POLL_SECONDS):
-                    self._conclude(finished)
+                self._conclude_all(self.pool.wait(POLL_SECONDS))
         finally:
             # Also after an error: what runs is tried again by whoever continues.
-            for finished in self.pool.interrupt():
-                self._conclude(finished, leaving=True)
+            self._conclude_all(self.pool.interrupt(), leaving=True)
 
     def _fill(self) -> Left:
         """Give every free worker a trial; tell what is left when there is none."""
@@ -338,26 +341,31 @@ class _Sweep:
     def _next_trial(self, identity: dict[str, Any]) -> tuple[Trial | None, Left]:
         """Ask until a point comes that has not been finished before."""
         while not self.interruption.requested:
+            trial = None
             with self.worker.turn():
-                left = self._look()
-                if left is not Left.MORE:
-                    return None, left
-                trial = self._ask(identity)
+                abandoned, left = self._look()
+                if left is Left.MORE:
+                    trial = self._ask(identity)
+            for closed in abandoned:
+                self._announce(closed)
+            if trial is None:
+                return None, left
             source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
             if source is None:
                 return trial, Left.MORE
             self._reuse(trial, source)
         return None, Left.MORE
 
-    def _look(self) -> Left:
+    def _look(self) -> tuple[list[FrozenTrial], Left]:
         """Close what dead workers left, and tell whether another trial may begin."""
         trials = self.ledger.update()
-        if self._close_abandoned():
+        abandoned = self._close_abandoned()
+        if abandoned:
             trials = self.ledger.update()
         left = self.budget.left(self.ledger, self.worker)
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
-            return Left.NOTHING
-        return left
+            left = Left.NOTHING
+        return abandoned, left
 
     def _ask(self, identity: dict[str, Any]) -> Trial:
         self.sampler.worker = identity
@@ -380,7 +388,7 @@ class _Sweep:
             for step, value in source.intermediate_values.items():
                 trial.report(value, step)
         values = source.values if source.state is TrialState.COMPLETE else None
-        self._tell(trial, source.state, values)
+        self._announce(self._tell(trial, source.state, values))
 
     def _launch(self, running: _Running) -> None:
         trial = running.trial
@@ -403,70 +411,85 @@ class _Sweep:
             ]
         self.pool.start(trial.number, overrides, running.identity)
 
-    def _conclude(self, finished: Finished, *, leaving: bool = False) -> None:
+    def _conclude_all(self, ended: Sequence[Finished], *, leaving: bool = False) -> None:
+        """Tell every job's end, also where the first of them ends the sweep."""
+        errors = []
+        for finished in ended:
+            try:
+                self._conclude(finished, leaving=leaving)
+            except SweepError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _conclude(self, finished: Finished, *, leaving: bool) -> None:
         """Answer the end of a job in the way that its cause asks for.
 
         Raises:
             SweepError: no other point will do better.
 
         """
-        running = self.running[finished.number]
-        outcome = finished.outcome
-        if outcome.failure and outcome.failure.kind in TRIED_AGAIN:
-            del self.running[finished.number]
-            frozen = self.study.get_trials(deepcopy=False)[finished.number]
-            self._try_again(frozen, outcome.failure)
-        elif outcome.values is not None and self._has_more_seeds(running, outcome):
-            if leaving:
-                self._conclude_interrupted(finished.number)
-            else:
-                self._launch(running)
+        running, outcome = self.running[finished.number], finished.outcome
+        if outcome.values is not None:
+            running.repeats.append(list(outcome.values))
+            if len(running.repeats) < self.settings.num_seeds:
+                if not leaving:
+                    running.trial.set_user_attr(REPEATS, running.repeats)
+                    self._launch(running)
+                    return
+                outcome = failed(INTERRUPTED)
+        del self.running[finished.number]
+        try:
+            with self.worker.turn():
+                frozen = self._write_end(running, outcome)
+        except UpdateFinishedTrialError:
+            # Its worker died while this process was busy, and another one has seen to it.
+            log.info("trial %d was closed by another process", finished.number)
             return
-        else:
-            del self.running[finished.number]
-            self._record(running, outcome)
+        self._announce(frozen)
         if not leaving:
             self.budget.count(outcome.failure)
 
-    def _conclude_interrupted(self, number: int) -> None:
-        del self.running[number]
-        self._try_again(self.study.get_trials(deepcopy=False)[number], INTERRUPTED)
+    def _write_end(self, running: _Running, outcome: Outcome) -> FrozenTrial:
+        """Write how a trial ended, and why.
 
-    def _has_more_seeds(self, running: _Running, outcome: Outcome) -> bool:
-        if self.settings.num_seeds == 1:
-            return False
-        assert outcome.values is not None
-        running.repeats.append(list(outcome.values))
-        running.trial.set_user_attr(REPEATS, running.repeats)
-        return len(running.repeats) < self.settings.num_seeds
+        Raises:
+            UpdateFinishedTrialError: another process has closed the trial.
 
-    def _record(self, running: _Running, outcome: Outcome) -> None:
+        """
         trial, state, values = running.trial, outcome.state, outcome.values
-        if running.repeats and values is not None:
+        failure = outcome.failure
+        if failure and failure.kind in TRIED_AGAIN:
+            return self._try_again(self.study.get_trials(deepcopy=False)[trial.number], failure)
+        if values is not None and self.settings.num_seeds > 1:
             columns = list(zip(*running.repeats, strict=True))
             values = tuple(fmean(column) for column in columns)
+            trial.set_user_attr(REPEATS, running.repeats)
             trial.set_user_attr(SPREAD, [stdev(column) for column in columns])
-        if outcome.failure:
-            self._write_failure(trial.number, outcome.failure)
-            if outcome.failure.kind is FailureKind.OUT_OF_MEMORY:
+        if failure:
+            self._write_failure(trial.number, failure)
+            if failure.kind is FailureKind.OUT_OF_MEMORY:
                 # A failed trial tells a sampler nothing; a pruned one that breaks a constraint
                 # makes TPE look elsewhere.
                 trial.set_constraint(MEMORY_CONSTRAINT, 1.0)
                 state = TrialState.PRUNED
-        self._tell(trial, state, values)
+        return self._tell(trial, state, values)
 
     def _tell(
         self, trial: Trial | int, state: TrialState, values: Sequence[float] | None = None
-    ) -> None:
+    ) -> FrozenTrial:
         with quiet_optuna():
             frozen = self.study.tell(trial, values, state, skip_if_finished=True)
         self.ledger.note(frozen)
-        beside = {trial.number for trial in self.ledger.running} | self.running.keys()
-        num_parallel = 1 + len(beside - {frozen.number})
-        self.status.say(format_trial(self.ledger, frozen, self.settings, num_parallel=num_parallel))
+        return frozen
+
+    def _announce(self, trial: FrozenTrial) -> None:
+        beside = {other.number for other in self.ledger.running} | self.running.keys()
+        num_parallel = 1 + len(beside - {trial.number})
+        self.status.say(format_trial(self.ledger, trial, self.settings, num_parallel=num_parallel))
         for name, callback in self.callbacks.items():
             with self._logged(name):
-                callback.on_trial_end(self.study, frozen)
+                callback.on_trial_end(self.study, trial)
 
     def _write_failure(self, number: int, failure: Failure) -> None:
         # Not through a Trial: of one that is made anew Optuna draws the point anew.
@@ -475,43 +498,50 @@ class _Sweep:
         storage.set_trial_user_attr(trial_id, FAILURE, failure.text)
         storage.set_trial_user_attr(trial_id, FAILURE_KIND, str(failure.kind))
 
-    def _close_abandoned(self) -> bool:
+    def _close_abandoned(self) -> list[FrozenTrial]:
         """Close trials whose process is gone, so that their points are tried again."""
-        left = [
-            trial
+        return [
+            self._try_again(trial, INTERRUPTED)
             for trial in self.ledger.running
             if trial.number not in self.running
             and self.worker.has_left(trial.user_attrs.get(_workers.ATTRIBUTE))
         ]
-        for trial in left:
-            self._try_again(trial, INTERRUPTED)
-        return bool(left)
 
-    def _try_again(self, trial: FrozenTrial, failure: Failure) -> None:
+    def _try_again(self, trial: FrozenTrial, failure: Failure) -> FrozenTrial:
         """Queue the trial's point again and tell the trial as failed.
 
         In this order: killed in between, the next worker finds the trial still running and the
-        point already queued.
+        point already queued. Only one process may do this at a time.
         """
         self.ledger.update()
-        if OVERRIDES in trial.user_attrs and not self.ledger.is_queued_again(trial.number):
-            kept = {
-                name: value
-                for name, value in trial.system_attrs.items()
-                if not name.startswith("constraints")
-            }
-            self.study.add_trial(
-                optuna.create_trial(
-                    state=TrialState.WAITING,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    user_attrs={RETRY_OF: trial.number},
-                    # Some samplers keep their own account of a point here, such as its generation.
-                    system_attrs={**kept, "fixed_params": trial.params},
-                )
+        self._require_running(trial)
+        attributes = {RETRY_OF: trial.number}
+        if ENQUEUED in trial.user_attrs:
+            attributes[ENQUEUED] = trial.user_attrs[ENQUEUED]
+        # Some samplers keep their own account of a point here, such as its generation.
+        system = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
+        again = None
+        if OVERRIDES in trial.user_attrs:
+            again = optuna.create_trial(
+                state=TrialState.WAITING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=attributes,
+                system_attrs={**system, "fixed_params": trial.params},
             )
+        elif "fixed_params" in system:
+            # It was asked for, and the process died before the rest of the point was drawn.
+            again = optuna.create_trial(
+                state=TrialState.WAITING, user_attrs=attributes, system_attrs=system
+            )
+        if again is not None and not self.ledger.is_queued_again(trial.number):
+            self.study.add_trial(again)
         self._write_failure(trial.number, failure)
-        self._tell(trial.number, TrialState.FAIL)
+        return self._tell(trial.number, TrialState.FAIL)
+
+    def _require_running(self, trial: FrozenTrial) -> None:
+        if self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+            raise UpdateFinishedTrialError(f"trial {trial.number} has ended")
 
     def _finish(self) -> None:
         if self.budget.reason:

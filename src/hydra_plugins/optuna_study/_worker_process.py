@@ -33,32 +33,56 @@ from hydra_plugins.optuna_study._workers import Worker
 
 
 @dataclass(frozen=True)
+class TaskName:
+    """Where another process finds a job's function."""
+
+    module: str
+    name: str
+    # Decorators to take off, of which hydra.main is the outermost.
+    num_wrappers: int
+
+    def find(self) -> TaskFunction:
+        found: Any = sys.modules.get(self.module) or importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part)
+        for _ in range(self.num_wrappers):
+            found = found.__wrapped__
+        return found  # type: ignore[no-any-return] # whatever the app decorated
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What a worker needs to know once, before its first job."""
 
-    task_module: str
-    task_name: str
+    task: TaskName
     objectives: tuple[str, ...]
     version_base: str | None
     job_name: str
     workers_dir: Path
 
 
-def name_task(task_function: TaskFunction, *, key: str) -> tuple[str, str]:
+def name_task(task_function: TaskFunction, *, key: str) -> TaskName:
     """Name a job's function so that another process finds it.
 
     Raises:
-        SweepError: it stands inside another function, or its module is no file to import.
+        SweepError: its name does not lead back to it, as of one that stands inside another.
 
     """
-    name = getattr(task_function, "__qualname__", "<lambda>")
     module = task_function.__module__
-    if "<" in name or "<" in module or (module != "__main__" and module not in sys.modules):
+    name = getattr(task_function, "__qualname__", type(task_function).__name__)
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    num_wrappers = 0
+    while found is not None and found is not task_function:
+        found = getattr(found, "__wrapped__", None)
+        num_wrappers += 1
+    if found is None:
         raise SweepError(
             f"{key}: the job {name} cannot be found from another process; define it at the top "
             "level of its module, or use one worker"
         )
-    return module, name
+    return TaskName(module, name, num_wrappers)
 
 
 def serve(connection: Connection, assignment: Assignment) -> None:
@@ -70,7 +94,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     version.setbase(assignment.version_base)
     setup_globals()
     JobRuntime.instance().set("name", assignment.job_name)
-    task_function = _find_task(assignment)
+    task_function = assignment.task.find()
     callbacks: Callbacks | None = None
     # The other side hangs up when the sweep ends, at whatever moment of this one.
     with Worker(assignment.workers_dir) as worker, contextlib.suppress(EOFError, OSError):
@@ -128,16 +152,3 @@ def _follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _find_task(assignment: Assignment) -> TaskFunction:
-    module: Any = sys.modules.get(assignment.task_module) or importlib.import_module(
-        assignment.task_module
-    )
-    found = module
-    for part in assignment.task_name.split("."):
-        found = getattr(found, part)
-    # hydra.main wraps the function under the same name.
-    while hasattr(found, "__wrapped__"):
-        found = found.__wrapped__
-    return found  # type: ignore[no-any-return] # whatever the app decorated

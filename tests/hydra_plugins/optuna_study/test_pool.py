@@ -77,7 +77,7 @@ def test_the_number_of_workers_follows_the_machine(monkeypatch):
     assert devices == ["0", "0", "1", "1"]
     # No GPU is to be seen: what the processor carries.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert count_workers("auto", workers_per_gpu=1, keys=KEYS) == max(1, num_cores() // 4)
+    assert count_workers("auto", workers_per_gpu=1, keys=KEYS) == max(1, num_cores() // 2)
     assert count_workers(3, workers_per_gpu=1, keys=KEYS) == 3
     assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0, num_workers=2, workers_per_gpu=1)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
@@ -99,6 +99,47 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_failed(launch, load_study,
     assert study.trials[1].user_attrs["failure_kind"] == "worker died"
     assert words in study.trials[1].user_attrs["failure"]
     assert f"trial 1 | fail | worker died ({words}" in output
+
+
+@pytest.mark.slow
+def test_a_death_is_noticed_while_a_child_of_the_dead_lives(launch, load_study):
+    """A job's own processes (a data loader's, for one) inherit the pipes that tell of its end."""
+    began = time.monotonic()
+    process = launch("-m", "behaviour='fork and die on 1'", TWO, "num_trials=4")
+    # Not finish: the child keeps this end of the console open, too.
+    assert process.wait(timeout=60) == 0
+    assert time.monotonic() - began < 25
+    assert load_study().trials[1].user_attrs["failure_kind"] == "worker died"
+
+
+@pytest.mark.slow
+def test_jobs_that_end_together_are_all_told_when_one_ends_the_sweep(launch, load_study):
+    process = launch(
+        "-m",
+        "behaviour='end together'",
+        "hydra.sweeper.num_workers=3",
+        "hydra.sweeper.max_repeated_failures=1",
+        "num_trials=9",
+        "+hydra.sweeper.callbacks.slow={_target_: callbacks.Slow}",
+    )
+    output = finish(process)
+    assert process.returncode == 1
+    assert "1 trials in a row failed with ValueError: broken" in output
+    assert states(load_study())[:3] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "RUNNING" not in states(load_study())
+
+
+@pytest.mark.slow
+def test_a_point_that_cannot_be_composed_fails_alone(launch, load_study):
+    process = launch("-m", "shape=round,nowhere", TWO, "num_trials=2",
+                     "hydra.sweeper.max_repeated_failures=9",
+                     "hydra.sweeper.max_failure_rate=1")  # fmt: skip
+    output = finish(process)
+    assert process.returncode == 0, output
+    failed = [trial for trial in load_study().trials if trial.state.name == "FAIL"]
+    assert failed
+    assert {trial.params["shape"] for trial in failed} == {"nowhere"}
+    assert "nowhere" in failed[0].user_attrs["failure"]
 
 
 @pytest.mark.slow
@@ -178,6 +219,8 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
     time.sleep(1)
     pids = {t.user_attrs["worker"]["pid"] for t in load_study().trials}
     sent = time.monotonic()
+    # Twice: some programs signal a process, and then its group.
+    process.send_signal(number)
     process.send_signal(number)
     output = finish(process)
     assert time.monotonic() - sent < 8
@@ -190,6 +233,23 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
     assert len(interrupted) == states(study).count("WAITING") == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert list((workspace / "sweeps" / "toy" / ".workers").glob("*-*.lock")) == []
+
+
+@pytest.mark.slow
+def test_a_second_stop_has_no_patience_with_jobs_that_go_on(launch, workspace, load_study):
+    process = launch("-m", "behaviour='hang on'", TWO, "num_trials=5")
+    wait_for(workspace / "started")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert process.poll() is None
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert states(load_study()).count("WAITING") == 2
 
 
 @pytest.mark.slow

@@ -32,9 +32,8 @@ def test_a_call_waits_for_the_database(impatient, blocker, caplog):
     study = optuna.create_study(storage=_storage.open_storage(URL))
     blocker.execute("BEGIN EXCLUSIVE")
     threading.Timer(0.7, blocker.rollback).start()
-    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
-    study.tell(trial, 1.0)
-    assert [t.value for t in study.trials] == [1.0]
+    study.set_user_attr("told", 1.0)
+    assert study.user_attrs["told"] == 1.0
     assert (
         "the study's storage fails (OperationalError: (sqlite3.OperationalError) database is"
         in (caplog.text)
@@ -45,7 +44,7 @@ def test_in_the_end_it_is_one_line_with_the_remedy(impatient, blocker):
     study = optuna.create_study(storage=_storage.open_storage(URL))
     blocker.execute("BEGIN EXCLUSIVE")
     with pytest.raises(SweepError) as caught, _storage.outages(URL, remedy="try later"):
-        study.ask()
+        study.set_user_attr("told", 1.0)
     assert "database is locked" in str(caught.value)
     assert str(caught.value).endswith("; try later")
     assert "\n" not in str(caught.value)

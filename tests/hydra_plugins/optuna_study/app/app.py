@@ -22,24 +22,11 @@ _SHARES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 def job(cfg: DictConfig) -> Any:
     """Work on one point; ``cfg.behaviour`` says how else a job may end."""
     log.info("job at x=%r", cfg.x)
-    if cfg.behaviour == "slow":
-        Path("started").touch()
-        time.sleep(0.3)
-        # What a long-lived process has, and what it may use.
-        share = {name: os.environ.get(name) for name in _SHARES}
-        sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
-    elif cfg.behaviour == "crawl":
-        time.sleep(2.5)
-    elif cfg.behaviour == "hang" and cfg.trial.number >= 2:
-        Path("started").touch()
-        time.sleep(600)
-    elif cfg.behaviour == "raise":
-        raise ValueError("broken\nin two lines")
-    elif cfg.behaviour == "raise on odd" and cfg.trial.number % 2:
-        raise ValueError(f"broken at {cfg.trial.number}")
-    elif cfg.behaviour == "return text":
+    if cfg.behaviour == "return text":
         return "0.5"
-    elif cfg.behaviour is not None:
+    if cfg.behaviour is not None:
+        _behave(cfg)
+    if cfg.trial.number == 1:
         _misbehave(cfg)
     score = abs(cfg.x) + cfg.n + cfg.shape.offset
     if cfg.num_reports:
@@ -47,15 +34,50 @@ def job(cfg: DictConfig) -> Any:
     return score if len(cfg.objectives) == 1 else [score, -cfg.x]
 
 
-def _misbehave(cfg: DictConfig) -> None:
-    """End the process of trial 1, or its memory."""
-    if cfg.trial.number != 1:
-        return
+def _behave(cfg: DictConfig) -> None:
     match cfg.behaviour:
+        case "slow":
+            Path("started").touch()
+            time.sleep(0.3)
+            # What a long-lived process has, and what it may use.
+            share = {name: os.environ.get(name) for name in _SHARES}
+            sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
+        case "crawl":
+            time.sleep(2.5)
+        case "hang" | "hang on" if cfg.trial.number >= 2:
+            _hang(cfg)
+        case "end together":
+            time.sleep(2.5 if cfg.trial.number else 1.5)
+        case "raise":
+            raise ValueError("broken\nin two lines")
+        case "raise on odd" if cfg.trial.number % 2:
+            raise ValueError(f"broken at {cfg.trial.number}")
+
+
+def _hang(cfg: DictConfig) -> None:
+    Path("started").touch()
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        if cfg.behaviour == "hang on":
+            time.sleep(600)
+        raise
+
+
+def _misbehave(cfg: DictConfig) -> None:
+    """End trial 1, its process, or its memory."""
+    match cfg.behaviour:
+        case "end together":
+            raise ValueError("broken")
         case "die on 1":
             os.kill(os.getpid(), signal.SIGKILL)
         case "exit on 1":
             os._exit(3)
+        case "fork and die on 1":
+            if os.fork() == 0:
+                time.sleep(30)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
         case "enter group and eat memory on 1":
             # A control group with a limit: the kernel kills what exceeds it.
             (Path(cfg.group) / "cgroup.procs").write_text(str(os.getpid()))

@@ -1,0 +1,13 @@
+"""A callback that takes its time."""
+
+import time
+
+from hydra_plugins.optuna_study.sweeper import StudyCallback
+
+
+class Slow(StudyCallback):
+    """Keeps the sweep from hearing of anything else for a while after trial 0."""
+
+    def on_trial_end(self, study, trial):
+        if trial.number == 0:
+            time.sleep(3)
