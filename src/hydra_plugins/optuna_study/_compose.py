@@ -93,10 +93,15 @@ class Composer:
 
 def without_hydra(config: DictConfig) -> DictConfig:
     """Take the app's part of a job's config, as its function gets it."""
-    app = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    # A masked copy drops the schema, the flags and what ${now:…} was resolved to.
-    app.__dict__["_metadata"] = copy.deepcopy(config.__dict__["_metadata"])
-    return app
+    # Not masked_copy, which drops schemas and flags; and Hydra's node is three quarters of it all.
+    content = config.__dict__["_content"]
+    whole = dict(content)
+    del content["hydra"]
+    try:
+        return copy.deepcopy(config)
+    finally:
+        content.clear()
+        content.update(whole)
 
 
 def number_job(config: DictConfig, number: int) -> None:

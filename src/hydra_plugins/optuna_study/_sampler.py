@@ -29,7 +29,7 @@ class StudySampler(BaseSampler):
 
     A sampler of Optuna carries a random state from trial to trial, which is lost when the process
     ends: five trials, a stop and five more would not be the ten of one go. Here the state of each
-    trial comes from the seed and the number of points drawn before it, and the rest from the
+    trial comes from the seed and the number of points before it, and the rest from the
     trials in the study. Samplers that follow one sequence (grid, quasi-Monte Carlo) keep the seed
     itself.
     """
@@ -89,7 +89,11 @@ class StudySampler(BaseSampler):
         # At once, so that a trial without a signature is one whose process died in between.
         storage.set_trial_user_attr(trial._trial_id, _workers.ATTRIBUTE, self.worker)  # noqa: SLF001 - as above
         trials = storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
-        draw = sum(_was_drawn(other, trials) for other in trials[: trial.number])
+        # A point that is tried again has the place that it had at first.
+        first = trial
+        while RETRY_OF in first.user_attrs:
+            first = trials[first.user_attrs[RETRY_OF]]
+        draw = sum(map(_takes_a_place, trials[: first.number]))
         self._draw = draw
         self._sampler = self._build(draw)
         self._sampler.before_trial(study, trial)
@@ -177,16 +181,14 @@ class StudySampler(BaseSampler):
         return SweepError(f"{self._key}: no sampler can be built from it ({first_line(error)})")
 
 
-def _was_drawn(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether a point took its place in the sequence; one that is tried again took it before."""
-    if OVERRIDES not in trial.user_attrs:
+def _takes_a_place(trial: FrozenTrial) -> bool:
+    """Whether a point counts in the sequence: it was drawn, or asked for, and not a second try.
+
+    A process that was killed while it drew a point leaves a trial that does neither.
+    """
+    if RETRY_OF in trial.user_attrs:
         return False
-    before = trial.user_attrs.get(RETRY_OF)
-    while before is not None:
-        if OVERRIDES in trials[before].user_attrs:
-            return False
-        before = trials[before].user_attrs.get(RETRY_OF)
-    return True
+    return OVERRIDES in trial.user_attrs or "fixed_params" in trial.system_attrs
 
 
 def _is_node(value: Any) -> bool:

@@ -1,13 +1,16 @@
 """A job's config is the one that Hydra would compose, whatever is overridden."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf, ValidationError, open_dict
 
-from hydra_plugins.optuna_study._compose import Composer, number_job
+from hydra_plugins.optuna_study._compose import Composer, number_job, without_hydra
 
 from .conftest import CONF
 
@@ -76,3 +79,21 @@ def test_many_combinations_of_groups_do_not_pile_up(hydra, master, monkeypatch):
     composer = Composer(hydra.config_loader, master)
     offsets = [composer.compose([f"shape={s}"]).shape.offset for s in ("round", "square", "round")]
     assert offsets == [0.0, 1.0, 0.0]
+
+
+@dataclass
+class Schema:
+    x: float = 0.0
+    hydra: Any = None
+
+
+def test_a_job_keeps_its_schema_and_flags():
+    config = OmegaConf.structured(Schema)
+    OmegaConf.set_readonly(config, True)
+    app = without_hydra(config)
+    assert list(app) == ["x"]
+    assert OmegaConf.get_type(app) is Schema
+    assert OmegaConf.is_readonly(app)
+    OmegaConf.set_readonly(app, False)
+    with pytest.raises(ValidationError):
+        app.x = "text"

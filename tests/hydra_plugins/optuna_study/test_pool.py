@@ -1,5 +1,6 @@
 """Long-lived workers, real ones: warm, each with its share, replaced when they die."""
 
+import functools
 import os
 import re
 import resource
@@ -17,9 +18,12 @@ import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._devices import count_workers, num_cores, worker_environment
 from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._interruption import Interruption
+from hydra_plugins.optuna_study._worker_process import name_task
 
 from .conftest import APP
 from .test_processes import finish, states, wait_for
@@ -338,6 +342,48 @@ def test_a_launcher_that_was_chosen_runs_the_jobs(sweep, other_launcher, workspa
 def test_workers_and_another_launcher_exclude_each_other(sweep, other_launcher):
     with pytest.raises(SweepError, match=r"num_workers=2: workers are processes of their own"):
         sweep(other_launcher, TWO)
+
+
+def guard(function):
+    """A decorator of an app's own."""
+
+    @functools.wraps(function)
+    def wrapped(cfg):
+        return function(cfg) + 1
+
+    return wrapped
+
+
+@guard
+@guard
+def guarded(cfg):
+    return cfg
+
+
+def test_another_process_finds_the_function_under_its_decorators():
+    for function, num_wrappers in ((guarded, 0), (guarded.__wrapped__, 1)):
+        name = name_task(function, key="workers")
+        assert name.num_wrappers == num_wrappers
+        assert name.find() is function
+
+
+def test_a_stop_that_came_before_a_job_stops_the_job():
+    interruption = Interruption()
+    interruption.requested = True
+    with pytest.raises(KeyboardInterrupt), interruption.job():
+        raise AssertionError("it began")
+
+
+def test_a_trial_that_another_process_closed_is_left_to_it(sweep, load_study, capfd):
+    def task(cfg):
+        if cfg.trial.number == 1:
+            load_study().tell(1, state=TrialState.FAIL)
+            raise ValueError("too late")
+        return cfg.x
+
+    study = sweep("num_trials=3", task=task)
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert "trial 1 was closed by another process" in capfd.readouterr().out
 
 
 def test_a_job_that_no_other_process_finds_is_refused(sweep):

@@ -5,6 +5,8 @@ from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
 
+from .test_sweep import recorder
+
 DEFAULT = "hydra.sweeper.try_default=true"
 CUSTOM = f"hydra.sweeper.custom_search_space={__name__}"
 
@@ -55,6 +57,22 @@ def test_the_default_is_queued_once_in_a_studys_life(sweep):
     sweep(DEFAULT, "num_trials=1")
     study = sweep(DEFAULT, "num_trials=3")
     assert [trial.user_attrs.get("enqueued") for trial in study.trials] == ["default", None, None]
+
+
+def test_a_queued_point_outlives_a_kill_while_it_is_being_drawn(sweep, load_study):
+    """Killed between taking the point from the queue and writing what was drawn for it."""
+    asked = "hydra.sweeper.enqueue=[{n: 3}]"
+    whole = sweep(DEFAULT, asked, "num_trials=4", study="whole")
+    with pytest.raises(SweepError, match="could not start"):
+        sweep(DEFAULT, asked, recorder(broken="start"))
+    study = load_study()
+    study.ask()
+    sweep(DEFAULT, asked, "num_trials=1")
+    study.ask()
+    study = sweep(DEFAULT, asked, "num_trials=4")
+    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    assert sorted(map(str, points(whole))) == sorted(str(trial.params) for trial in complete)
+    assert {trial.user_attrs.get("enqueued") for trial in complete} == {"default", "point", None}
 
 
 def test_points_that_are_asked_for_come_first_whole_or_in_part(sweep):

@@ -327,7 +327,10 @@ def test_a_callback_that_cannot_start_ends_the_sweep(sweep, load_study):
         ("hydra.sweeper.storage='sqlite://'", "jobs cannot open a database in memory"),
         ("hydra.sweeper.storage='sqlite:///file/x.db'", "cannot be opened (FileExistsError"),
         ("hydra.sweeper.storage='sqlite:///file'", "DatabaseError: file is not a database"),
-        ("hydra.sweeper.storage='sqlite:///.'", "that is a folder; give sqlite:///FILE, for example"),
+        (
+            "hydra.sweeper.storage='sqlite:///.'",
+            "that is a folder; give sqlite:///FILE, for example",
+        ),
         ("hydra.sweeper.storage=file.log", "hydra.sweeper.storage=file.log cannot be opened"),
         ("hydra.sweep.dir=file", "hydra.sweep.dir=file: it cannot be written"),
         ("space=null", "space=None: give a mapping"),
