@@ -5,6 +5,7 @@ nothing of this package can tell what went wrong by its kind.
 """
 
 import errno
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -25,3 +26,13 @@ class DiskFullError(InputError, OSError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.errno = errno.ENOSPC
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Go back from an error through what led to it. The chain may be a circle: each comes once."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -29,7 +29,7 @@ from tunetrail.callbacks import (
 from tunetrail.data.preparation import PreparedData, prepare_data
 from tunetrail.diagnostics.fit import check_fit
 from tunetrail.disk import require_space_for_model, weights_size
-from tunetrail.errors import DiskFullError, InputError
+from tunetrail.errors import DiskFullError, InputError, chain_of
 from tunetrail.models.loading import load_tokenizer, read_weights, stamp_files
 from tunetrail.settings import (
     build,
@@ -307,14 +307,10 @@ def _is_disk_full(error: BaseException) -> bool:
     """Look through the chain: a library's error, or ours of the store, may be its consequence."""
     # The last is how torch.save says it: its file writer knows no error numbers.
     signs = ("No space left", "disk is full", "inline_container")
-    link: BaseException | None = error
-    seen = set()
-    while link is not None and id(link) not in seen:  # a library may close a circle
-        seen.add(id(link))
-        if getattr(link, "errno", None) == errno.ENOSPC or any(s in str(link) for s in signs):
-            return True
-        link = link.__cause__ or link.__context__
-    return False
+    return any(
+        getattr(link, "errno", None) == errno.ENOSPC or any(sign in str(link) for sign in signs)
+        for link in chain_of(error)
+    )
 
 
 def _log_config(run_log: RunLog, cfg: DictConfig) -> None:

@@ -76,16 +76,6 @@ def require_job(cfg: DictConfig) -> None:
 
     """
     require_settings(cfg)
-    require_known_metrics(cfg)
-
-
-def require_known_metrics(cfg: DictConfig) -> None:
-    """Check every name of a metric against those of the task, which needs no data for it.
-
-    Raises:
-        InputError: a name that is none of them.
-
-    """
     require_metrics(cfg, build(cfg.task).metric_names)
 
 

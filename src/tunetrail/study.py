@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.diagnostics.study_page import plot_study_interactive
 from tunetrail.diagnostics.study_plots import plot_study
-from tunetrail.settings import require_known_metrics
+from tunetrail.settings import require_job
 from tunetrail.study_report import list_trials, write_report
 from tunetrail.tracking import (
     RunLog,
@@ -57,15 +57,13 @@ class TrackStudy:
     _runs: TrialRuns
 
     def before_study(self, config: DictConfig) -> None:
-        """Find a wrong name of a metric before there is a study.
-
-        A value that is searched may be wrong: that is for its own trial to say.
+        """Find what no trial could be run with, before there is a study.
 
         Raises:
-            InputError: an objective, a constraint or the trainer's metric is none of the task's.
+            InputError: a value that is not searched, or the name of a metric, is wrong.
 
         """
-        require_known_metrics(config)
+        require_job(config)
 
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
         """Open the parent run, or the one that an earlier start of this study opened.

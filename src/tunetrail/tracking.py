@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from tunetrail.errors import InputError, OutageError
+from tunetrail.errors import InputError, OutageError, chain_of
 
 log = logging.getLogger(__name__)
 
@@ -431,16 +431,15 @@ def store_errors(uri: str) -> Iterator[None]:
 
 def _find_outage(error: BaseException) -> BaseException | None:
     """Find what says that a store's server is away, or too busy to answer, in a store's error."""
-    of_store = isinstance(error, MlflowException | SQLAlchemyError)
-    link: BaseException | None = error if of_store else None
-    while link is not None:
+    if not isinstance(error, MlflowException | SQLAlchemyError):
+        return None
+    for link in chain_of(error):
         if isinstance(link, _NO_ANSWER):
             return link
         if isinstance(link, OperationalError):
             # SQLite is a file: what else goes wrong with it does not pass by itself.
             passes = not isinstance(link.orig, sqlite3.Error) or "locked" in str(link.orig)
             return link if passes else None
-        link = link.__cause__ or link.__context__
     return None
 
 

@@ -180,6 +180,7 @@ def test_a_file_in_the_place_of_mlruns(train: Train, tiny: list[str], workspace:
     assert str(caught.value.code).startswith("error: hydra.run.dir=mlruns/hydra/runs/")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_resumed_and_keeps_its_record(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:

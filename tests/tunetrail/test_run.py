@@ -176,6 +176,7 @@ def test_the_logged_model_answers_with_label_names(finished: Finished) -> None:
     assert "max_length" not in finished.run.data.params
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:
@@ -199,6 +200,7 @@ def test_metric_names_are_those_that_the_task_computes(finished: Finished) -> No
     assert {"loss", *names} == computed
 
 
+@pytest.mark.slow
 def test_test_rows_are_scored_only_on_request_and_never_returned(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:

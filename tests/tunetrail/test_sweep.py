@@ -88,6 +88,7 @@ def test_a_study_prunes_tracks_every_trial_and_keeps_only_the_best_weights(
     assert f"learning_rate: {rate}" in (artifacts / "best_config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_name_continues_a_study_up_to_its_budget(
     train: Train, small: list[str], workspace: Path
 ) -> None:

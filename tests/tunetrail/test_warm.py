@@ -83,6 +83,7 @@ OTHERS = (
 )
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_same_after_others_as_before_them(run_trial: RunTrial) -> None:
     first = record_of(run_trial(*PLAIN))
     assert {"validation/loss", "train/step_loss", "model/model.safetensors"} <= set(first)
@@ -112,6 +113,7 @@ def test_a_trial_among_others_is_the_run_alone_in_a_fresh_process(
     assert record(alone.info.run_id) == warm
 
 
+@pytest.mark.slow
 def test_a_training_seed_changes_the_training_and_not_the_rows(
     train: Train, tiny: list[str], run_trial: RunTrial
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_training_seed_changes_the_training_and_not_the_rows(
     assert (len(fingerprints), len(losses)) == (1, 3)
 
 
+@pytest.mark.slow
 def test_rows_are_loaded_and_tokenised_once_for_the_same_settings(
     run_trial: RunTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +140,7 @@ def test_rows_are_loaded_and_tokenised_once_for_the_same_settings(
     assert (_tokenise.cache_info().misses, _tokenise.cache_info().hits) == (2, 2)
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_is_read_anew(run_trial: RunTrial, workspace: Path) -> None:
     def fingerprint() -> str:
         trial = run_trial(*QUICK)
@@ -224,6 +228,7 @@ def test_a_sharded_checkpoint_is_held_whole(tiny_gpt2: Path, tmp_path: Path) -> 
         assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.slow
 def test_a_model_is_free_once_its_run_is_over(
     run_trial: RunTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +290,7 @@ def test_a_trial_notes_its_constraints_and_how_far_it_will_go(
     assert [found.number for found in rank(study)] == [feasible.number, trial.number]
 
 
+@pytest.mark.slow
 def test_each_repeat_is_a_run_and_the_last_of_a_kept_trial_saves_its_weights(
     train: Train, tiny: list[str], study: optuna.Study
 ) -> None:

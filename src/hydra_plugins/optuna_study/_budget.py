@@ -60,7 +60,7 @@ class Budget:
             return Left.NOTHING
         if ledger.num_finished + len(ledger.running) >= self._settings.num_trials:
             signatures = (t.user_attrs.get(_workers.ATTRIBUTE) for t in ledger.running)
-            return Left.RUNNING if any(map(worker.is_here, signatures)) else Left.NOTHING
+            return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
         return Left.MORE
 
     def count(self, failure: Failure | None) -> None:
@@ -81,7 +81,7 @@ class Budget:
         if failure.kind is FailureKind.OUTAGE:
             self._wait_for_outage(failure)
             return
-        same = self.last_failure is not None and self.last_failure.text == failure.text
+        same = self.last_failure is not None and self.last_failure.pattern == failure.pattern
         self._num_repeated = self._num_repeated + 1 if same else 1
         self.last_failure = failure
         self._num_failed += failure.kind in _COUNTED
@@ -99,8 +99,6 @@ class Budget:
 
     def _wait_for_outage(self, failure: Failure) -> None:
         if self._num_outages >= len(OUTAGE_DELAYS):
-            raise SweepError(
-                f"{self._num_outages + 1} trials in a row met an outage: {failure.line}"
-            )
+            raise SweepError(f"{self._num_outages + 1} trials in a row met an {failure.line}")
         self._pause_ends = time.monotonic() + OUTAGE_DELAYS[self._num_outages]
         self._num_outages += 1

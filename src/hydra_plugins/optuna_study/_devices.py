@@ -1,5 +1,6 @@
 """How many workers a machine carries, and what each of them may use."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -16,17 +17,25 @@ def list_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    return list(_ask_driver())
+
+
+@functools.cache
+def _ask_driver() -> tuple[str, ...]:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
-    asked = subprocess.run(  # noqa: S603 - found on the path, fixed arguments
-        [program, "--query-gpu=uuid", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return asked.stdout.split() if asked.returncode == 0 else []
+        return ()
+    try:
+        asked = subprocess.run(  # noqa: S603 - found on the path, fixed arguments
+            [program, "--query-gpu=uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(asked.stdout.split())
 
 
 def count_workers(asked: int | str, *, workers_per_gpu: int, keys: Mapping[str, str]) -> int:

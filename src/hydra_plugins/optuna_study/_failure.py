@@ -40,6 +40,11 @@ class Failure:
     text: str
 
     @property
+    def pattern(self) -> str:
+        """The text without its numbers: a folder, a row or a trial in it makes no other error."""
+        return re.sub(r"\d+", "#", self.text)
+
+    @property
     def line(self) -> str:
         """Kind and first line, for a place that holds one line."""
         first = self.text.splitlines()[0]
@@ -121,4 +126,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        # Not __context__: what was being handled at that moment need not be the reason.
+        error = error.__cause__

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
+from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
@@ -63,7 +64,9 @@ def _enter(config: DictConfig) -> JobReturn:
         config.hydra.runtime.output_dir = str(output_dir)
     task_cfg = without_hydra(config)
     output_dir.mkdir(parents=True, exist_ok=True)
-    if config.hydra.job.chdir:
+    chdir = config.hydra.job.chdir
+    # Left open, it depends on the version that the app asked for.
+    if chdir or (chdir is None and not version.base_at_least("1.2")):
         os.chdir(output_dir)
     if config.hydra.output_subdir is not None:
         folder = output_dir / config.hydra.output_subdir
@@ -126,8 +129,8 @@ def _captured(config: DictConfig, capture: bool) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     path = Path(config.hydra.runtime.output_dir) / "console.log"
-    kept = os.dup(1), os.dup(2)
     with path.open("ab") as file:
+        kept = os.dup(1), os.dup(2)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:

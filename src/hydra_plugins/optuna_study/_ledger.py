@@ -93,7 +93,12 @@ class Ledger:
         """Take a trial among the best unless one of them is as good in every objective."""
         losses = self._losses(trial)
         others = [self._losses(other) for other in self.best]
-        if any(_all_at_most(other, losses) for other in others):
+        # Of equals the one that ended first, whichever was read first.
+        later = [other for other in self.best if _completed(other) > _completed(trial)]
+        if any(
+            _all_at_most(other, losses) and not (other == losses and best in later)
+            for best, other in zip(self.best, others, strict=True)
+        ):
             return
         beaten = [_all_at_most(losses, other) for other in others]
         self.best = [t for t, out in zip(self.best, beaten, strict=True) if not out] + [trial]

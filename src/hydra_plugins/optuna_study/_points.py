@@ -1,12 +1,12 @@
 """Points that a study tries first, and what a function adds to its space."""
 
+import importlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optuna
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._compose import Composer, without_hydra
@@ -33,12 +33,12 @@ def load_custom_search_space(settings: Settings) -> CustomSearchSpace | None:
     if name is None:
         return None
     try:
-        return get_method(name)
+        module, _, function = name.rpartition(".")
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return] # whatever it is, it is called
     except Exception as error:
-        cause = error.__cause__ or error
         raise SweepError(
             f"{settings.keys['custom_search_space']}={name}: no such function "
-            f"({first_line(cause)}); give MODULE.FUNCTION"
+            f"({first_line(error)}); give MODULE.FUNCTION"
         ) from error
 
 

@@ -213,7 +213,12 @@ class ProcessPool(Pool):
             self._finished.append(Finished(number, read_error(error)))
             return
         number_job(config, number)
-        member = next(m for m in self._members if m.identity == identity)
+        member = next((m for m in self._members if m.identity == identity), None)
+        if member is None:
+            # It died between two jobs of the trial, and another one has its place.
+            death = Failure(FailureKind.WORKER_DIED, "its process ended between two seeds")
+            self._finished.append(Finished(number, failed(death)))
+            return
         member.number = number
         member.oom_kills = _count_oom_kills()
         # One that died meanwhile is noticed in wait.

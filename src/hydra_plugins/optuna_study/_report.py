@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study._failure import Failure, FailureKind
 from hydra_plugins.optuna_study._ledger import Ledger, rank
 from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace
+from hydra_plugins.optuna_study._space import SearchSpace, as_text
 
 TABLE_ROWS = 5
 
@@ -75,8 +75,8 @@ def format_summary(
 def format_continue_command(settings: Settings) -> str:
     """Spell out the command that goes on with this study, whatever its name came from."""
     key = settings.keys["study_name"]
-    typed = [text for text in sys.argv if text.partition("=")[0] != key]
-    return shlex.join(["python", *typed, f"{key}={settings.study_name}"])
+    typed = [text for text in sys.argv if text.partition("=")[0].lstrip("+") != key]
+    return shlex.join(["python", *typed, f"{key}={as_text(settings.study_name)}"])
 
 
 def format_run_command(overrides: Sequence[str]) -> str:

@@ -119,7 +119,7 @@ class Parameter:
         """
         match self.distribution:
             case CategoricalDistribution(choices=choices):
-                wanted = _as_text(value) if isinstance(value, list | dict) else value
+                wanted = as_text(value) if isinstance(value, list | dict) else value
                 for choice in choices:
                     if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool):
                         return choice
@@ -129,7 +129,7 @@ class Parameter:
             case FloatDistribution():
                 if _is_number(value) and self._contains(value):
                     return float(value)
-        raise SweepError(f"{self.key}={_as_text(value)} is not in {self.expression}")
+        raise SweepError(f"{self.key}={as_text(value)} is not in {self.expression}")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class SearchSpace:
         """Write a point; what a function suggested beyond the parameters comes after them."""
         names = {parameter.name for parameter in self.parameters}
         drawn = [parameter.override(values[parameter.name]) for parameter in self.parameters]
-        more = [f"{name}={_as_text(value)}" for name, value in values.items() if name not in names]
+        more = [f"{name}={as_text(value)}" for name, value in values.items() if name not in names]
         return drawn + more
 
     def point(self, values: Mapping[str, Any]) -> dict[str, CategoricalChoiceType]:
@@ -188,7 +188,7 @@ def build_search_space(
     fixed: dict[str, str] = {}
     # A string in the config is an expression, as Hydra's own sweepers have it.
     given = [
-        f"{key}={value if isinstance(value, str) else _as_text(value)}"
+        f"{key}={value if isinstance(value, str) else as_text(value)}"
         for key, value in params.items()
     ]
     for text in [*given, *arguments]:
@@ -216,7 +216,7 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def _as_text(element: Any) -> str:
+def as_text(element: Any) -> str:
     """Write a value so that an override reads back the same.
 
     Hydra's own writer takes the quotes off a string in ``choice('1')``, so that a job would be
@@ -228,9 +228,9 @@ def _as_text(element: Any) -> str:
         case str():
             return element if _is_plain(element) else quoted(element)
         case list():
-            return f"[{','.join(map(_as_text, element))}]"
+            return f"[{','.join(map(as_text, element))}]"
         case dict():
-            pairs = (f"{Transformer.str(key)}:{_as_text(value)}" for key, value in element.items())
+            pairs = (f"{Transformer.str(key)}:{as_text(value)}" for key, value in element.items())
             return f"{{{','.join(pairs)}}}"
         case bool():
             return str(element).lower()
@@ -315,7 +315,7 @@ def _from_choices(
     override: Override, elements: Sequence[Any]
 ) -> tuple[BaseDistribution, tuple[str, ...]]:
     choices = [_as_choice(element) for element in elements]
-    texts = tuple(_as_text(element) for element in elements)
+    texts = tuple(as_text(element) for element in elements)
     if not choices:
         raise _error(override, "there is nothing to choose from")
     for index, choice in enumerate(choices):
@@ -332,7 +332,7 @@ def _as_choice(element: Any) -> CategoricalChoiceType:
         case QuotedString(text=text):
             return text
         case list() | dict():
-            return _as_text(element)
+            return as_text(element)
         case None | bool() | int() | float() | str():
             return element
     raise AssertionError(element)

@@ -180,8 +180,11 @@ def open_study(
 
 def _differs(study: optuna.Study, plan: Plan) -> bool:
     known = study.user_attrs
-    # As lists: the order of objectives is the order of values.
+    directions = [direction.name.lower() for direction in study.directions]
+    if directions != list(plan.objectives.values()):
+        return True
     return "fixed_config" in known and (
+        # As lists: the order of objectives is the order of values.
         list(known["objectives"].items()) != list(plan.objectives.items())
         or known["search_space"] != plan.search_space
         or known["fixed_config"] != plan.fixed_config

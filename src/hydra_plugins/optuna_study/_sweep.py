@@ -3,12 +3,14 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import optuna
 from hydra import version
+from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
@@ -30,7 +32,12 @@ from hydra_plugins.optuna_study._failure import (
 from hydra_plugins.optuna_study._interruption import Interruption
 from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
 from hydra_plugins.optuna_study._outcome import Outcome, failed
-from hydra_plugins.optuna_study._points import first_points, load_custom_search_space, suggest
+from hydra_plugins.optuna_study._points import (
+    CustomSearchSpace,
+    first_points,
+    load_custom_search_space,
+    suggest,
+)
 from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool, build_pool
 from hydra_plugins.optuna_study._report import (
     format_continue_command,
@@ -46,6 +53,7 @@ from hydra_plugins.optuna_study._storage import absolute_storage, open_storage, 
 from hydra_plugins.optuna_study._study import (
     ENQUEUED,
     PLAN_SINCE,
+    Plan,
     build_plan,
     open_study,
     quiet_optuna,
@@ -86,45 +94,29 @@ def run_sweep(
         task_function: what the app decorated with ``hydra.main``.
 
     """
-    settings = read_settings(values, config)
-    custom = load_custom_search_space(settings)
-    space = build_search_space(
-        settings.params,
-        arguments,
-        config_loader=hydra_context.config_loader,
-        may_be_empty=custom is not None,
-    )
-    composer = Composer(hydra_context.config_loader, config)
-    # A mistyped key is found before there is a study, with Hydra's own words for it.
-    job_config = without_hydra(
-        composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
-    )
-    plan = build_plan(job_config, settings, space)
-    points = first_points(settings, space, composer, custom)
-    first_seed = _read_seed(job_config, settings)
-    num_workers = count_workers(
-        settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
-    )
-    callbacks = _build_callbacks(settings.callbacks)
-    _ask_callbacks(callbacks, job_config)
-    sampler = StudySampler(
-        settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
-    )
-    sweep_dir = Path(config.hydra.sweep.dir)
-    command = format_continue_command(settings)
-    remedy = f"what finished is kept; to continue: {command}"
-    with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
-        OmegaConf.save(config, sweep_dir / "multirun.yaml")
-        with worker.turn(), quiet_optuna():
-            study = open_study(
-                open_storage(settings.storage), settings, space, sampler, plan=plan, points=points
-            )
-        interruption = Interruption()
-        with interruption.watched():
+    interruption = Interruption()
+    # From the start: a stop that comes while a study is being opened ends it in order, too.
+    with interruption.watched():
+        asked = _check(values, arguments, config, hydra_context.config_loader)
+        settings = asked.settings
+        command = format_continue_command(settings)
+        remedy = f"what finished is kept; to continue: {command}"
+        sweep_dir = Path(config.hydra.sweep.dir)
+        with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
+            OmegaConf.save(config, sweep_dir / "multirun.yaml")
+            with worker.turn(), quiet_optuna():
+                study = open_study(
+                    open_storage(settings.storage),
+                    settings,
+                    asked.space,
+                    asked.sampler,
+                    plan=asked.plan,
+                    points=asked.points,
+                )
             pool = build_pool(
-                num_workers,
+                asked.num_workers,
                 launcher=launcher,
-                composer=composer,
+                composer=asked.composer,
                 task_function=task_function,
                 config=config,
                 hydra_callbacks=hydra_context.callbacks,
@@ -139,22 +131,93 @@ def run_sweep(
             )
             with contextlib.closing(pool):
                 _Sweep(
-                    settings=settings,
-                    space=space,
+                    asked,
                     study=study,
-                    sampler=sampler,
                     worker=worker,
                     pool=pool,
                     config=config,
-                    callbacks=callbacks,
                     interruption=interruption,
-                    num_workers=num_workers,
-                    first_seed=first_seed,
-                    suggest_more=lambda trial: suggest(
-                        custom, job_config, trial, settings=settings
-                    ),
                     continue_command=command,
                 ).run()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a person asked for, checked."""
+
+    settings: Settings
+    space: SearchSpace
+    composer: Composer
+    # Of a job at some point, without Hydra's node.
+    job_config: DictConfig
+    custom: CustomSearchSpace | None
+    plan: Plan
+    points: list[tuple[str, dict[str, Any]]]
+    sampler: StudySampler
+    callbacks: dict[str, StudyCallback]
+    num_workers: int
+    # Of a trial's first job, from which those of the others are counted on.
+    first_seed: int
+
+
+def _check(
+    values: Mapping[str, Any],
+    arguments: Sequence[str],
+    config: DictConfig,
+    config_loader: ConfigLoader,
+) -> _Asked:
+    """Find all that can be found before there is a study.
+
+    Raises:
+        HydraException: in one line for what is the sweeper's, in Hydra's words for a wrong key.
+
+    """
+    settings = read_settings(values, config)
+    custom = load_custom_search_space(settings)
+    space = build_search_space(
+        settings.params,
+        arguments,
+        config_loader=config_loader,
+        may_be_empty=custom is not None,
+    )
+    composer = Composer(config_loader, config)
+    job_config = without_hydra(
+        composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
+    )
+    callbacks = _build_callbacks(settings.callbacks)
+    _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
+    return _Asked(
+        settings=settings,
+        space=space,
+        composer=composer,
+        job_config=job_config,
+        custom=custom,
+        plan=build_plan(job_config, settings, space),
+        points=first_points(settings, space, composer, custom),
+        sampler=StudySampler(
+            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
+        ),
+        callbacks=callbacks,
+        num_workers=min(
+            count_workers(
+                settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
+            ),
+            settings.num_trials,
+        ),
+        first_seed=_read_seed(job_config, settings),
+    )
+
+
+def _compose_default(composer: Composer, space: SearchSpace, settings: Settings) -> DictConfig:
+    """Compose a job's config with what is searched at its default, where it has one."""
+    config = composer.compose([*space.fixed, *settings.job_overrides])
+    missing = [
+        parameter.override(parameter.first())
+        for parameter in space.parameters
+        if not composer.is_group(parameter.name)
+        and OmegaConf.select(config, parameter.name) is None
+    ]
+    return composer.compose([*space.fixed, *missing, *settings.job_overrides])
 
 
 def _read_seed(job_config: DictConfig, settings: Settings) -> int:
@@ -235,34 +298,25 @@ class _Sweep:
 
     def __init__(
         self,
+        asked: _Asked,
         *,
-        settings: Settings,
-        space: SearchSpace,
         study: optuna.Study,
-        sampler: StudySampler,
         worker: Worker,
         pool: Pool,
         config: DictConfig,
-        callbacks: Mapping[str, StudyCallback],
         interruption: Interruption,
-        num_workers: int,
-        first_seed: int,
-        suggest_more: Any,
         continue_command: str,
     ) -> None:
-        self.settings = settings
-        self.space = space
+        self.asked = asked
+        self.settings = settings = asked.settings
+        self.space = space = asked.space
+        self.sampler = asked.sampler
+        self.callbacks = asked.callbacks
         self.study = study
-        self.sampler = sampler
         self.worker = worker
         self.pool = pool
         self.config = config
-        self.callbacks = callbacks
         self.interruption = interruption
-        self.num_workers = num_workers
-        # Of a trial's first job, from which those of the others are counted on.
-        self.first_seed = first_seed
-        self.suggest_more = suggest_more
         self.continue_command = continue_command
         self.distributions = {p.name: p.distribution for p in space.parameters}
         # What every job is told of its trial, but for the number.
@@ -297,11 +351,11 @@ class _Sweep:
         self._require_result()
 
     def _start(self) -> None:
-        if self.num_workers > 1 and self.settings.seed is not None:
+        if self.asked.num_workers > 1 and self.settings.seed is not None:
             log.info(
                 "%d workers: which trial ends first is chance, and with it the points that are "
                 "proposed next; one worker proposes the same points every time",
-                self.num_workers,
+                self.asked.num_workers,
             )
         for name, callback in self.callbacks.items():
             try:
@@ -371,7 +425,7 @@ class _Sweep:
         self.sampler.worker = identity
         with quiet_optuna():
             trial = self.study.ask(self.distributions)
-            self.suggest_more(trial)
+            suggest(self.asked.custom, self.asked.job_config, trial, settings=self.settings)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, self.space.overrides(trial.params))
         return trial
@@ -379,7 +433,7 @@ class _Sweep:
     def _reuse(self, trial: Trial, source: FrozenTrial) -> None:
         """Tell what is known of the point, reports and constraints included."""
         trial.set_user_attr(REUSED_FROM, source.number)
-        for name in (FAILURE, FAILURE_KIND, REPEATS, SPREAD, "num_evaluations"):
+        for name in (FAILURE, FAILURE_KIND, REPEATS, SPREAD):
             if name in source.user_attrs:
                 trial.set_user_attr(name, source.user_attrs[name])
         for name, value in source.constraints.items():
@@ -403,11 +457,11 @@ class _Sweep:
         if num_seeds > 1:
             overrides += [f"++trial.repeat={repeat}", f"++trial.num_repeats={num_seeds}"]
         if repeat > 0:
-            subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
-            assert isinstance(subdir, dict)
+            sweep = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+            assert isinstance(sweep, dict)
             overrides += [
-                f"{self.settings.seed_key}={self.first_seed + repeat}",
-                f"hydra.sweep.subdir={quoted(str(subdir['subdir']) + f'/seed-{repeat}')}",
+                f"{self.settings.seed_key}={self.asked.first_seed + repeat}",
+                f"hydra.sweep.subdir={quoted(str(sweep['subdir']) + f'/seed-{repeat}')}",
             ]
         self.pool.start(trial.number, overrides, running.identity)
 

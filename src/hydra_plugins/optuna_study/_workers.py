@@ -9,6 +9,7 @@ orphan cannot keep a dead worker alive.
 """
 
 import fcntl
+import functools
 import os
 import socket
 import uuid
@@ -54,7 +55,12 @@ class Worker:
     @property
     def identity(self) -> dict[str, Any]:
         """What is written on a trial."""
-        return {"host": socket.gethostname(), "pid": os.getpid(), "lock": str(self._path)}
+        return {
+            "host": socket.gethostname(),
+            "boot": _read_boot_id(),
+            "pid": os.getpid(),
+            "lock": self._path.name,
+        }
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -63,21 +69,28 @@ class Worker:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
 
-    def is_here(self, identity: dict[str, Any] | None) -> bool:
-        """Whether a worker is on this machine, where it can be seen whether it has left."""
-        return identity is None or identity["host"] == socket.gethostname()
+    def can_see(self, identity: dict[str, Any] | None) -> bool:
+        """Whether it can be told from here if a worker has left.
+
+        Containers of one machine have names of their own but one kernel, which holds the locks:
+        there it takes a folder that both share.
+        """
+        if identity is None or identity["host"] == socket.gethostname():
+            return True
+        same_kernel = bool(identity["boot"]) and identity["boot"] == _read_boot_id()
+        return same_kernel and (self.folder / str(identity["lock"])).exists()
 
     def has_left(self, identity: dict[str, Any] | None) -> bool:
         """Whether the worker that took a trial is gone.
 
-        None is a worker that was killed before it could sign. A worker on another machine counts
-        as alive: its lock cannot be seen from here.
+        None is a worker that was killed before it could sign. One that cannot be seen from here,
+        as on another machine, counts as alive.
         """
         if identity is None:
             return True
-        if identity == self.identity or identity["host"] != socket.gethostname():
+        if identity == self.identity or not self.can_see(identity):
             return False
-        path = Path(identity["lock"])
+        path = self.folder / identity["lock"]
         try:
             file = path.open("r+")
         except FileNotFoundError:
@@ -89,3 +102,12 @@ class Worker:
                 return False
             path.unlink(missing_ok=True)
             return True
+
+
+@functools.cache
+def _read_boot_id() -> str:
+    """Name this start of this machine's kernel; empty where the system has no such name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -55,11 +55,24 @@ def test_the_kind_follows_from_the_chain_of_causes(error, kind):
     assert classify(error).kind == FailureKind(kind)
 
 
-def test_an_error_that_hides_its_context_hides_its_kind():
-    error = ValueError("on purpose")
-    error.__context__ = MemoryError()
-    assert classify(error).kind is FailureKind.OUT_OF_MEMORY
-    assert classify(caused(error, None)).kind is FailureKind.ERROR
+def test_what_was_being_handled_is_not_the_cause():
+    error = KeyError("missing")
+    error.__context__ = TimeoutError()
+    assert classify(error).kind is FailureKind.ERROR
+    assert classify(caused(error, TimeoutError())).kind is FailureKind.OUTAGE
+
+
+def test_a_chain_may_be_a_circle():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first).kind is FailureKind.ERROR
+
+
+def test_errors_that_differ_in_their_numbers_are_the_same():
+    assert classify(ValueError("row 3 of trial-7")).pattern == (
+        classify(ValueError("row 41 of trial-12")).pattern
+    )
+    assert classify(ValueError("row 3")).pattern != classify(KeyError("row 3")).pattern
 
 
 def test_a_failure_is_one_line_for_people_and_crosses_processes():

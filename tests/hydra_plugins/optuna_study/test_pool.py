@@ -1,5 +1,6 @@
 """Long-lived workers, real ones: warm, each with its share, replaced when they die."""
 
+import contextlib
 import functools
 import os
 import re
@@ -34,6 +35,20 @@ KEYS = {"num_workers": "workers", "workers_per_gpu": "per_gpu"}
 
 def console(workspace, number):
     return (workspace / "sweeps" / "toy" / f"trial-{number}" / "console.log").read_text()
+
+
+def wait_for_running(load_study, num_trials):
+    """Wait until so many trials run; returns them."""
+    deadline = time.monotonic() + 60
+    while True:
+        running = []
+        with contextlib.suppress(KeyError):  # there is no study yet
+            running = [t for t in load_study().trials if t.state.name == "RUNNING"]
+        if len(running) == num_trials and all("overrides" in t.user_attrs for t in running):
+            time.sleep(0.5)  # for the jobs themselves to begin
+            return running
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -149,19 +164,12 @@ def test_a_point_that_cannot_be_composed_fails_alone(launch, load_study):
 @pytest.mark.slow
 def test_a_worker_killed_from_outside_is_replaced(launch, workspace, load_study):
     process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
-    wait_for(workspace / "started")
-    time.sleep(1)
-    for trial in load_study().trials:
-        if trial.state.name == "RUNNING":
-            os.kill(trial.user_attrs["worker"]["pid"], signal.SIGKILL)
-            break
-    deadline = time.monotonic() + 20
-    while states(load_study()).count("FAIL") == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(2)
+    killed, _ = wait_for_running(load_study, 2)
+    os.kill(killed.user_attrs["worker"]["pid"], signal.SIGKILL)
+    wait_for_running(load_study, 1)
     # Both places are taken again.
-    running = [t for t in load_study().trials if t.state.name == "RUNNING"]
+    running = wait_for_running(load_study, 2)
+    assert load_study().trials[killed.number].user_attrs["failure_kind"] == "worker died"
     assert len({trial.user_attrs["worker"]["pid"] for trial in running}) == 2
     process.send_signal(signal.SIGINT)
     finish(process)
@@ -219,15 +227,13 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_infeasible(launch, load_st
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_study, number):
     process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
-    wait_for(workspace / "started")
-    time.sleep(1)
-    pids = {t.user_attrs["worker"]["pid"] for t in load_study().trials}
+    pids = {t.user_attrs["worker"]["pid"] for t in wait_for_running(load_study, 2)}
     sent = time.monotonic()
     # Twice: some programs signal a process, and then its group.
     process.send_signal(number)
     process.send_signal(number)
     output = finish(process)
-    assert time.monotonic() - sent < 8
+    assert time.monotonic() - sent < 9  # less than it takes to be killed
     assert process.returncode == 130
     assert "interrupted; to continue: python" in output
     assert "Traceback" not in output
@@ -242,8 +248,7 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
 @pytest.mark.slow
 def test_a_second_stop_has_no_patience_with_jobs_that_go_on(launch, workspace, load_study):
     process = launch("-m", "behaviour='hang on'", TWO, "num_trials=5")
-    wait_for(workspace / "started")
-    time.sleep(1)
+    wait_for_running(load_study, 2)
     process.send_signal(signal.SIGINT)
     time.sleep(1.5)
     assert process.poll() is None
@@ -259,9 +264,7 @@ def test_a_second_stop_has_no_patience_with_jobs_that_go_on(launch, workspace, l
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_sweep_that_is_killed(launch, workspace, load_study):
     process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
-    wait_for(workspace / "started")
-    time.sleep(1)
-    pids = {t.user_attrs["worker"]["pid"] for t in load_study().trials}
+    pids = {t.user_attrs["worker"]["pid"] for t in wait_for_running(load_study, 2)}
     process.kill()
     finish(process)
     deadline = time.monotonic() + 10
@@ -291,11 +294,12 @@ def test_the_one_that_is_left_takes_over_what_the_other_leaves(launch, workspace
     dying = launch("-m", "behaviour=hang", "num_trials=3")
     wait_for(workspace / "started")
     living = launch("-m", "num_trials=3")
-    time.sleep(3)
-    assert living.poll() is None
+    seen = ""
+    while "waiting for them" not in seen:
+        seen += living.stdout.readline()
     dying.kill()
-    output = finish(living)
-    assert "the rest of the budget runs in other processes; waiting for them" in output
+    finish(living)
+    assert "the rest of the budget runs in other processes; waiting for them" in seen
     assert states(load_study()) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
 
 

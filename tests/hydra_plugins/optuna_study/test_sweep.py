@@ -236,9 +236,25 @@ def test_an_abandoned_trial_is_tried_again(sweep):
 def test_a_trial_on_another_machine_is_left_alone(sweep):
     study = sweep("num_trials=1")
     elsewhere = study.ask(study.trials[0].distributions)
-    elsewhere.set_user_attr("worker", {"host": "elsewhere", "pid": 1, "lock": "/w/1.lock"})
+    elsewhere.set_user_attr(
+        "worker", {"host": "elsewhere", "boot": "b", "pid": 1, "lock": "1.lock"}
+    )
     study = sweep("num_trials=3")
     assert states(study) == ["COMPLETE", "RUNNING", "COMPLETE"]
+
+
+@pytest.mark.slow
+def test_a_trial_of_another_container_is_taken_over_when_its_lock_is_free(sweep):
+    study = sweep("num_trials=1")
+    left = study.ask(study.trials[0].distributions)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    folder = Path("sweeps/toy/.workers")
+    identity = {"host": "container-1", "boot": boot, "pid": 1, "lock": "1.lock"}
+    left.set_user_attr("worker", identity)
+    # Where its folder is not shared there is no telling.
+    assert states(sweep("num_trials=2")) == ["COMPLETE", "RUNNING"]
+    (folder / "1.lock").touch()
+    assert states(sweep("num_trials=2")) == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
 GRID = "sampler={_target_: optuna.samplers.GridSampler}"
