@@ -110,7 +110,12 @@ class Ledger:
 
 def is_feasible(trial: FrozenTrial) -> bool:
     """Whether a trial keeps within every constraint that it has."""
-    return all(value <= 0 for value in trial.constraints.values())
+    return total_violation(trial) == 0
+
+
+def total_violation(trial: FrozenTrial) -> float:
+    """Sum up by how much a trial breaks its constraints."""
+    return sum(max(0.0, value) for value in trial.constraints.values())
 
 
 def rank(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

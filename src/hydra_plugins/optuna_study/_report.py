@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._ledger import Ledger, rank
+from hydra_plugins.optuna_study._ledger import Ledger, rank, total_violation
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace, as_text
 
@@ -53,9 +53,11 @@ def format_summary(
     trials, best = ledger.update(), ledger.best
     counts = Counter(name_ending(trial) for trial in trials)
     lines = [f"study {study.study_name}: " + ", ".join(f"{n} {s}" for s, n in counts.items())]
-    complete = any(trial.state is TrialState.COMPLETE for trial in trials)
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if complete and not best:
-        lines += ["", "no complete trial keeps within every constraint"]
+        nearest = sorted(complete, key=total_violation)[:TABLE_ROWS]
+        lines += ["", "no complete trial keeps within every constraint; the nearest:"]
+        lines += _format_table(nearest, settings, space)
     if best:
         several = len(settings.objectives) > 1
         shown = best if several else rank(study, trials)[:TABLE_ROWS]

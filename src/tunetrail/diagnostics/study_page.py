@@ -11,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.diagnostics.importances import find_importances
-from tunetrail.trial_states import state_of
+from tunetrail.trial_states import is_feasible, state_of
 
 
 def plot_study_interactive(study: optuna.Study, objectives: Sequence[str]) -> list[go.Figure]:
@@ -49,7 +49,8 @@ def _plots(
             plots.append((visualization.plot_param_importances, shown))
     if any(trial.intermediate_values for trial in complete):
         plots.append((visualization.plot_intermediate_values, {}))
-    if complete and 1 < len(objectives) <= 3:
+    # Without a trial that meets the constraints Optuna warns instead of drawing a front.
+    if any(map(is_feasible, complete)) and 1 < len(objectives) <= 3:
         plots.append((visualization.plot_pareto_front, {"target_names": list(objectives)}))
     if any(trial.datetime_complete for trial in study.get_trials(deepcopy=False)):
         plots.append((visualization.plot_timeline, {}))
