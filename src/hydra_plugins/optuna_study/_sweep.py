@@ -3,25 +3,21 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import optuna
 from hydra import version
-from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study import _workers
+from hydra_plugins.optuna_study._asked import Asked, check
 from hydra_plugins.optuna_study._budget import Budget, Left
-from hydra_plugins.optuna_study._compose import Composer, without_hydra
-from hydra_plugins.optuna_study._devices import count_workers
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._failure import (
     INTERRUPTED,
@@ -33,34 +29,29 @@ from hydra_plugins.optuna_study._interruption import Interruption
 from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
 from hydra_plugins.optuna_study._outcome import Outcome, failed
 from hydra_plugins.optuna_study._points import (
-    CustomSearchSpace,
-    first_points,
-    load_custom_search_space,
     suggest,
 )
-from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool, build_pool
+from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, HerePool, LauncherPool, Pool
+from hydra_plugins.optuna_study._processes import ProcessPool
 from hydra_plugins.optuna_study._report import (
     format_continue_command,
     format_summary,
     format_trial,
     write_results,
 )
-from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF, StudySampler
-from hydra_plugins.optuna_study._settings import Settings, read_settings
-from hydra_plugins.optuna_study._space import SearchSpace, build_search_space, quoted
+from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF
+from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study._space import quoted
 from hydra_plugins.optuna_study._status import StatusLines
 from hydra_plugins.optuna_study._storage import absolute_storage, open_storage, outages
 from hydra_plugins.optuna_study._study import (
     ENQUEUED,
     PLAN_SINCE,
-    Plan,
-    build_plan,
     open_study,
     quiet_optuna,
 )
 from hydra_plugins.optuna_study._worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._workers import Worker
-from hydra_plugins.optuna_study.sweeper import StudyCallback
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +88,7 @@ def run_sweep(
     interruption = Interruption()
     # From the start: a stop that comes while a study is being opened ends it in order, too.
     with interruption.watched():
-        asked = _check(values, arguments, config, hydra_context.config_loader)
+        asked = check(values, arguments, config, hydra_context.config_loader)
         settings = asked.settings
         command = format_continue_command(settings)
         remedy = f"what finished is kept; to continue: {command}"
@@ -113,21 +104,14 @@ def run_sweep(
                     plan=asked.plan,
                     points=asked.points,
                 )
-            pool = build_pool(
-                asked.num_workers,
+            pool = _build_pool(
+                asked,
+                hydra_context=hydra_context,
                 launcher=launcher,
-                composer=asked.composer,
                 task_function=task_function,
                 config=config,
-                hydra_callbacks=hydra_context.callbacks,
-                objectives=list(settings.objectives),
                 interruption=interruption,
-                identity=worker.identity,
-                workers_per_gpu=settings.workers_per_gpu,
-                key=settings.keys["num_workers"],
-                build_assignment=lambda: _assign(
-                    task_function, config, settings, workers_dir=worker.folder
-                ),
+                worker=worker,
             )
             with contextlib.closing(pool):
                 _Sweep(
@@ -141,95 +125,48 @@ def run_sweep(
                 ).run()
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a person asked for, checked."""
-
-    settings: Settings
-    space: SearchSpace
-    composer: Composer
-    # Of a job at some point, without Hydra's node.
-    job_config: DictConfig
-    custom: CustomSearchSpace | None
-    plan: Plan
-    points: list[tuple[str, dict[str, Any]]]
-    sampler: StudySampler
-    callbacks: dict[str, StudyCallback]
-    num_workers: int
-    # Of a trial's first job, from which those of the others are counted on.
-    first_seed: int
-
-
-def _check(
-    values: Mapping[str, Any],
-    arguments: Sequence[str],
+def _build_pool(
+    asked: Asked,
+    *,
+    hydra_context: HydraContext,
+    launcher: Launcher,
+    task_function: TaskFunction,
     config: DictConfig,
-    config_loader: ConfigLoader,
-) -> _Asked:
-    """Find all that can be found before there is a study.
+    interruption: Interruption,
+    worker: Worker,
+) -> Pool:
+    """Choose where jobs run.
 
     Raises:
-        HydraException: in one line for what is the sweeper's, in Hydra's words for a wrong key.
+        SweepError: several workers and a launcher other than Hydra's basic one.
 
     """
-    settings = read_settings(values, config)
-    custom = load_custom_search_space(settings)
-    space = build_search_space(
-        settings.params,
-        arguments,
-        config_loader=config_loader,
-        may_be_empty=custom is not None,
-    )
-    composer = Composer(config_loader, config)
-    job_config = without_hydra(
-        composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
-    )
-    callbacks = _build_callbacks(settings.callbacks)
-    _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
-    return _Asked(
-        settings=settings,
-        space=space,
-        composer=composer,
-        job_config=job_config,
-        custom=custom,
-        plan=build_plan(job_config, settings, space),
-        points=first_points(settings, space, composer, custom),
-        sampler=StudySampler(
-            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
-        ),
-        callbacks=callbacks,
-        num_workers=min(
-            count_workers(
-                settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
-            ),
-            settings.num_trials,
-        ),
-        first_seed=_read_seed(job_config, settings),
-    )
-
-
-def _compose_default(composer: Composer, space: SearchSpace, settings: Settings) -> DictConfig:
-    """Compose a job's config with what is searched at its default, where it has one."""
-    config = composer.compose([*space.fixed, *settings.job_overrides])
-    missing = [
-        parameter.override(parameter.first())
-        for parameter in space.parameters
-        if not composer.is_group(parameter.name)
-        and OmegaConf.select(config, parameter.name) is None
-    ]
-    return composer.compose([*space.fixed, *missing, *settings.job_overrides])
-
-
-def _read_seed(job_config: DictConfig, settings: Settings) -> int:
-    seed = OmegaConf.select(job_config, settings.seed_key)
-    if isinstance(seed, int) and not isinstance(seed, bool):
-        return seed
-    if settings.num_seeds == 1:
-        return 0  # never asked for
-    raise SweepError(
-        f"{settings.seed_key}={seed!r}: {settings.keys['num_seeds']}={settings.num_seeds} needs a "
-        "whole number there, to count on from"
-    )
+    settings, key = asked.settings, asked.settings.keys["num_workers"]
+    is_basic = type(launcher).__name__ == "BasicLauncher"
+    if asked.num_workers > 1 and not is_basic:
+        raise SweepError(
+            f"{key}={asked.num_workers}: workers are processes of their own, and hydra/launcher="
+            f"{config.hydra.runtime.choices['hydra/launcher']} would not be used; set {key}=1 or "
+            "hydra/launcher=basic"
+        )
+    if asked.num_workers > 1:
+        return ProcessPool(
+            composer=asked.composer,
+            assignment=_assign(task_function, config, settings, workers_dir=worker.folder),
+            interruption=interruption,
+            num_workers=asked.num_workers,
+            workers_per_gpu=settings.workers_per_gpu,
+        )
+    here: dict[str, Any] = {
+        "composer": asked.composer,
+        "task_function": task_function,
+        "config": config,
+        "hydra_callbacks": hydra_context.callbacks,
+        "objectives": list(settings.objectives),
+        "interruption": interruption,
+        "identity": worker.identity,
+    }
+    return HerePool(**here) if is_basic else LauncherPool(launcher, **here)
 
 
 def _assign(
@@ -243,35 +180,6 @@ def _assign(
         job_name=str(config.hydra.job.name),
         workers_dir=workers_dir,
     )
-
-
-def _build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
-    callbacks = {}
-    for name, node in nodes.items():
-        try:
-            callbacks[name] = instantiate(node)
-        except Exception as error:
-            cause = error.__cause__ or error
-            raise SweepError(
-                f"hydra.sweeper.callbacks.{name}: it cannot be built ({first_line(cause)})"
-            ) from error
-    return callbacks
-
-
-def _ask_callbacks(callbacks: Mapping[str, StudyCallback], job_config: DictConfig) -> None:
-    """Let the app refuse a config before there is a study.
-
-    Raises:
-        SweepError: with the words of the callback.
-
-    """
-    for name, callback in callbacks.items():
-        try:
-            callback.before_study(job_config)
-        except Exception as error:
-            log.debug("traceback of callbacks.%s", name, exc_info=True)
-            lines = str(error).strip().splitlines() or [first_line(error)]
-            raise SweepError(lines[0]) from error
 
 
 def _worker_of(sweep_dir: Path) -> Worker:
@@ -298,7 +206,7 @@ class _Sweep:
 
     def __init__(
         self,
-        asked: _Asked,
+        asked: Asked,
         *,
         study: optuna.Study,
         worker: Worker,

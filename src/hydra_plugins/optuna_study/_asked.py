@@ -1,0 +1,152 @@
+"""What a person asked for, checked before there is a study."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.optuna_study._compose import Composer, without_hydra
+from hydra_plugins.optuna_study._devices import count_workers
+from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._points import (
+    CustomSearchSpace,
+    first_points,
+    load_custom_search_space,
+)
+from hydra_plugins.optuna_study._sampler import StudySampler
+from hydra_plugins.optuna_study._settings import Settings, read_settings
+from hydra_plugins.optuna_study._space import SearchSpace, build_search_space
+from hydra_plugins.optuna_study._study import Plan, build_plan
+from hydra_plugins.optuna_study.sweeper import StudyCallback
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for, checked."""
+
+    settings: Settings
+    space: SearchSpace
+    composer: Composer
+    # Of a job at some point, without Hydra's node.
+    job_config: DictConfig
+    custom: CustomSearchSpace | None
+    plan: Plan
+    points: list[tuple[str, dict[str, Any]]]
+    sampler: StudySampler
+    callbacks: dict[str, StudyCallback]
+    num_workers: int
+    # Of a trial's first job, from which those of the others are counted on.
+    first_seed: int
+
+
+def check(
+    values: Mapping[str, Any],
+    arguments: Sequence[str],
+    config: DictConfig,
+    config_loader: ConfigLoader,
+) -> Asked:
+    """Find all that can be found before there is a study.
+
+    Args:
+        values: the node ``hydra.sweeper``, resolved.
+        arguments: overrides as typed.
+        config: the whole config of the sweep.
+        config_loader: composes configs and lists the options of groups.
+
+    Raises:
+        HydraException: in one line for what is the sweeper's, in Hydra's words for a wrong key.
+
+    """
+    settings = read_settings(values, config)
+    custom = load_custom_search_space(settings)
+    space = build_search_space(
+        settings.params,
+        arguments,
+        config_loader=config_loader,
+        may_be_empty=custom is not None,
+    )
+    composer = Composer(config_loader, config)
+    job_config = without_hydra(
+        composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
+    )
+    callbacks = _build_callbacks(settings.callbacks)
+    _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
+    return Asked(
+        settings=settings,
+        space=space,
+        composer=composer,
+        job_config=job_config,
+        custom=custom,
+        plan=build_plan(job_config, settings, space),
+        points=first_points(settings, space, composer, custom),
+        sampler=StudySampler(
+            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
+        ),
+        callbacks=callbacks,
+        num_workers=min(
+            count_workers(
+                settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
+            ),
+            settings.num_trials,
+        ),
+        first_seed=_read_seed(job_config, settings),
+    )
+
+
+def _compose_default(composer: Composer, space: SearchSpace, settings: Settings) -> DictConfig:
+    """Compose a job's config with what is searched at its default, where it has one."""
+    config = composer.compose([*space.fixed, *settings.job_overrides])
+    missing = [
+        parameter.override(parameter.first())
+        for parameter in space.parameters
+        if not composer.is_group(parameter.name)
+        and OmegaConf.select(config, parameter.name) is None
+    ]
+    return composer.compose([*space.fixed, *missing, *settings.job_overrides])
+
+
+def _read_seed(job_config: DictConfig, settings: Settings) -> int:
+    seed = OmegaConf.select(job_config, settings.seed_key)
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        return seed
+    if settings.num_seeds == 1:
+        return 0  # never asked for
+    raise SweepError(
+        f"{settings.seed_key}={seed!r}: {settings.keys['num_seeds']}={settings.num_seeds} needs a "
+        "whole number there, to count on from"
+    )
+
+
+def _build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
+    callbacks = {}
+    for name, node in nodes.items():
+        try:
+            callbacks[name] = instantiate(node)
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise SweepError(
+                f"hydra.sweeper.callbacks.{name}: it cannot be built ({first_line(cause)})"
+            ) from error
+    return callbacks
+
+
+def _ask_callbacks(callbacks: Mapping[str, StudyCallback], job_config: DictConfig) -> None:
+    """Let the app refuse a config before there is a study.
+
+    Raises:
+        SweepError: with the words of the callback.
+
+    """
+    for name, callback in callbacks.items():
+        try:
+            callback.before_study(job_config)
+        except Exception as error:
+            log.debug("traceback of callbacks.%s", name, exc_info=True)
+            lines = str(error).strip().splitlines() or [first_line(error)]
+            raise SweepError(lines[0]) from error

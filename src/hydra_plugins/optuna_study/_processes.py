@@ -1,0 +1,250 @@
+"""Long-lived processes that run jobs: started warm, replaced when they die, stopped in seconds."""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from hydra_plugins.optuna_study._compose import Composer, number_job
+from hydra_plugins.optuna_study._devices import worker_environment
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._failure import INTERRUPTED, Failure, FailureKind
+from hydra_plugins.optuna_study._interruption import Interruption
+from hydra_plugins.optuna_study._outcome import Outcome, failed, read_error
+from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._worker_process import Assignment, serve
+
+# Seconds that interrupted jobs are given to close what they have open, before they are killed.
+GRACE_SECONDS = 10.0
+# A worker that ends this often before it has taken a job will not do better the next time.
+MAX_START_FAILURES = 3
+
+
+@dataclass(eq=False)
+class _Member:
+    """A worker's process, seen from outside."""
+
+    index: int
+    process: SpawnProcess
+    connection: Connection
+    # None until it has said that it is ready.
+    identity: dict[str, Any] | None = None
+    number: int | None = None
+    # Of the whole machine, when its job began.
+    oom_kills: int = 0
+
+
+class ProcessPool(Pool):
+    """Long-lived processes, each of which takes the next job as soon as it is free."""
+
+    def __init__(
+        self,
+        *,
+        composer: Composer,
+        assignment: Assignment,
+        interruption: Interruption,
+        num_workers: int,
+        workers_per_gpu: int,
+    ) -> None:
+        self._composer = composer
+        self._assignment = assignment
+        self._interruption = interruption
+        self._num_workers = num_workers
+        self._workers_per_gpu = workers_per_gpu
+        self._num_start_failures = 0
+        # Known before they are asked for: what wait gives back next, or raises.
+        self._finished: list[Finished] = []
+        self._broken: SweepError | None = None
+        self._members = [self._spawn(index) for index in range(num_workers)]
+
+    def free(self) -> list[dict[str, Any]]:
+        return [m.identity for m in self._members if m.identity is not None and m.number is None]
+
+    def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
+        try:
+            config = self._composer.compose(overrides)
+        except Exception as error:  # noqa: BLE001 - this point's own fault: the next may be sound
+            self._finished.append(Finished(number, read_error(error)))
+            return
+        number_job(config, number)
+        member = next((m for m in self._members if m.identity == identity), None)
+        if member is None:
+            # It died between two jobs of the trial, and another one has its place.
+            death = Failure(FailureKind.WORKER_DIED, "its process ended between two seeds")
+            self._finished.append(Finished(number, failed(death)))
+            return
+        member.number = number
+        member.oom_kills = _count_oom_kills()
+        # One that died meanwhile is noticed in wait.
+        with contextlib.suppress(OSError):
+            member.connection.send_bytes(pickle.dumps(config))
+
+    def wait(self, seconds: float) -> list[Finished]:
+        """Wait for jobs to end.
+
+        Raises:
+            SweepError: workers end before they can take a job.
+
+        """
+        if self._broken:
+            raise self._broken
+        finished, self._finished = self._finished, []
+        for member in self._ready(self._members, 0.0 if finished else seconds):
+            if member not in self._members:
+                continue  # replaced a moment ago: both of its handles told
+            message = self._receive(member)
+            if message is None:
+                finished += self._replace(member)
+            elif isinstance(message, Outcome):
+                finished += self._take(member, message)
+            else:
+                member.identity = message
+                self._num_start_failures = 0
+        return finished
+
+    def _ready(self, members: Sequence[_Member], seconds: float) -> list[_Member]:
+        """Wait until a worker says something or ends.
+
+        A job may have forked: the child keeps both pipes open by which a death is told, so that
+        the processes themselves are looked at as well.
+        """
+        by_handle: dict[Any, _Member] = {m.connection: m for m in members}
+        by_handle |= {m.process.sentinel: m for m in members}
+        told = [by_handle[handle] for handle in wait(list(by_handle), timeout=seconds)]
+        return told + [m for m in members if m.process.exitcode is not None]
+
+    def interrupt(self) -> list[Finished]:
+        busy = [m for m in self._members if m.number is not None]
+        for member in busy:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member.process.pid or 0, signal.SIGTERM)
+        finished, self._finished = self._finished, []
+        deadline = time.monotonic() + GRACE_SECONDS
+        while busy and time.monotonic() < deadline and not self._interruption.is_urgent:
+            for member in set(self._ready(busy, POLL_SECONDS)):
+                busy.remove(member)
+                message = self._receive(member)
+                assert member.number is not None
+                # One that had just ended is a result like any other.
+                outcome = message if isinstance(message, Outcome) else failed(INTERRUPTED)
+                finished.append(Finished(member.number, outcome))
+                member.number = None
+        for member in busy:
+            member.process.kill()
+            assert member.number is not None
+            finished.append(Finished(member.number, failed(INTERRUPTED)))
+            member.number = None
+        return finished
+
+    def close(self) -> None:
+        for member in self._members:
+            member.connection.close()
+            if member.identity is None:
+                member.process.kill()
+        for member in self._members:
+            member.process.join(GRACE_SECONDS)
+            member.process.kill()
+            member.process.join()
+
+    def _spawn(self, index: int) -> _Member:
+        ours, theirs = multiprocessing.Pipe()
+        # spawn, not fork: a fork copies this process's threads, locks and connections half.
+        process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(theirs, self._assignment), name=f"worker-{index}"
+        )
+        environment = worker_environment(
+            index, num_workers=self._num_workers, workers_per_gpu=self._workers_per_gpu
+        )
+        with _environment(environment), _blocked_interrupt():
+            process.start()
+        theirs.close()
+        return _Member(index, process, ours)
+
+    def _receive(self, member: _Member) -> Any:
+        """Take a worker's message; None when it is gone without one."""
+        try:
+            return member.connection.recv() if member.connection.poll() else None
+        except (EOFError, OSError):
+            return None
+
+    def _take(self, member: _Member, outcome: Outcome) -> list[Finished]:
+        assert member.number is not None
+        number, member.number = member.number, None
+        if outcome.failure and outcome.failure.kind is FailureKind.OUT_OF_MEMORY:
+            # Whatever the error still holds on to would make the next one's memory short, too.
+            self._renew(member)
+        return [Finished(number, outcome)]
+
+    def _replace(self, member: _Member) -> list[Finished]:
+        """Start another worker in the place of one that died, and say what became of its job."""
+        member.process.join()
+        failure = _describe_death(member)
+        number = member.number
+        if member.identity is None:
+            self._num_start_failures += 1
+            if self._num_start_failures >= MAX_START_FAILURES:
+                self._broken = SweepError(
+                    f"{MAX_START_FAILURES} workers ended before they could take a trial: "
+                    f"{failure.text}; try hydra.sweeper.num_workers=1, which shows its errors"
+                )
+        self._renew(member)
+        return [] if number is None else [Finished(number, failed(failure))]
+
+    def _renew(self, member: _Member) -> None:
+        member.connection.close()
+        member.process.join(GRACE_SECONDS)
+        member.process.kill()
+        self._members[self._members.index(member)] = self._spawn(member.index)
+
+
+def _describe_death(member: _Member) -> Failure:
+    code = member.process.exitcode
+    if code is not None and code < 0:
+        # The kernel kills with SIGKILL what exceeds a limit of memory, and counts that it did.
+        if -code == signal.SIGKILL and _count_oom_kills() > member.oom_kills:
+            return Failure(FailureKind.OUT_OF_MEMORY, "the kernel killed the worker, out of memory")
+        name = signal.Signals(-code).name
+        return Failure(FailureKind.WORKER_DIED, f"its process was killed by {name}")
+    return Failure(FailureKind.WORKER_DIED, f"its process ended with code {code}")
+
+
+def _count_oom_kills() -> int:
+    """Count the processes that the kernel has killed for memory since it started."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for a child: it must have them before its first import."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _blocked_interrupt() -> Iterator[None]:
+    """Block Ctrl-C: a child inherits that, and is not torn down halfway through its imports."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
