@@ -218,6 +218,7 @@ def test_test_rows_are_scored_only_on_request_and_never_returned(
     assert run.data.metrics["test/accuracy"] < 0.5 < score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "best_of"),
     [
@@ -299,6 +300,7 @@ def test_the_tutorial_takes_exactly_the_rows_of_shuffle_and_select(
     assert set(table["text"]) == set(expected["text"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_numbers(
     train: Train, tiny: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,6 +265,7 @@ def test_switches_of_one_run_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> 
     assert not torch.backends.cudnn.deterministic
 
 
+@pytest.mark.slow
 def test_the_tokenizer_that_is_saved_is_the_checkpoint_s_own(
     run_trial: RunTrial, tiny_gpt2: Path
 ) -> None:
@@ -274,6 +275,7 @@ def test_the_tokenizer_that_is_saved_is_the_checkpoint_s_own(
     assert PreTrainedTokenizerFast.from_pretrained(tiny_gpt2).model_max_length == 64
 
 
+@pytest.mark.slow
 def test_a_trial_notes_its_constraints_and_how_far_it_will_go(
     run_trial: RunTrial, study: optuna.Study
 ) -> None:

@@ -76,6 +76,7 @@ def test_progress_on_a_pareto_front_is_a_new_point_on_it(sweep):
     assert len(study.trials) == 4
 
 
+@pytest.mark.slow
 def test_what_the_machine_cannot_hold_is_infeasible_and_tpe_moves_away(sweep, capfd):
     def task(cfg):
         if cfg.n >= 2:
@@ -96,6 +97,7 @@ def test_what_the_machine_cannot_hold_is_infeasible_and_tpe_moves_away(sweep, ca
     assert "| infeasible | out of memory (MemoryError: no room for" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_fails_the_trial_alone(sweep):
     def task(cfg):
         if cfg.trial.number < 4:

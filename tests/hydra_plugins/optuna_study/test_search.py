@@ -59,6 +59,7 @@ def test_the_default_is_queued_once_in_a_studys_life(sweep):
     assert [trial.user_attrs.get("enqueued") for trial in study.trials] == ["default", None, None]
 
 
+@pytest.mark.slow
 def test_a_queued_point_outlives_a_kill_while_it_is_being_drawn(sweep, load_study):
     """Killed between taking the point from the queue and writing what was drawn for it."""
     asked = "hydra.sweeper.enqueue=[{n: 3}]"

@@ -168,6 +168,7 @@ def test_cleaning_that_leaves_nothing_is_refused(make_splits: MakeSplits) -> Non
         clean(dataset)
 
 
+@pytest.mark.slow
 def test_the_faults_of_the_tweets_are_those_that_are_known(tweets: DatasetDict) -> None:
     report = check_quality(tweets)
     found = {kind: finding.num_rows for kind, finding in findings(report).items()}
