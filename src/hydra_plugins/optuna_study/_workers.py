@@ -1,6 +1,6 @@
 """Who works on a study, who still lives, and whose turn it is to ask.
 
-A worker holds a POSIX record lock on a file of its own and writes the file's path on each trial it
+A worker holds a POSIX record lock on a file of its own and writes the file's name on each trial it
 takes. The kernel drops the lock when the process ends, however it ends, so that a trial whose
 lock is free was left behind. Optuna's heartbeat was not taken: it works with databases only, and
 a trial is stale no sooner than its grace period. A process id was not taken: it is used again.
