@@ -31,6 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "reporting": {
         "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
     },
+    "commands": set(),
+    "__main__": {"commands"},
     "study_report": {"trial", "trial_states"},
     "warm": {"models", "tasks"},
     "study": {

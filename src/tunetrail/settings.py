@@ -17,7 +17,17 @@ from tunetrail.training import precision_flags, require_trainer_values
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
 # Not params of a run: where it was logged, and what chose its values.
-_NOT_PARAMS = ("tracking", "trial", "sweep", "sampler", "pruner", "study", "resume", "cache_dir")
+_NOT_PARAMS = (
+    "tracking",
+    "registry",
+    "trial",
+    "sweep",
+    "sampler",
+    "pruner",
+    "study",
+    "resume",
+    "cache_dir",
+)
 
 
 @dataclass(frozen=True)

@@ -297,6 +297,23 @@ def connect(uri: str) -> MlflowClient:
         return MlflowClient(uri)
 
 
+def connect_existing(uri: str) -> MlflowClient:
+    """Connect to a store that must be there already: looking into one makes none.
+
+    Raises:
+        OutageError: the server does not answer.
+        InputError: there is no such store.
+
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:") and not path.is_file():
+        raise InputError(
+            f"no store in {path.absolute()}; give another with --uri, or go to the folder that "
+            "train.py was started in"
+        )
+    return connect(uri)
+
+
 def _require_server(uri: str) -> None:
     error = _ask(uri)
     if error is not None and uri in _known_servers:

@@ -1,0 +1,35 @@
+"""The command ``tunetrail``: what is done with runs and models once they are in the store."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tunetrail.errors import InputError
+
+# Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
+# They import what is heavy once they run, so that --help answers at once.
+COMMANDS: tuple[str, ...] = ()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; 1 after an error, which is one line."""
+    parser = argparse.ArgumentParser(prog="tunetrail", description=__doc__)
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    modules = {name: importlib.import_module(f"tunetrail.commands.{name}") for name in COMMANDS}
+    for name, module in modules.items():
+        command = parsers.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.add_arguments(command)
+    asked = parser.parse_args(arguments)
+    try:
+        return int(modules[asked.command].run(asked))
+    except InputError as error:
+        if "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command says
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
