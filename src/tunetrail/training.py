@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, get_last_checkpoint
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy
 
 from tunetrail.disk import optimizer_size, require_space, weights_size
 from tunetrail.errors import InputError
@@ -128,6 +129,29 @@ def precision_flags(precision: str) -> dict[str, bool]:
     return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
 
 
+class ResumableLengthSampler(LengthGroupedSampler):
+    """Groups rows by length in an order that the seed and the epoch alone decide.
+
+    The library's own draws it from the generator that dropout draws from, too. That one is put
+    back by a resumed run, but to where it stood when the checkpoint was made: in the middle of an
+    epoch the rest of it would come in another order.
+    """
+
+    def __init__(self, *args: Any, seed: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which epoch comes next, from 0; Trainer does."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        order: Iterator[int] = super().__iter__()  # type: ignore[no-untyped-call]
+        return order
+
+
 class MeasuringTrainer(transformers.Trainer):
     """Evaluates rows in the order they stand in, and keeps the outputs of the best evaluation.
 
@@ -175,6 +199,15 @@ class MeasuringTrainer(transformers.Trainer):
             key="tracking.checkpoint_dir",
         )
         super()._save_checkpoint(model, trial)
+
+    def _get_train_sampler(
+        self, train_dataset: Dataset | None = None
+    ) -> torch.utils.data.Sampler[int] | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ResumableLengthSampler(sampler.batch_size, lengths=sampler.lengths, seed=seed)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler[int] | None:
         if self.args.world_size <= 1:
@@ -273,21 +306,35 @@ def count_evaluations(
 
 
 def find_checkpoint(folder: Path, *, run_id: str) -> Path:
-    """Find the last checkpoint that a run can be resumed from.
+    """Find the last whole checkpoint of a run: one that was being written at a kill is passed over.
 
     Raises:
         InputError: there is none, or it lacks the state of the optimizer.
 
     """
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if found is None:
+    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of, reverse=True)
+    whole = next((checkpoint for checkpoint in found if _is_whole(checkpoint)), None)
+    if whole is None:
         raise InputError(f"resume={run_id}: no checkpoint in {folder}; start the run anew")
-    if not (Path(found) / OPTIMIZER_NAME).is_file():
+    if not (whole / OPTIMIZER_NAME).is_file():
         raise InputError(
-            f"resume={run_id}: {found} has no optimizer state (trainer.save_only_model=true); "
+            f"resume={run_id}: {whole} has no optimizer state (trainer.save_only_model=true); "
             "start the run anew"
         )
-    return Path(found)
+    return whole
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether the state of the trainer is there in full, which Trainer writes last."""
+    try:
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]:

@@ -1,0 +1,132 @@
+"""A run that was killed goes on from its last checkpoint, to the same numbers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from toys import ROOT
+
+from tunetrail.errors import InputError
+from tunetrail.training import find_checkpoint
+
+# In the middle of an epoch, with dropout, a shuffled order and a log that is no multiple of a save.
+STEPS = (
+    "trainer.num_train_epochs=6",
+    "trainer.eval_strategy=steps",
+    "trainer.save_strategy=steps",
+    "trainer.eval_steps=5",
+    "trainer.save_steps=5",
+    "trainer.logging_steps=1",
+    "tracking.log_model=false",
+)
+EPOCHS = ("trainer.num_train_epochs=6", "trainer.logging_steps=1", "tracking.log_model=false")
+
+
+def histories(client: MlflowClient, run_id: str) -> dict[str, set[tuple[int, float]]]:
+    """Every logged number that is no time, with its step; what was logged twice must be equal."""
+    return {
+        name: {(m.step, m.value) for m in client.get_metric_history(run_id, name)}
+        for name in client.get_run(run_id).data.metrics
+        if not name.startswith("speed/")
+    }
+
+
+def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: int) -> str:
+    """Start a run, kill -9 it once it has saved at ``step``, and return its id."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        cwd=workspace,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoints = workspace / "mlruns" / "checkpoints"
+    try:
+        deadline = time.monotonic() + 120
+        # The state of the trainer is written last but one: a checkpoint without it is half one.
+        while not list(checkpoints.glob(f"*/checkpoint-{step}/trainer_state.json")):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+    (folder,) = checkpoints.iterdir()
+    return folder.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [
+        (STEPS, 20),
+        ((*STEPS, "trainer.train_sampling_strategy=random", "method=frozen"), 20),
+        (EPOCHS, 24),
+    ],
+    ids=["steps", "steps-random", "epochs"],
+)
+def test_a_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(
+    workspace: Path,
+    tiny: list[str],
+    run_train: Callable[..., Any],
+    how: tuple[str, ...],
+    step: int,
+) -> None:
+    overrides = (*tiny, *how)
+    run_id = kill_after_checkpoint(overrides, workspace, step=step)
+    done = run_train(*overrides, f"resume={run_id}")
+    assert done.returncode == 0, done.stderr
+    done = run_train(*overrides, "tracking.experiment=whole")
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("whole")
+    (whole,) = client.search_runs([experiment.experiment_id])
+    resumed = client.get_run(run_id)
+    assert resumed.info.status == "FINISHED"
+    assert "tunetrail.failure" not in resumed.data.tags
+    expected, found = histories(client, whole.info.run_id), histories(client, run_id)
+    assert {"best/validation/loss", "train/step_loss", "validation/macro_f1"} < set(expected)
+    for name in expected.keys() | found.keys():
+        assert found.get(name) == expected.get(name), name
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Path:
+    """Two checkpoints as Trainer leaves them, the second one's step with more digits."""
+    from transformers import TrainerState
+
+    for step in (5, 10):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "optimizer.pt").touch()
+        TrainerState(global_step=step).save_to_json(str(folder / "trainer_state.json"))
+    return tmp_path
+
+
+def test_the_last_checkpoint_is_that_of_the_highest_step(checkpoints: Path) -> None:
+    assert find_checkpoint(checkpoints, run_id="r").name == "checkpoint-10"
+
+
+@pytest.mark.parametrize("content", [None, "", '{"epoch": 1'], ids=["none", "empty", "torn"])
+def test_a_checkpoint_that_a_kill_left_half_written_is_passed_over(
+    checkpoints: Path, content: str | None
+) -> None:
+    state = checkpoints / "checkpoint-10" / "trainer_state.json"
+    state.unlink()
+    if content is not None:
+        state.write_text(content)
+    assert find_checkpoint(checkpoints, run_id="r").name == "checkpoint-5"
+
+
+def test_without_a_whole_checkpoint_a_run_cannot_be_resumed(checkpoints: Path) -> None:
+    for state in checkpoints.glob("*/trainer_state.json"):
+        state.unlink()
+    with pytest.raises(InputError, match=r"resume=r: no checkpoint in .*; start the run anew"):
+        find_checkpoint(checkpoints, run_id="r")
