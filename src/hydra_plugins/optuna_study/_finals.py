@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study import _workers
@@ -71,10 +70,9 @@ def run_finals(asked: Asked, study: optuna.Study, workplace: Workplace) -> None:
 
 def _find_obstacle(asked: Asked, study: optuna.Study, worker: Worker) -> str | None:
     key = asked.settings.seed_key
-    raw = OmegaConf.to_container(asked.job_config, resolve=False)
-    assert isinstance(raw, dict)
-    searched = {parameter.name for parameter in asked.space.parameters}
-    if searched & {key, str(raw.get(key)).removeprefix("${").removesuffix("}")}:
+    # As written: a seed that follows another key varies with that.
+    written = asked.plan.fixed_config.get(key, "").removeprefix("${").removesuffix("}")
+    if {key, written} & {parameter.name for parameter in asked.space.parameters}:
         return f"{key} is searched, so that no seed is fresh"
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if any(worker.can_see(trial.user_attrs.get(_workers.ATTRIBUTE)) for trial in running):
