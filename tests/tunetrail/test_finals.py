@@ -124,22 +124,6 @@ def test_finals_are_runs_below_the_run_of_their_study(
     require_weights(workspace)
 
 
-def test_registered_weights_stay_when_another_finalist_is_better(
-    train: Train, command: list[str], workspace: Path
-) -> None:
-    bad = "trainer.learning_rate=tag(log,interval(1e-9,1e-8))"
-    few = [o for o in command if not o.startswith(("trainer.learning_rate", "sweep.num_trials"))]
-    train(*few, bad, "sweep.num_trials=1", "sweep.try_default=false")
-    client = connect(workspace)
-    first = rank(load("s-finals-2"))[0].user_attrs["mlflow_run_id"]
-    client.create_registered_model("m")
-    (output,) = client.get_run(first).outputs.model_outputs
-    client.create_model_version("m", f"models:/{output.model_id}", run_id=first)
-    train(*few, bad, "sweep.num_trials=2", "sweep.try_default=false",
-          "sweep.enqueue=[{trainer.num_train_epochs: 3}]")  # fmt: skip
-    assert weights_of(client, first).exists()
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_in_the_finals_exactly_the_best_weights_are_left(
     command: list[str], workspace: Path, workers: int

@@ -164,6 +164,17 @@ def bench(workspace: Path) -> Bench:
     return Bench()
 
 
+def test_registered_weights_stay_when_they_are_beaten(bench: Bench) -> None:
+    registered = bench.trial(0.5, model=True).user_attrs["mlflow_run_id"]
+    (model,) = bench.client.search_logged_models([bench.parent.info.experiment_id])
+    bench.client.create_registered_model("m")
+    bench.client.create_model_version("m", f"models:/{model.model_id}", run_id=registered)
+    better = bench.trial(0.7, model=True).user_attrs["mlflow_run_id"]
+    best = bench.trial(0.9, model=True).user_attrs["mlflow_run_id"]
+    assert kept_weights() == {registered, best}
+    assert better not in kept_pages()
+
+
 ENDINGS = [
     (TrialState.COMPLETE, {}, "FINISHED", "COMPLETE"),
     (TrialState.PRUNED, {}, "FINISHED", "PRUNED"),

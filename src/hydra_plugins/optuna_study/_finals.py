@@ -75,7 +75,8 @@ def _find_obstacle(asked: Asked, study: optuna.Study, worker: Worker) -> str | N
     if {key, written} & {parameter.name for parameter in asked.space.parameters}:
         return f"{key} is searched, so that no seed is fresh"
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if any(worker.can_see(trial.user_attrs.get(_workers.ATTRIBUTE)) for trial in running):
+    signatures = [trial.user_attrs.get(_workers.ATTRIBUTE) for trial in running]
+    if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
         return "the search goes on in another process, which runs them at its end"
     if not choose_finalists(study, num_finalists=asked.settings.finalists):
         since = study.user_attrs.get(PLAN_SINCE, 0)
@@ -259,6 +260,9 @@ def _compare(asked: Asked, study: optuna.Study, finals: optuna.Study, workplace:
     interruption, config = workplace.interruption, workplace.config
     with workplace.worker.turn():
         scores = read_scores(study, finals, asked.settings)
+        if any(s.final is not None and not s.final.state.is_finished() for s in scores):
+            log.info("the rest of the finals runs on another machine, which compares them")
+            return
         write_finals(scores, finals, Path(config.hydra.sweep.dir) / RESULTS)
         complete = {s.finalist.number: s.complete.number for s in scores if s.complete}
         try:

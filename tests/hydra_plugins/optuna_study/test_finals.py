@@ -1,15 +1,21 @@
 """The best points of a study again on fresh seeds: which, on what, and what is made of them."""
 
+import json
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 from omegaconf import OmegaConf
+from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._finals import FinalsWork
+from hydra_plugins.optuna_study.sweeper import StudyCallback
 
 from .test_budget import open_trial
 from .test_pool import TWO
@@ -391,6 +397,80 @@ def test_a_broken_callback_loses_no_finals(sweep, load_finals, capfd):
     assert "callbacks.broken failed (RuntimeError: broken at finals)" in capfd.readouterr().out
     assert EVENTS[-1][0] == "finals"
     assert states(load_finals()) == ["COMPLETE"] * 2
+
+
+class Stopped(StudyCallback):
+    """Is stopped by a person in the middle of its comparison."""
+
+    def on_finals_end(self, study, finals, finalists, config):
+        raise KeyboardInterrupt
+
+
+def test_a_stop_while_finals_are_compared_is_told_like_any_other(sweep, capfd):
+    stopped = f"+hydra.sweeper.callbacks.stopped={{_target_: {__name__}.Stopped}}"
+    with pytest.raises(SystemExit) as caught:
+        sweep(*FINALS, "num_trials=2", stopped)
+    assert caught.value.code == 130
+    assert "interrupted; to continue: python app.py -m study=toy" in capfd.readouterr().out
+    sweep(*FINALS, "num_trials=2", recorder())
+    assert EVENTS[-1][0] == "finals"
+
+
+def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study, workspace, capfd):
+    study = sweep("num_trials=1")
+    code = (
+        "import json, pathlib; from hydra_plugins.optuna_study._workers import Worker\n"
+        "with Worker(pathlib.Path('sweeps/toy/.workers')) as worker:\n"
+        "    print(json.dumps(worker.identity), flush=True); input()"
+    )
+    program = [sys.executable, "-c", code]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        signature = json.loads(other.stdout.readline())
+        study.ask(study.trials[0].distributions).set_user_attr("worker", signature)
+        sweep(*FINALS, "num_trials=1")
+        assert "no finals: the search goes on in another process" in capfd.readouterr().out
+        other.kill()
+    sweep(*FINALS, "num_trials=1")
+    assert len(load_study("toy-finals-2").trials) == 1
+
+
+def test_a_point_that_another_machine_takes_first_is_not_replaced_by_a_drawn_one(
+    sweep, load_finals, monkeypatch, capfd
+):
+    look = FinalsWork._look
+    elsewhere = {"host": "elsewhere", "boot": "b", "pid": 1, "lock": "1.lock"}
+
+    def look_and_lose(self):
+        answer = look(self)
+        if not self.study.get_trials(states=(TrialState.RUNNING,)):
+            # No turn of this machine holds it off.
+            self.study.ask()
+            running = self.study.get_trials(states=(TrialState.RUNNING,))[0]
+            self.study._storage.set_trial_user_attr(running._trial_id, "worker", elsewhere)
+        return answer
+
+    monkeypatch.setattr(FinalsWork, "_look", look_and_lose)
+    sweep("hydra.sweeper.finalists=1", FINALS[1], "num_trials=2", recorder())
+    finals = load_finals()
+    assert states(finals) == ["RUNNING", "FAIL"]
+    assert finals.trials[1].user_attrs["failure"] == "its point was taken on another machine"
+    # What is not known yet is not compared.
+    assert "the rest of the finals runs on another machine" in capfd.readouterr().out
+    assert EVENTS[-1][0] == "end"
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_finals_ends_warm_workers_in_order(launch, load_finals, workspace):
+    command = ("-m", TWO, *FINALS, "num_trials=4")
+    process = launch(*command, "behaviour=crawl")
+    wait_for(workspace / "sweeps/toy/finals-2/trial-1")
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert process.returncode == 130, output
+    assert states(load_finals()) == ["FAIL"] * 2 + ["WAITING"] * 2
+    assert "interrupted; to continue: python" in output
+    finish(launch(*command))
+    assert states(load_finals()) == ["FAIL"] * 2 + ["COMPLETE"] * 2
 
 
 @pytest.mark.slow
