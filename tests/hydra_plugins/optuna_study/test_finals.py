@@ -150,6 +150,7 @@ def test_a_larger_budget_trains_the_new_finalists_alone(sweep, load_finals):
     assert EVENTS[-1][3] == [(2, 2), (1, 0), (0, 1)]
 
 
+@pytest.mark.slow
 def test_a_default_that_is_among_the_best_is_trained_once(sweep, load_finals):
     sweep(*FINALS, DEFAULT, "num_trials=3", recorder())
     assert finalists_of(load_finals())[0] == 0
@@ -158,6 +159,7 @@ def test_a_default_that_is_among_the_best_is_trained_once(sweep, load_finals):
     assert [number for number, _ in EVENTS[-1][3]] == finalists_of(load_finals())
 
 
+@pytest.mark.slow
 def test_equal_points_are_one_finalist(sweep, load_finals):
     study = sweep(*FINALS, "x=0", "n=choice(1,2)", "num_trials=6", recorder())
     assert any("reused_from" in trial.user_attrs for trial in study.trials)
@@ -165,6 +167,7 @@ def test_equal_points_are_one_finalist(sweep, load_finals):
     assert not any("reused_from" in study.trials[n].user_attrs for n in finalists_of(load_finals()))
 
 
+@pytest.mark.slow
 def test_a_default_that_was_interrupted_takes_part_as_its_second_try(sweep, load_finals):
     task = Task(break_at=("search", 0, None), error=KeyboardInterrupt())
     command = (*FINALS, DEFAULT, "objectives.score=maximize", "num_trials=4")
@@ -194,6 +197,7 @@ def test_an_interruption_of_the_finals_loses_nothing_that_was_finished(sweep, lo
     assert [final for _, final in EVENTS[-1][3]] == [0, 2]
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_has_no_finals_yet(sweep):
     task = Task(break_at=("search", 1, None), error=KeyboardInterrupt())
     with pytest.raises(SystemExit):
@@ -223,6 +227,7 @@ def test_finals_that_fail_keep_the_search_and_go_on_later(sweep, load_finals, lo
     assert [final for _, final in EVENTS[-1][3]] == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_finalist_without_a_result_is_named_and_the_others_are_compared(
     sweep, load_finals, capfd
 ):
@@ -238,6 +243,7 @@ def test_a_finalist_without_a_result_is_named_and_the_others_are_compared(
     assert EVENTS[-1][3] == [(best[0], 3), (best[1], 1), (best[2], 2)]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_a_fresh_seed_is_an_answer(sweep, load_finals):
     task = Task(break_at=("final", 0, 0), error=FloatingPointError("loss is nan"))
     command = ("hydra.sweeper.finalists=3", FINALS[1], "num_trials=4", recorder())
@@ -248,6 +254,7 @@ def test_a_loss_that_is_not_finite_on_a_fresh_seed_is_an_answer(sweep, load_fina
     assert states(load_finals()) == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
+@pytest.mark.slow
 def test_points_that_break_a_constraint_are_no_finalists(sweep, load_finals):
     def task(cfg):
         open_trial(cfg).set_constraint("gap", 0.1 if cfg.trial.number == 1 else -0.1)
@@ -259,6 +266,7 @@ def test_points_that_break_a_constraint_are_no_finalists(sweep, load_finals):
     assert finalists_of(load_finals("toy-finals-1")) == [3, 0]
 
 
+@pytest.mark.slow
 def test_without_a_feasible_point_there_are_no_finals(sweep, capfd):
     def task(cfg):
         open_trial(cfg).set_constraint("gap", 1.0)
@@ -287,6 +295,7 @@ def test_several_objectives_rank_by_the_first(sweep, load_finals, capfd):
     assert len(results.finals.trials[0]["values"]) == 2
 
 
+@pytest.mark.slow
 def test_a_function_finds_its_own_parameters_given(sweep, load_finals):
     seen = []
 
@@ -306,6 +315,7 @@ def test_a_function_finds_its_own_parameters_given(sweep, load_finals):
     assert in_finals < in_search
 
 
+@pytest.mark.slow
 def test_after_a_timeout_and_an_exhausted_grid_there_are_finals(sweep, load_finals):
     def slow(cfg):
         time.sleep(0.2)
@@ -319,6 +329,7 @@ def test_after_a_timeout_and_an_exhausted_grid_there_are_finals(sweep, load_fina
     assert states(load_finals("grid-finals-2")) == ["COMPLETE"] * 2
 
 
+@pytest.mark.slow
 def test_a_changed_config_has_finals_of_its_own(sweep, load_finals, capfd):
     task = Task()
     sweep(*FINALS, "num_trials=2", task=task)
@@ -335,12 +346,14 @@ def test_a_changed_config_has_finals_of_its_own(sweep, load_finals, capfd):
     assert EVENTS[-1][1:3] == ("toy", "toy-finals-2-since-2")
 
 
+@pytest.mark.slow
 def test_another_number_of_seeds_in_the_search_is_refused_once_there_are_finals(sweep):
     sweep(*FINALS, "num_trials=2")
     with pytest.raises(SweepError, match=r"on the seeds \[1, 2\], which are \[2, 3\] now; take"):
         sweep(*FINALS, "num_trials=2", "hydra.sweeper.num_seeds=2")
 
 
+@pytest.mark.slow
 def test_how_many_finalists_and_seeds_may_change(sweep, load_finals):
     task = Task()
     sweep("hydra.sweeper.finalists=1", FINALS[1], "num_trials=3", task=task)
@@ -351,6 +364,7 @@ def test_how_many_finalists_and_seeds_may_change(sweep, load_finals):
     assert len(task.finals()) == 4 + 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["seed", "job_seed"])
 def test_a_seed_that_is_searched_leaves_none_fresh(sweep, key, capfd):
     own = ("hydra.sweeper.seed=0", "+job_seed=${seed}", f"hydra.sweeper.seed_key={key}")
@@ -358,6 +372,7 @@ def test_a_seed_that_is_searched_leaves_none_fresh(sweep, key, capfd):
     assert "is searched, so that no seed is fresh" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_finals_are_no_study_to_search_in(sweep):
     sweep(*FINALS, "num_trials=2")
     with pytest.raises(
@@ -366,6 +381,7 @@ def test_the_finals_are_no_study_to_search_in(sweep):
         sweep("num_trials=9", study="toy-finals-2")
 
 
+@pytest.mark.slow
 def test_a_study_that_has_their_name_is_left_alone(sweep, load_study):
     sweep("num_trials=1", study="toy-finals-2")
     with pytest.raises(SweepError, match="which has trials of its own; set study to a new name"):
@@ -392,6 +408,7 @@ def test_finals_need_a_seed_to_count_on_from(sweep):
         sweep(*FINALS, "hydra.sweeper.seed_key=name")
 
 
+@pytest.mark.slow
 def test_a_broken_callback_loses_no_finals(sweep, load_finals, capfd):
     sweep(*FINALS, "num_trials=2", recorder("broken", broken="finals"), recorder("sound"))
     assert "callbacks.broken failed (RuntimeError: broken at finals)" in capfd.readouterr().out
@@ -406,6 +423,7 @@ class Stopped(StudyCallback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_stop_while_finals_are_compared_is_told_like_any_other(sweep, capfd):
     stopped = f"+hydra.sweeper.callbacks.stopped={{_target_: {__name__}.Stopped}}"
     with pytest.raises(SystemExit) as caught:
@@ -416,6 +434,7 @@ def test_a_stop_while_finals_are_compared_is_told_like_any_other(sweep, capfd):
     assert EVENTS[-1][0] == "finals"
 
 
+@pytest.mark.slow
 def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study, workspace, capfd):
     study = sweep("num_trials=1")
     code = (
@@ -434,6 +453,7 @@ def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study,
     assert len(load_study("toy-finals-2").trials) == 1
 
 
+@pytest.mark.slow
 def test_a_point_that_another_machine_takes_first_is_not_replaced_by_a_drawn_one(
     sweep, load_finals, monkeypatch, capfd
 ):
