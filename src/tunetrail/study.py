@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from omegaconf import DictConfig
@@ -128,11 +129,10 @@ class TrackStudy:
         study.set_user_attr(_RUN_ID, parent.run_id)
         with store_errors(self._uri):
             parent.params(
-                {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
-                | {"objectives": dict(config.sweep.objectives), "seed": config.seed}
+                {"objectives": dict(config.sweep.objectives), "seed": config.seed}
                 | {"constraints": self._constraints}
                 | {"fixed": study.user_attrs["fixed_overrides"]}
-                | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
+                | _params_of_search(study, config)
             )
         return parent
 
@@ -193,6 +193,14 @@ class TrackStudy:
         if run_id is not None:
             config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
             parent.text(config, "best_config.yaml")
+
+
+def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:
+    """Say how points are found; those of finals are given, and trained on seeds of their own."""
+    if FINAL_OF in study.user_attrs:
+        return {"seeds": study.user_attrs["seeds"]}
+    space = {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
+    return space | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
 
 
 def _tags_of_finals(study: optuna.Study) -> dict[str, str]:

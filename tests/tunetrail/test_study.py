@@ -174,6 +174,8 @@ def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
     finals.track.on_study_end(finals.study, interrupted=False, failure=None)
     assert finals.parent.data.tags["mlflow.parentRunId"] == bench.parent.info.run_id
     assert finals.parent.data.tags["tunetrail.final_of"] == "s"
+    assert finals.parent.data.params["seeds"] == "[43, 44]"
+    assert "sampler" not in finals.parent.data.params
     folder = Path(finals.parent.info.artifact_uri.removeprefix("file://"))
     report = (folder / "report.md").read_text()
     assert report.startswith("# Finals of study s\n\nThe best points of study s, and the default")

@@ -322,8 +322,9 @@ def test_after_a_timeout_and_an_exhausted_grid_there_are_finals(sweep, load_fina
         return cfg.n
 
     sweep(*FINALS, "hydra.sweeper.timeout=0.3", "num_trials=100", task=slow)
-    # They take longer than was left, and are not bound by it.
-    assert states(load_finals()) == ["COMPLETE"] * 2
+    # They take longer than was left, and are not bound by it. How many trials there were by then
+    # is the machine's affair.
+    assert set(states(load_finals())) == {"COMPLETE"}
     grid = "sampler={_target_: optuna.samplers.GridSampler}"
     sweep(*FINALS, grid, "x=0,1", "n=0,1", "num_trials=100", study="grid")
     assert states(load_finals("grid-finals-2")) == ["COMPLETE"] * 2
