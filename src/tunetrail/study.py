@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from omegaconf import DictConfig
@@ -22,7 +23,7 @@ from tunetrail.tracking import (
     reopen_run,
     store_errors,
 )
-from tunetrail.trial import rank
+from tunetrail.trial import FINAL_OF, rank
 from tunetrail.trial_runs import TrialRuns
 from tunetrail.trial_states import is_feasible
 
@@ -35,7 +36,8 @@ class TrackStudy:
     """A callback of the sweeper: keeps one MLflow run for the study, its trials as children.
 
     The run's id stands in the study as ``mlflow_run_id``, so that trials find their parent and
-    a continued study goes on in the same run.
+    a continued study goes on in the same run. The finals of a study have a run of their own, a
+    child of the study's.
 
     Args:
         tracking: ``uri``, ``experiment``, ``artifact_dir`` and ``checkpoint_dir`` of the config.
@@ -107,22 +109,30 @@ class TrackStudy:
             self._sum_up(study, parent, run_ids)
         log.info("parent run   %s", parent.run_id)
 
+    def on_finals_end(
+        self,
+        study: optuna.Study,
+        finals: optuna.Study,
+        finalists: dict[int, int],
+        config: DictConfig,
+    ) -> None:
+        """Nothing is left to do: every trial has its run."""
+
     def _create_parent(self, study: optuna.Study, config: DictConfig) -> RunLog:
         parent = create_run(
             uri=self._uri,
             experiment=self._experiment,
             artifact_dir=self._artifact_dir,
             name=study.study_name,
-            tags={"tunetrail.study": study.study_name},
+            tags={"tunetrail.study": study.study_name, **_tags_of_finals(study)},
         )
         study.set_user_attr(_RUN_ID, parent.run_id)
         with store_errors(self._uri):
             parent.params(
-                {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
-                | {"objectives": dict(config.sweep.objectives), "seed": config.seed}
+                {"objectives": dict(config.sweep.objectives), "seed": config.seed}
                 | {"constraints": self._constraints}
                 | {"fixed": study.user_attrs["fixed_overrides"]}
-                | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
+                | _params_of_search(study, config)
             )
         return parent
 
@@ -169,10 +179,12 @@ class TrackStudy:
         parent.text(report, "report.md")
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
-        for name, figure in plot_study(study, self._objectives).items():
-            parent.figure(figure, f"figures/{name}.png")
-        if pages := plot_study_interactive(study, self._objectives):
-            parent.page(pages, "figures/study.html")
+        # Of a few points that nobody searched for there is no history and no slice to draw.
+        if FINAL_OF not in study.user_attrs:
+            for name, figure in plot_study(study, self._objectives).items():
+                parent.figure(figure, f"figures/{name}.png")
+            if pages := plot_study_interactive(study, self._objectives):
+                parent.page(pages, "figures/study.html")
         best = find_best(study)
         if best is None:
             return
@@ -181,6 +193,26 @@ class TrackStudy:
         if run_id is not None:
             config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
             parent.text(config, "best_config.yaml")
+
+
+def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:
+    """Say how points are found; those of finals are given, and trained on seeds of their own."""
+    if FINAL_OF in study.user_attrs:
+        return {"seeds": study.user_attrs["seeds"]}
+    space = {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
+    return space | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
+
+
+def _tags_of_finals(study: optuna.Study) -> dict[str, str]:
+    """Make the run of finals a child of the run of the study whose best points they train."""
+    name = study.user_attrs.get(FINAL_OF)
+    if name is None:
+        return {}
+    searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
+    return {
+        "tunetrail.final_of": name,
+        "mlflow.parentRunId": str(searched.user_attrs[_RUN_ID]),
+    }
 
 
 def find_best(study: optuna.Study) -> FrozenTrial | None:

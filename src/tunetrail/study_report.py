@@ -8,7 +8,7 @@ import pandas as pd
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.trial import rank
+from tunetrail.trial import FINAL_OF, rank
 from tunetrail.trial_states import STATES, is_feasible, seconds_of, state_of
 
 # A page that a browser shows at once; the table of all trials has no such end.
@@ -31,7 +31,7 @@ def write_report(
     """
     trials = study.get_trials(deepcopy=False)
     sections = [
-        [f"# Study {study.study_name}"],
+        _title(study),
         _spent(trials),
         *_found(study, objectives, run_ids),
         _constraints_table(study, constraints),
@@ -40,6 +40,18 @@ def write_report(
         _failed_table(trials, run_ids),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _title(study: optuna.Study) -> list[str]:
+    searched = study.user_attrs.get(FINAL_OF)
+    if searched is None:
+        return [f"# Study {study.study_name}"]
+    seeds = ", ".join(map(str, study.user_attrs["seeds"]))
+    meaning = (
+        f"The best points of study {searched}, and the default config's, trained again to the end "
+        f"on seeds that the search did not use: {seeds}."
+    )
+    return [f"# Finals of study {searched}", "", meaning]
 
 
 def list_trials(
@@ -319,6 +331,8 @@ def _failed_table(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> 
 def _note(trial: FrozenTrial) -> str:
     attrs = trial.user_attrs
     notes = []
+    if "finalist_of" in attrs:
+        notes.append(f"trial {attrs['finalist_of']} of the search")
     if attrs.get("enqueued") == "default":
         notes.append("the default config")
     if attrs.get("enqueued") == "point":

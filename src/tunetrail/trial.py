@@ -11,6 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+# User attribute of a study that trains the best points of another one again: the name of that one.
+FINAL_OF = "final_of"
 # User attribute: the constraints of the repeats so far, a dictionary for each.
 _CONSTRAINTS = "repeat_constraints"
 
@@ -87,6 +89,8 @@ class Trial:
         trial_id = store.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001 - as above
         self._trial = optuna.trial.Trial(self._study, trial_id)
         self._single = len(self._study.directions) == 1
+        # What is to be compared over seeds is trained to its end on each.
+        self._is_final = FINAL_OF in self._study.user_attrs
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -121,7 +125,8 @@ class Trial:
         """Report the objective at evaluation ``number``; stop here if the pruner says so.
 
         Optuna cannot prune a study of several objectives: then nothing is reported. Of several
-        repeats only the first reports: a trial that is worth its second seed is not given up.
+        repeats only the first reports: a trial that is worth its second seed is not given up. Of
+        the finals none is.
 
         Raises:
             optuna.TrialPruned: the trial is hopeless.
@@ -130,7 +135,7 @@ class Trial:
         if not self._single or not self._is_first:
             return
         self._trial.report(value, number)
-        if may_prune and self._trial.should_prune():
+        if may_prune and not self._is_final and self._trial.should_prune():
             raise optuna.TrialPruned(f"{self.objective} {value:.4f} at evaluation {number}")
 
     def set_constraints(self, values: Mapping[str, float]) -> float:

@@ -183,6 +183,8 @@ class TrialRuns:
     def lighten(self, may_go: Callable[[], Callable[[int], bool]]) -> None:
         """Remove weights and interactive pages of trials that may go; their numbers stay.
 
+        Weights that were registered belong to the registry: its version is nothing without them.
+
         Args:
             may_go: called once the models are listed, and only then, so that a trial which ended
                 meanwhile is judged by how it ended; gives what tells for a trial's number.
@@ -193,7 +195,7 @@ class TrialRuns:
         for model in models:
             run_id = str(model.source_run_id)
             number = self._trial_of(run_id)
-            if number is not None and is_over(number):
+            if number is not None and is_over(number) and not self._is_registered(run_id):
                 remove_model(self._client, model)
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
@@ -201,6 +203,9 @@ class TrialRuns:
             if number is not None and is_over(number):
                 self._remove_pages(run_id)
                 self._with_page.discard(run_id)
+
+    def _is_registered(self, run_id: str) -> bool:
+        return bool(self._client.search_model_versions(f"run_id = '{run_id}'", max_results=1))
 
     def belonging(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
         """Pick the folders that are named after a run of this study, with the trial's number."""

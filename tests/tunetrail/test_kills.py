@@ -39,6 +39,7 @@ def command(tiny: list[str]) -> list[str]:
         "trainer.num_train_epochs=2,3",
         "sampler=random",
         f"sweep.num_trials={NUM_TRIALS}",
+        "sweep.final_seeds=0",
         "hydra.sweeper.num_workers=2",
         "study=s",
     ]

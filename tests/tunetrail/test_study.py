@@ -164,6 +164,42 @@ def bench(workspace: Path) -> Bench:
     return Bench()
 
 
+def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
+    study = optuna.create_study(study_name="s-finals-2", storage=STORAGE, direction="maximize")
+    study.set_user_attr("final_of", "s")
+    study.set_user_attr("seeds", [43, 44])
+    finals = Bench("s-finals-2")
+    finals.trial(0.5, finalist_of=7, repeats=[[0.4], [0.6]])
+    finals.trial(0.4, finalist_of=0, enqueued="default", repeats=[[0.3], [0.5]])
+    finals.track.on_study_end(finals.study, interrupted=False, failure=None)
+    assert finals.parent.data.tags["mlflow.parentRunId"] == bench.parent.info.run_id
+    assert finals.parent.data.tags["tunetrail.final_of"] == "s"
+    assert finals.parent.data.params["seeds"] == "[43, 44]"
+    assert "sampler" not in finals.parent.data.params
+    folder = Path(finals.parent.info.artifact_uri.removeprefix("file://"))
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# Finals of study s\n\nThe best points of study s, and the default")
+    assert "did not use: 43, 44." in report
+    assert "| trial 7 of the search |" in report
+    assert "| trial 0 of the search; the default config |" in report
+    assert not (folder / "figures").exists()
+    # The study's own table is of its own trials alone.
+    bench.track.on_study_end(bench.study, interrupted=False, failure=None)
+    folder = Path(bench.parent.info.artifact_uri.removeprefix("file://"))
+    assert "No trial completed." in (folder / "report.md").read_text()
+
+
+def test_registered_weights_stay_when_they_are_beaten(bench: Bench) -> None:
+    registered = bench.trial(0.5, model=True).user_attrs["mlflow_run_id"]
+    (model,) = bench.client.search_logged_models([bench.parent.info.experiment_id])
+    bench.client.create_registered_model("m")
+    bench.client.create_model_version("m", f"models:/{model.model_id}", run_id=registered)
+    better = bench.trial(0.7, model=True).user_attrs["mlflow_run_id"]
+    best = bench.trial(0.9, model=True).user_attrs["mlflow_run_id"]
+    assert kept_weights() == {registered, best}
+    assert better not in kept_pages()
+
+
 ENDINGS = [
     (TrialState.COMPLETE, {}, "FINISHED", "COMPLETE"),
     (TrialState.PRUNED, {}, "FINISHED", "PRUNED"),

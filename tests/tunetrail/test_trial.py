@@ -113,6 +113,15 @@ def test_repeats_set_the_mean_and_the_last_alone_is_kept(study: optuna.Study, st
     assert not last.is_kept(0.2, keep_best=1)
 
 
+def test_a_trial_of_finals_reports_and_is_never_pruned(study: optuna.Study, storage: str) -> None:
+    number = study.ask().number
+    with pytest.raises(optuna.TrialPruned):
+        reopen(study, storage, number).report(0.1, number=1, may_prune=True)
+    study.set_user_attr("final_of", "another")
+    reopen(study, storage, number).report(0.1, number=2, may_prune=True)
+    assert study.trials[number].intermediate_values == {1: 0.1, 2: 0.1}
+
+
 def test_only_the_first_repeat_reports_and_may_be_pruned(study: optuna.Study, storage: str) -> None:
     number = study.ask().number
     first = reopen(study, storage, number, repeat=0, num_repeats=2)

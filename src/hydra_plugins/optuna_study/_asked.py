@@ -75,7 +75,7 @@ def check(
     job_config = without_hydra(
         composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
     )
-    callbacks = _build_callbacks(settings.callbacks)
+    callbacks = build_callbacks(settings.callbacks)
     _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
     return Asked(
         settings=settings,
@@ -115,15 +115,22 @@ def _read_seed(job_config: DictConfig, settings: Settings) -> int:
     seed = OmegaConf.select(job_config, settings.seed_key)
     if isinstance(seed, int) and not isinstance(seed, bool):
         return seed
-    if settings.num_seeds == 1:
-        return 0  # never asked for
-    raise SweepError(
-        f"{settings.seed_key}={seed!r}: {settings.keys['num_seeds']}={settings.num_seeds} needs a "
-        "whole number there, to count on from"
-    )
+    wanted = {"num_seeds": settings.num_seeds > 1, "final_seeds": settings.final_seeds > 0}
+    for name in (name for name, is_wanted in wanted.items() if is_wanted):
+        raise SweepError(
+            f"{settings.seed_key}={seed!r}: {settings.keys[name]}={getattr(settings, name)} needs "
+            "a whole number there, to count on from"
+        )
+    return 0  # never asked for
 
 
-def _build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
+def build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
+    """Make the app's callbacks.
+
+    Raises:
+        SweepError: one cannot be built.
+
+    """
     callbacks = {}
     for name, node in nodes.items():
         try:

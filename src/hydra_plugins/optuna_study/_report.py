@@ -15,6 +15,7 @@ from hydra_plugins.optuna_study._failure import Failure, FailureKind
 from hydra_plugins.optuna_study._ledger import Ledger, rank, total_violation
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace, as_text
+from hydra_plugins.optuna_study._study import FINALIST_OF
 
 TABLE_ROWS = 5
 
@@ -24,7 +25,7 @@ def format_trial(
 ) -> str:
     """One line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
-    parts = [f"trial {trial.number}", ending]
+    parts = [name_trial(trial), ending]
     failure = read_failure(trial)
     if failure:
         if failure.text != ending:
@@ -128,7 +129,15 @@ def format_seconds(seconds: float) -> str:
 def _format_best(best: Sequence[FrozenTrial], *, num_objectives: int) -> str:
     if num_objectives > 1:
         return f"{len(best)} on the Pareto front"
-    return f"best {best[0].values[0]:.5g} (trial {best[0].number})"
+    number = best[0].user_attrs.get(FINALIST_OF, best[0].number)
+    return f"best {best[0].values[0]:.5g} (trial {number})"
+
+
+def name_trial(trial: FrozenTrial) -> str:
+    """Name a trial; one of the finals by the trial of the search that it trains again."""
+    if FINALIST_OF in trial.user_attrs:
+        return f"final of trial {trial.user_attrs[FINALIST_OF]}"
+    return f"trial {trial.number}"
 
 
 def _format_values(
@@ -143,14 +152,14 @@ def _format_values(
 
 
 def format_params(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{_short(name)}={_format_value(value)}" for name, value in params.items())
+    return " ".join(f"{short_name(name)}={format_value(value)}" for name, value in params.items())
 
 
-def _format_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
@@ -160,16 +169,21 @@ def _format_table(
     # A function's parameters come after those of the config, and some trials lack them.
     names = [parameter.name for parameter in space.parameters]
     names += sorted({name for trial in trials for name in trial.params if name not in names})
-    rows = [["trial", *settings.objectives, *map(_short, names), "time"]]
+    rows = [["trial", *settings.objectives, *map(short_name, names), "time"]]
     rows += [
         [
             str(trial.number),
             *(f"{value:.5g}" for value in trial.values),
-            *(_format_value(trial.params.get(name, "")) for name in names),
+            *(format_value(trial.params.get(name, "")) for name in names),
             format_seconds(_seconds(trial)),
         ]
         for trial in trials
     ]
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay a table out in columns, a line for each row."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

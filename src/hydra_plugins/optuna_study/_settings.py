@@ -29,6 +29,9 @@ class Settings:
     enqueue: tuple[dict[str, Any], ...]
     num_seeds: int
     seed_key: str
+    finalists: int
+    # 0: no finals.
+    final_seeds: int
     num_workers: int | str
     workers_per_gpu: int
     job_overrides: tuple[str, ...]
@@ -63,6 +66,8 @@ _HOW_FAR = (
     "allow_changes",
     "max_repeated_failures",
     "max_failure_rate",
+    "finalists",
+    "final_seeds",
 )
 # Settings that say how a study searches, which a single run has no use for.
 _HOW = ("sampler", "pruner", "objectives", "params", "custom_search_space", "num_seeds")
@@ -112,6 +117,8 @@ def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
         enqueue=of("enqueue", _require_points),
         num_seeds=of("num_seeds", _require_positive),
         seed_key=_require_seed_key(values, key),
+        finalists=of("finalists", _require_positive),
+        final_seeds=of("final_seeds", _require_count),
         num_workers=of("num_workers", _require_workers),
         workers_per_gpu=of("workers_per_gpu", _require_positive),
         job_overrides=of("job_overrides", _require_strings),
@@ -143,6 +150,12 @@ def _is_number(value: Any) -> bool:
 def _require_positive(value: Any, key: str) -> int:
     if not _is_int(value) or value < 1:
         raise SweepError(f"{key}={value!r}: give a whole number from 1 up")
+    return int(value)
+
+
+def _require_count(value: Any, key: str) -> int:
+    if not _is_int(value) or value < 0:
+        raise SweepError(f"{key}={value!r}: give a whole number from 0 up")
     return int(value)
 
 

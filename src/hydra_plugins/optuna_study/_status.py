@@ -13,9 +13,9 @@ import optuna
 from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
-from hydra_plugins.optuna_study._report import format_params, format_seconds
+from hydra_plugins.optuna_study._report import format_params, format_seconds, name_trial
 
-log = logging.getLogger("hydra_plugins.optuna_study._sweep")
+log = logging.getLogger("hydra_plugins.optuna_study._work")
 
 REFRESH_SECONDS = 1.0
 
@@ -86,7 +86,7 @@ class StatusLines:
 
 
 def _format_running(trial: FrozenTrial) -> str:
-    parts = [f"trial {trial.number}", "runs", format_params(trial.params)]
+    parts = [name_trial(trial), "runs", format_params(trial.params)]
     if trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
         parts.append(f"report {number}: {value:.5g}")

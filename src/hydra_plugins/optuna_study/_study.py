@@ -32,6 +32,10 @@ PLAN_SINCE = "plan_since"
 ENQUEUED = "enqueued"
 DEFAULT = "default"
 POINT = "point"
+# On a study that trains the best points of another one again: the name of that one.
+FINAL_OF = "final_of"
+# On a trial of such a study: the number of the trial in the other that it trains again.
+FINALIST_OF = "finalist_of"
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def open_study(
     *,
     plan: Plan,
     points: Sequence[tuple[str, Mapping[str, Any]]],
+    final_of: str | None = None,
 ) -> optuna.Study:
     """Create the study, or load it if it asks the same question.
 
@@ -143,10 +148,11 @@ def open_study(
         plan: what the study asks.
         points: (origin, point) to be tried first. Those that the study has seen are not queued
             again, so that this may be interrupted anywhere and repeated.
+        final_of: name of the study whose best points are trained again in this one.
 
     Raises:
         SweepError: the study in the storage asks something else, so that old and new trials
-            could not be compared.
+            could not be compared; or it holds the finals of another one, or should and does not.
 
     """
     pruner = build_pruner(settings)
@@ -163,11 +169,14 @@ def open_study(
         )
 
     study = create()
+    _require_kind(study, settings, final_of)
     if not any(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
         # Nothing was tried: whatever was asked at first, the question of now is the study's.
         if _differs(study, plan):
             optuna.delete_study(study_name=settings.study_name, storage=storage)
             study = create()
+        if final_of is not None:
+            study.set_user_attr(FINAL_OF, final_of)
         _write_plan(study, plan, settings, space)
     else:
         _require_same(study, plan, settings, space)
@@ -176,6 +185,20 @@ def open_study(
         if point not in seen:
             study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
     return study
+
+
+def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None) -> None:
+    key, found = settings.keys["study_name"], study.user_attrs.get(FINAL_OF)
+    if found is not None and final_of is None:
+        raise SweepError(
+            f"{key}={settings.study_name}: that study holds the finals of study {found}; go on "
+            f"with {key}={found}"
+        )
+    if found != final_of and study.get_trials(deepcopy=False):
+        raise SweepError(
+            f"the finals of study {final_of} would be study {settings.study_name}, which has "
+            f"trials of its own; set {key} to a new name, or {settings.keys['final_seeds']}=0"
+        )
 
 
 def _differs(study: optuna.Study, plan: Plan) -> bool:

@@ -16,6 +16,13 @@ it can open its trial, report intermediate values, set constraints and raise
 It returns a float, or one for each objective in their order. Where a trial is several jobs
 (``num_seeds``) each has ``trial.repeat`` (from 0) and ``trial.num_repeats``, too.
 
+After the search (not after an interruption or an error) come the *finals*, if ``final_seeds`` is
+not 0: a study of its own in the same storage, ``STUDY-finals-SEEDS``, whose
+``user_attrs["final_of"]`` names the first. Each of its trials is a point of the search
+(``user_attrs["finalist_of"]`` has the number of its trial there) on fresh seeds, to the end: a job
+should not prune it. Once the first study has gone on under another config (``allow_changes``) only
+trials since then are finalists, and the name of the finals ends in ``-since-TRIAL``.
+
 A job says what went wrong by Python's own exceptions, anywhere in the chain of causes: MemoryError
 (the point is infeasible), FloatingPointError (not finite), ConnectionError and TimeoutError (tried
 again after a while), OSError with ENOSPC (the disk is full); anything else is an error in code.
@@ -73,6 +80,10 @@ class OptunaStudyConf:
     # Jobs in one trial, each with another value at seed_key; the trial's value is their mean.
     num_seeds: Any = 1
     seed_key: Any = "seed"
+    # Once the search is done, so many of its best points are trained again, and the default's with
+    # them, on as many seeds that the search has not used; 0 seeds: nothing is.
+    finalists: Any = 2
+    final_seeds: Any = 0
     # 1 runs jobs in this process; more, or auto, in long-lived processes of their own.
     num_workers: Any = 1
     # How many of them share a GPU, where there is one.
@@ -99,7 +110,9 @@ ConfigStore.instance().store(
 class StudyCallback:
     """What happens around trials, in the process of the sweeper.
 
-    An object needs all four methods; inherit to get those that do nothing.
+    An object needs all five methods; inherit to get those that do nothing. The finals are a study
+    like any other: objects of their own, built from the same nodes, hear of it, except for
+    ``before_study``; a study that is one has ``user_attrs["final_of"]``.
     """
 
     def before_study(self, config: DictConfig) -> None:
@@ -119,6 +132,29 @@ class StudyCallback:
         """After the last trial of this process, whatever ended it.
 
         ``interrupted`` after Ctrl-C or SIGTERM; ``failure`` is the error that ended the sweep.
+        """
+
+    def on_finals_end(
+        self,
+        study: "optuna.Study",
+        finals: "optuna.Study",
+        finalists: dict[int, int],
+        config: DictConfig,
+    ) -> None:
+        """After the finals, in one process at a time.
+
+        Every process that reached their end calls it, and so does the same command later: it must
+        find what was done before and leave it. Ctrl-C may end it anywhere.
+
+        Args:
+            study: that was searched.
+            finals: its best points on fresh seeds, their values there in ``repeats``.
+            finalists: number of a trial in ``study`` to that of its trial in ``finals``, the best
+                of the search first, then those that were among the best when the finals ran
+                before, last the default config's unless it is among the best. Only those whose
+                trial in the finals is complete.
+            config: as in ``on_study_start``.
+
         """
 
 

@@ -343,6 +343,13 @@ def test_a_launcher_that_was_chosen_runs_the_jobs(sweep, other_launcher, workspa
     assert "Traceback" in log
 
 
+@pytest.mark.slow
+def test_a_launcher_that_was_chosen_runs_the_finals(sweep, other_launcher, load_study):
+    sweep(other_launcher, "hydra.sweeper.final_seeds=2", "num_trials=2")
+    assert CountingLauncher.launched == [0, 1, 0, 0, 1, 1]
+    assert states(load_study("toy-finals-2")) == ["COMPLETE"] * 2
+
+
 def test_workers_and_another_launcher_exclude_each_other(sweep, other_launcher):
     with pytest.raises(SweepError, match=r"num_workers=2: workers are processes of their own"):
         sweep(other_launcher, TWO)

@@ -30,6 +30,10 @@ class Recorder(StudyCallback):
     def on_study_end(self, study, interrupted, failure):
         self._record("end", len(study.trials), interrupted, failure)
 
+    def on_finals_end(self, study, finals, finalists, config):
+        names = study.study_name, finals.study_name
+        self._record("finals", *names, list(finalists.items()), config.seed)
+
     def _record(self, event, *details):
         EVENTS.append((event, *details))
         if event == self.broken:

@@ -1,0 +1,91 @@
+"""Which points of a study are trained again."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hydra_plugins.optuna_study._ledger import REUSED_FROM, rank
+from hydra_plugins.optuna_study._sampler import OVERRIDES
+from hydra_plugins.optuna_study._study import DEFAULT, ENQUEUED, PLAN_SINCE
+
+Point = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A point that the search has found, or began with."""
+
+    # Its trial in the search.
+    trial: FrozenTrial
+    is_default: bool
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+def choose_finalists(
+    study: optuna.Study, *, num_finalists: int, earlier: Collection[Point] = ()
+) -> list[Finalist]:
+    """List the best points, each once, then earlier finalists, then the default config's.
+
+    By the first objective, among the complete trials that keep within every constraint and ran
+    under the present config. A reused trial stands for the one it was reused from.
+
+    Args:
+        study: that was searched.
+        num_finalists: how many of the best.
+        earlier: points of the finals so far. They stay in the comparison, on the same seeds as
+            the others, however far the search has left them behind.
+
+    Returns:
+        None at all where there is no best one to compare the default with.
+
+    """
+    trials = study.get_trials(deepcopy=False)
+    since = study.user_attrs.get(PLAN_SINCE, 0)
+    ranked = _distinct(_sources(rank(study, trials[since:]), trials))
+    best = ranked[:num_finalists]
+    if not best:
+        return []
+    defaults = [
+        trial
+        for trial in trials[since:]
+        if trial.state is TrialState.COMPLETE and trial.user_attrs.get(ENQUEUED) == DEFAULT
+    ]
+    # The last: what the files say of a searched key may change from one call to the next.
+    default = _sources(defaults[-1:], trials)
+    default_points = [point_of(trial) for trial in default]
+    again = [t for t in ranked if point_of(t) in earlier and point_of(t) not in default_points]
+    return [
+        Finalist(trial, is_default=point_of(trial) in default_points)
+        for trial in _distinct([*best, *again, *default])
+    ]
+
+
+def point_of(trial: FrozenTrial) -> Point:
+    """Write the point of a trial that was drawn in full, as its jobs are given it."""
+    return tuple(trial.user_attrs[OVERRIDES])
+
+
+def find_final(finals: Sequence[FrozenTrial], finalist: Finalist) -> FrozenTrial | None:
+    """Find the trial of a point in the finals: the complete one, or else the last."""
+    own = [t for t in finals if t.system_attrs.get("fixed_params") == finalist.trial.params]
+    complete = [trial for trial in own if trial.state is TrialState.COMPLETE]
+    return next(iter([*complete, *reversed(own)]), None)
+
+
+def _sources(trials: Iterable[FrozenTrial], all_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    found = [all_trials[trial.user_attrs.get(REUSED_FROM, trial.number)] for trial in trials]
+    # Not those that a person has added to the study by hand.
+    return [trial for trial in found if OVERRIDES in trial.user_attrs]
+
+
+def _distinct(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Take the first trial of each point: two workers may have been at one at the same time."""
+    found: dict[Point, FrozenTrial] = {}
+    for trial in trials:
+        found.setdefault(point_of(trial), trial)
+    return list(found.values())

@@ -1,0 +1,275 @@
+"""The finals: the best points of a study again, on seeds that the search has not seen."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from hydra_plugins.optuna_study import _workers
+from hydra_plugins.optuna_study._asked import Asked, build_callbacks
+from hydra_plugins.optuna_study._budget import Budget, Left
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._failure import Failure, FailureKind
+from hydra_plugins.optuna_study._finalists import (
+    choose_finalists,
+    find_final,
+    point_of,
+)
+from hydra_plugins.optuna_study._finals_report import (
+    Score,
+    format_finalists,
+    format_finals,
+    write_finals,
+)
+from hydra_plugins.optuna_study._ledger import FINISHED, Ledger
+from hydra_plugins.optuna_study._report import read_failure
+from hydra_plugins.optuna_study._sampler import StudySampler
+from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study._study import (
+    DEFAULT,
+    ENQUEUED,
+    FINALIST_OF,
+    PLAN_SINCE,
+    open_study,
+    quiet_optuna,
+)
+from hydra_plugins.optuna_study._work import RESULTS, Work, Workplace, logged
+from hydra_plugins.optuna_study._workers import Worker
+
+log = logging.getLogger(__name__)
+
+# On the study of the finals: the seed of each job of a trial.
+SEEDS = "seeds"
+
+
+def run_finals(asked: Asked, study: optuna.Study, workplace: Workplace) -> None:
+    """Train the best points of a searched study again, and let the callbacks compare them.
+
+    Raises:
+        SweepError: they could not be trained; the search's results are kept.
+        SystemExit: with code 130 after Ctrl-C or SIGTERM.
+
+    """
+    if asked.settings.final_seeds == 0:
+        return
+    if obstacle := _find_obstacle(asked, study, workplace.worker):
+        log.info("no finals: %s", obstacle)
+        return
+    try:
+        finals = _train(asked, study, workplace)
+    except SweepError as error:
+        raise SweepError(
+            f"finals: {error}; what the search found is kept; to continue: "
+            f"{workplace.continue_command}"
+        ) from error
+    _compare(asked, study, finals, workplace)
+
+
+def _find_obstacle(asked: Asked, study: optuna.Study, worker: Worker) -> str | None:
+    key = asked.settings.seed_key
+    # As written: a seed that follows another key varies with that.
+    written = asked.plan.fixed_config.get(key, "").removeprefix("${").removesuffix("}")
+    if {key, written} & {parameter.name for parameter in asked.space.parameters}:
+        return f"{key} is searched, so that no seed is fresh"
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    signatures = [trial.user_attrs.get(_workers.ATTRIBUTE) for trial in running]
+    if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
+        return "the search goes on in another process, which runs them at its end"
+    if not choose_finalists(study, num_finalists=asked.settings.finalists):
+        since = study.user_attrs.get(PLAN_SINCE, 0)
+        present = (
+            f" since trial {since}, from where on the config is the present one" if since else ""
+        )
+        return f"no complete trial{present} keeps within every constraint"
+    return None
+
+
+def _train(asked: Asked, study: optuna.Study, workplace: Workplace) -> optuna.Study:
+    """Open the study of the finals, queue what is missing, and work on it."""
+    since = study.user_attrs.get(PLAN_SINCE, 0)
+    # A changed config has finals of its own: trials of the two could not be compared.
+    folder = f"finals-{asked.settings.final_seeds}" + (f"-since-{since}" if since else "")
+    settings = _settings_of_finals(asked.settings, folder)
+    seeds = [asked.first_seed + asked.settings.num_seeds + i for i in range(settings.num_seeds)]
+    sampler = StudySampler(
+        # It has nothing to propose: every point is given.
+        {"_target_": "optuna.samplers.RandomSampler"},
+        key=settings.keys["sampler"],
+        seed=settings.seed,
+        space=asked.space,
+    )
+    with workplace.worker.turn(), quiet_optuna():
+        finals = open_study(
+            study._storage,  # noqa: SLF001 - the connection that is open already
+            settings,
+            asked.space,
+            sampler,
+            plan=asked.plan,
+            points=(),
+            final_of=study.study_name,
+        )
+        _require_seeds(finals, seeds, settings)
+        num_trials = _queue(study, finals, settings)
+    settings = replace(settings, num_trials=num_trials)
+    asked = replace(
+        asked,
+        settings=settings,
+        points=[],
+        sampler=sampler,
+        callbacks=build_callbacks(settings.callbacks),
+        first_seed=seeds[0],
+    )
+    FinalsWork(asked, searched=study, finals=finals, workplace=workplace, folder=folder).run()
+    return finals
+
+
+def _settings_of_finals(settings: Settings, folder: str) -> Settings:
+    """Say what differs from the search: no end but that of the points, no pruning, fresh seeds."""
+    return replace(
+        settings,
+        study_name=f"{settings.study_name}-{folder}",
+        num_seeds=settings.final_seeds,
+        pruner={"_target_": "optuna.pruners.NopPruner"},
+        timeout=None,
+        patience=None,
+    )
+
+
+def _require_seeds(finals: optuna.Study, seeds: list[int], settings: Settings) -> None:
+    """Note the seeds, or refuse others than those that trials had.
+
+    Raises:
+        SweepError: they are others.
+
+    """
+    before = finals.user_attrs.get(SEEDS, seeds)
+    if before != seeds and any(
+        trial.state is not TrialState.WAITING for trial in finals.get_trials(deepcopy=False)
+    ):
+        raise SweepError(
+            f"study {finals.study_name} was started on the seeds {before}, which are {seeds} now; "
+            f"take the change of {settings.keys['num_seeds']} or {settings.seed_key} back, or set "
+            f"{settings.keys['study_name']} to a new name"
+        )
+    finals.set_user_attr(SEEDS, seeds)
+
+
+def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int:
+    """Queue the points that have not been trained; tell how many trials there will be in all."""
+    trials = finals.get_trials(deepcopy=False)
+    chosen = choose_finalists(study, num_finalists=settings.finalists)
+    missing = [finalist for finalist in chosen if _is_missing(find_final(trials, finalist))]
+    seeds, there = settings.num_seeds, len(chosen) - len(missing)
+    log.info(
+        "finals: %s again, %d seed%s each%s",
+        format_finalists(chosen),
+        seeds,
+        "" if seeds == 1 else "s",
+        f"; {there} of {len(chosen)} were begun before" if there else "",
+    )
+    for finalist in missing:
+        origin = {ENQUEUED: DEFAULT} if finalist.is_default else {}
+        finals.enqueue_trial(
+            finalist.trial.params, user_attrs={FINALIST_OF: finalist.number, **origin}
+        )
+    return len(missing) + sum(
+        trial.state in FINISHED or not trial.state.is_finished() for trial in trials
+    )
+
+
+def _is_missing(final: FrozenTrial | None) -> bool:
+    """Whether a point should be trained: not yet, or it failed for a reason that may be gone."""
+    if final is None:
+        return True
+    failure = read_failure(final)
+    return final.state is TrialState.FAIL and (
+        failure is None or failure.kind is not FailureKind.NOT_FINITE
+    )
+
+
+class FinalsBudget(Budget):
+    """Ends when no point waits: there are no others."""
+
+    def left(self, ledger: Ledger, worker: Worker) -> Left:
+        if ledger.is_waiting:
+            return Left.MORE
+        signatures = (trial.user_attrs.get(_workers.ATTRIBUTE) for trial in ledger.running)
+        return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
+
+
+class FinalsWork(Work):
+    """One process at work on finals."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        *,
+        searched: optuna.Study,
+        finals: optuna.Study,
+        workplace: Workplace,
+        folder: str,
+    ) -> None:
+        budget = FinalsBudget(asked.settings)
+        super().__init__(asked, study=finals, workplace=workplace, budget=budget)
+        self._searched = searched
+        self._folder = folder
+
+    def _ask(self, identity: dict[str, Any]) -> Trial | None:
+        trial = super()._ask(identity)
+        if trial is not None and FINALIST_OF not in trial.user_attrs:
+            # A worker on another machine, which no turn here holds off, took the last point
+            # meanwhile: what was drawn instead has no place here.
+            self._write_failure(trial.number, _TAKEN)
+            self._tell(trial.number, TrialState.FAIL)
+            return None
+        return trial
+
+    def _repeat_overrides(self, repeat: int) -> list[str]:
+        seed_folder = f"/seed-{repeat}" if repeat > 0 else ""
+        return [
+            self._seed_override(repeat),
+            self._folder_override(f"{self._folder}/{{}}{seed_folder}"),
+        ]
+
+    def _finish(self) -> None:
+        scores = read_scores(self._searched, self.study, self.settings)
+        log.info(format_finals(scores, self._searched, self.study, self.settings))
+
+
+_TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machine")
+
+
+def read_scores(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[Score]:
+    """Find each finalist's trial in the finals, those of earlier finals included."""
+    trials = finals.get_trials(deepcopy=False)
+    earlier = {point_of(trial) for trial in trials if trial.state is TrialState.COMPLETE}
+    finalists = choose_finalists(study, num_finalists=settings.finalists, earlier=earlier)
+    return [Score(finalist, find_final(trials, finalist)) for finalist in finalists]
+
+
+def _compare(asked: Asked, study: optuna.Study, finals: optuna.Study, workplace: Workplace) -> None:
+    """Write the finals down and hand them to the callbacks.
+
+    Raises:
+        SystemExit: with code 130 after Ctrl-C or SIGTERM.
+
+    """
+    interruption, config = workplace.interruption, workplace.config
+    with workplace.worker.turn():
+        scores = read_scores(study, finals, asked.settings)
+        if any(s.final is not None and not s.final.state.is_finished() for s in scores):
+            log.info("the rest of the finals runs on another machine, which compares them")
+            return
+        write_finals(scores, finals, Path(config.hydra.sweep.dir) / RESULTS)
+        complete = {s.finalist.number: s.complete.number for s in scores if s.complete}
+        try:
+            for name, callback in asked.callbacks.items():
+                # What it does is work, as a job is: it may be stopped anywhere.
+                with interruption.job(), logged(name):
+                    callback.on_finals_end(study, finals, complete, config)
+        except KeyboardInterrupt:
+            log.info("interrupted; to continue: %s", workplace.continue_command)
+            raise SystemExit(130) from None
