@@ -1,6 +1,7 @@
 """``python train.py``: one run, and what it leaves behind."""
 
 import contextlib
+import hashlib
 import io
 import json
 import re
@@ -111,7 +112,17 @@ def test_tags_and_artifacts_say_where_the_run_came_from(finished: Finished) -> N
     assert "learning_rate: 0.003" in artifact(run, "config.yaml").read_text()
     assert "trainer.learning_rate=3e-3" in artifact(run, "overrides.yaml").read_text()
     assert "torch==" in artifact(run, "environment/requirements.txt").read_text()
-    assert json.loads(artifact(run, "environment/machine.json").read_text())["num_threads"] >= 1
+    described = {
+        name: json.loads(artifact(run, f"environment/{name}.json").read_text())
+        for name in ("code", "machine", "seeds", "model")
+    }
+    assert described["machine"]["num_threads"] >= 1
+    assert described["code"]["commit"] == run.data.tags["tunetrail.commit"]
+    assert set(described["seeds"].values()) == {42}
+    model = described["model"]
+    assert model["num_parameters"] > 20_000
+    assert model["sha256"].startswith(run.data.tags["tunetrail.model_fingerprint"])
+    assert "tunetrail.test_fingerprint" not in run.data.tags
 
 
 def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
@@ -120,11 +131,16 @@ def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
     assert fit["verdict"] == run.data.tags["tunetrail.verdict"]
     for name in ("data_quality.md", "leakage.md"):
         assert "train" in artifact(run, f"reports/{name}").read_text()
-    splits = json.loads(artifact(run, "reports/data.json").read_text())
-    assert {name: split["num_rows"] for name, split in splits.items()} == {
+    data = json.loads(artifact(run, "reports/data.json").read_text())
+    assert {name: split["num_rows"] for name, split in data["splits"].items()} == {
         "train": 60,
         "validation": 30,
     }
+    files = {file["name"]: file for file in data["files"]}
+    assert set(files) == {"train.csv", "validation.csv"}
+    content = (finished.workspace / "train.csv").read_bytes()
+    assert files["train.csv"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert files["train.csv"]["num_bytes"] == len(content)
     for name in ("learning_curves", "confusion_matrix"):
         with Image.open(artifact(run, f"figures/{name}.png")) as image:
             assert min(image.size) > 400

@@ -33,6 +33,7 @@ from hydra_plugins.optuna_study._points import (
 )
 from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, HerePool, LauncherPool, Pool
 from hydra_plugins.optuna_study._processes import ProcessPool
+from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
 from hydra_plugins.optuna_study._report import (
     format_continue_command,
     format_summary,
@@ -52,6 +53,7 @@ from hydra_plugins.optuna_study._study import (
 )
 from hydra_plugins.optuna_study._worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._yaml import plain, save_yaml
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +88,16 @@ def run_sweep(
 
     """
     interruption = Interruption()
+    redact = load_redact(values["redact"])
     # From the start: a stop that comes while a study is being opened ends it in order, too.
-    with interruption.watched():
+    with interruption.watched(), redacted_errors(redact):
         asked = check(values, arguments, config, hydra_context.config_loader)
         settings = asked.settings
         command = format_continue_command(settings)
         remedy = f"what finished is kept; to continue: {command}"
         sweep_dir = Path(config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
-            OmegaConf.save(config, sweep_dir / "multirun.yaml")
+            save_yaml(redact(plain(config)), sweep_dir / "multirun.yaml")
             with worker.turn(), quiet_optuna():
                 study = open_study(
                     open_storage(settings.storage),
@@ -232,6 +235,7 @@ class _Sweep:
             f"++trial.storage={quoted(absolute_storage(settings.storage))}",
             f"++trial.study={quoted(settings.study_name)}",
         ]
+        self.redact = load_redact(settings.redact)
         self.budget = Budget(settings)
         self.ledger = Ledger(study, plan_since=study.user_attrs.get(PLAN_SINCE, 0))
         self.running: dict[int, _Running] = {}
@@ -244,7 +248,7 @@ class _Sweep:
             with self.status.shown():
                 self._work()
         except Exception as error:
-            failure = first_line(error)
+            failure = self.redact(first_line(error))
             raise
         finally:
             # What failed may be the storage itself: its error must not be hidden by another.
@@ -391,7 +395,8 @@ class _Sweep:
             SweepError: no other point will do better.
 
         """
-        running, outcome = self.running[finished.number], finished.outcome
+        running = self.running[finished.number]
+        outcome = finished.outcome.redacted(self.redact)
         if outcome.values is not None:
             running.repeats.append(list(outcome.values))
             if len(running.repeats) < self.settings.num_seeds:

@@ -2,8 +2,10 @@
 
 import contextlib
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,28 @@ from tunetrail.hub import is_reachable
 
 _SPLITS = ("train", "validation", "test")
 _BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that rows were read from; of the hub, ``name`` is its URL with the commit."""
+
+    name: str
+    sha256: str
+    num_bytes: int
+
+
+def list_files(rows: DatasetDict) -> tuple[SourceFile, ...]:
+    """List the files that the splits were read from, as their loader noted them.
+
+    A data set of the hub that another program left in the cache, without checksums, has none.
+    """
+    files = {
+        SourceFile(name=name, sha256=found["checksum"], num_bytes=found["num_bytes"])
+        for part in rows.values()
+        for name, found in (part.info.download_checksums or {}).items()
+    }
+    return tuple(sorted(files, key=lambda file: (file.name, file.sha256)))
 
 
 def load_files(
@@ -87,7 +111,14 @@ def load_hub(
     key = f"data.path={path}"
     try:
         with _ask_cache_only(path), _quiet_loading():
-            parts = load_dataset(path, name, revision=revision, split=list(wanted.values()))
+            parts = load_dataset(
+                path,
+                name,
+                revision=revision,
+                split=list(wanted.values()),
+                # Notes the checksum of every file that is read.
+                verification_mode="all_checks",
+            )
     except ConnectionError:
         raise InputError(
             f"{key}: the hub does not answer and the cache does not hold it; data=tweets and "
@@ -139,7 +170,15 @@ def _read_file(path: Path, *, key: str, encoding: str, encoding_errors: str = "s
     assert isinstance(rows, Dataset)
     if len(rows) == 0:
         raise InputError(f"{key}: the file has no rows; give one with at least one")
+    rows.info.download_checksums = {path.name: _checksum(path)}
     return rows
+
+
+def _checksum(path: Path) -> dict[str, Any]:
+    """Sum up a file in the form in which ``datasets`` notes what it has downloaded."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return {"num_bytes": file.tell(), "checksum": digest.hexdigest()}
 
 
 def _reader_options(
