@@ -91,13 +91,18 @@ def redact(value: _Value) -> _Value:
 def _redact(value: Any, *, hide: bool) -> Any:
     if isinstance(value, dict):
         return {
-            name: _redact(item, hide=hide or says_secret(str(name))) for name, item in value.items()
+            _redact_key(name): _redact(item, hide=hide or says_secret(str(name)))
+            for name, item in value.items()
         }
     if isinstance(value, list | tuple):
         return type(value)(_redact(item, hide=hide) for item in value)
     if hide and value is not None and not isinstance(value, bool):
         return value if _EMPTY.fullmatch(str(value)) else HIDDEN
     return _redact_text(value) if isinstance(value, str) else value
+
+
+def _redact_key(name: Any) -> Any:
+    return _redact_shapes(name) if isinstance(name, str) else name
 
 
 def says_secret(name: str) -> bool:

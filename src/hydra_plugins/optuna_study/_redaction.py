@@ -35,6 +35,7 @@ def load_redact(name: str | None) -> Redact:
 @contextmanager
 def redacted_errors(redact: Redact) -> Iterator[None]:
     """Take what is secret out of the line that ends a sweep."""
+    shown = None
     try:
         yield
     except SweepError as error:
@@ -43,7 +44,8 @@ def redacted_errors(redact: Redact) -> Iterator[None]:
             raise
         shown = SweepError(text)
     # Raised out here: inside, its context would show what it hides.
-    raise shown
+    if shown is not None:
+        raise shown
 
 
 def _as_it_is(value: Any) -> Any:
