@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "provenance": {"secrets"},
     "tracking": {"secrets"},
-    "logged_models": {"tracking"},
+    "logged_models": {"secrets", "tracking"},
     "trial_runs": {"logged_models", "tracking", "trial_states"},
     "trial_states": set(),
     "trial": set(),

@@ -47,7 +47,7 @@ _QUERY = re.compile(r"(?i)([?&](?:key|sig|signature|x-amz-[a-z-]+)=)[^&\s\"'#<>]
 _BEARER = re.compile(r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}")
 _SHAPES = re.compile(
     r"""
-      (?<![A-Za-z0-9_-])(?:
+      (?<![A-Za-z0-9])(?:
         hf_[A-Za-z0-9]{16,}                          # Hugging Face
       | gh[pousr]_[A-Za-z0-9]{16,} | github_pat_\w{16,}
       | glpat-[\w-]{16,}                             # GitLab

@@ -235,6 +235,22 @@ def test_test_rows_are_scored_only_on_request_and_never_returned(
 
 
 @pytest.mark.slow
+def test_the_flags_of_determinism_are_those_of_the_training(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    """Trainer sets them when it is built, and the next run in the process has its own."""
+    fast = ("tracking.log_model=false", "trainer.num_train_epochs=1")
+    train(*tiny, *fast, "+trainer.full_determinism=true", "tracking.run_name=exact")
+    train(*tiny, *fast, "tracking.run_name=usual")
+    flags = {
+        run.info.run_name: json.loads(artifact(run, "environment/machine.json").read_text())
+        for run in all_runs(workspace)
+    }
+    assert flags["exact"]["deterministic"]["algorithms"] is True
+    assert flags["usual"]["deterministic"]["algorithms"] is False
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "best_of"),
     [
@@ -340,8 +356,14 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     with pytest.raises(SystemExit) as caught:
         train(*tiny, f"resume={stopped.info.run_id}", "trainer.learning_rate=1e-3")
     assert "trainer.learning_rate: 0.003 -> 0.001" in str(caught.value)
+    began = artifact(stopped, "config.yaml").read_text()
     assert train(*tiny, f"resume={stopped.info.run_id}") == whole
     resumed = client.get_run(stopped.info.run_id)
+    # what it began with stays; what went on with it is said beside
+    assert artifact(resumed, "config.yaml").read_text() == began
+    for name in ("code", "machine", "seeds", "model"):
+        first = artifact(resumed, f"environment/{name}.json").read_text()
+        assert artifact(resumed, f"environment/resumed/{name}.json").read_text() == first
     assert resumed.info.status == "FINISHED"
     assert "tunetrail.failure" not in resumed.data.tags
     speed = resumed.data.metrics["speed/train_samples_per_second"]
