@@ -44,9 +44,9 @@ def log_model(
 
     model.cpu()
     card = ModelCard(
-        f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\nFine-tuned from "
-        f"`{redact(model.name_or_path)}` in MLflow run `{run_log.run_id}`, which holds config, data "
-        "fingerprint, metrics and figures.\n"
+        f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\n"
+        f"Fine-tuned from `{redact(model.name_or_path)}` in MLflow run `{run_log.run_id}`, which "
+        "holds config, data fingerprint, metrics and figures.\n"
     )
     # MLflow asks the hub for card and licence of whatever the model is named after, and
     # retries for long where there is no network. These weights are not on the hub.

@@ -12,7 +12,14 @@ from typing import Any
 
 import datasets
 import pandas as pd
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    load_dataset,
+    load_dataset_builder,
+)
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -25,7 +32,7 @@ _BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that rows were read from; of the hub, ``name`` is its URL with the commit."""
+    """A file that rows were read from."""
 
     name: str
     sha256: str
@@ -35,7 +42,7 @@ class SourceFile:
 def list_files(rows: DatasetDict) -> tuple[SourceFile, ...]:
     """List the files that the splits were read from, as their loader noted them.
 
-    A data set of the hub that another program left in the cache, without checksums, has none.
+    Of a data set of the hub there are none: ``datasets`` may have it in its cache without them.
     """
     files = {
         SourceFile(name=name, sha256=found["checksum"], num_bytes=found["num_bytes"])
@@ -111,14 +118,8 @@ def load_hub(
     key = f"data.path={path}"
     try:
         with _ask_cache_only(path), _quiet_loading():
-            parts = load_dataset(
-                path,
-                name,
-                revision=revision,
-                split=list(wanted.values()),
-                # Notes the checksum of every file that is read.
-                verification_mode="all_checks",
-            )
+            parts = load_dataset(path, name, revision=revision, split=list(wanted.values()))
+            _note_files(parts, path, name)
     except ConnectionError:
         raise InputError(
             f"{key}: the hub does not answer and the cache does not hold it; data=tweets and "
@@ -172,6 +173,18 @@ def _read_file(path: Path, *, key: str, encoding: str, encoding_errors: str = "s
         raise InputError(f"{key}: the file has no rows; give one with at least one")
     rows.info.download_checksums = {path.name: _checksum(path)}
     return rows
+
+
+def _note_files(parts: list[Dataset], path: str, name: str | None) -> None:
+    """Note the files of a data set that is a local directory: ``datasets`` itself does not."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    found = load_dataset_builder(path, name).config.data_files or {}
+    files = [Path(file) for listed in found.values() for file in listed]
+    noted = {str(file.relative_to(folder.resolve())): _checksum(file) for file in files}
+    for part in parts:
+        part.info.download_checksums = noted
 
 
 def _checksum(path: Path) -> dict[str, Any]:
