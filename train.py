@@ -16,6 +16,7 @@ def main(cfg: DictConfig) -> float | list[float]:
     # --cfg and shell completion answer at once.
     from tunetrail.errors import InputError
     from tunetrail.pipeline import run
+    from tunetrail.secrets import redact
 
     try:
         return run(cfg)
@@ -23,7 +24,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         # In a sweep the sweeper records the error on the trial and goes on.
         if cfg.trial.number is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(redact(f"error: {error}"))
 
 
 def stop(signum: int, frame: FrameType | None) -> None:

@@ -12,13 +12,15 @@ ALLOWED: dict[str, set[str]] = {
     "disk": set(),
     "errors": set(),
     "hub": set(),
+    "hydra_files": {"secrets"},
+    "secrets": set(),
     "output_dir": set(),
     "data": {"hub"},
     "models": {"hub"},
     "metrics": set(),
-    "provenance": set(),
-    "tracking": set(),
-    "logged_models": {"tracking"},
+    "provenance": {"secrets"},
+    "tracking": {"secrets"},
+    "logged_models": {"secrets", "tracking"},
     "trial_runs": {"logged_models", "tracking", "trial_states"},
     "trial_states": set(),
     "trial": set(),
@@ -26,8 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "diagnostics": {"training", "trial_states"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
-    "settings": {"training"},
-    "summary": {"diagnostics", "tracking", "training"},
+    "settings": {"secrets", "training"},
+    "summary": {"diagnostics", "secrets", "tracking", "training"},
     "reporting": {
         "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
     },
@@ -40,11 +42,11 @@ ALLOWED: dict[str, set[str]] = {
         "trial_states",
     },
     "pipeline": {
-        "callbacks", "data", "diagnostics", "disk", "models", "reporting", "settings", "summary",
-        "tasks", "tracking", "training", "trial", "warm",
+        "callbacks", "data", "diagnostics", "disk", "models", "reporting", "secrets", "settings",
+        "summary", "tasks", "tracking", "training", "trial", "warm",
     },
 }  # fmt: skip
-KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir"}
+KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir", "hydra_files"}
 
 
 def imports(path: Path) -> set[str]:

@@ -13,6 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunetrail.secrets import redact
 from tunetrail.tracking import RunLog, quiet_mlflow
 
 
@@ -43,9 +44,9 @@ def log_model(
 
     model.cpu()
     card = ModelCard(
-        f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\nFine-tuned from "
-        f"`{model.name_or_path}` in MLflow run `{run_log.run_id}`, which holds config, data "
-        "fingerprint, metrics and figures.\n"
+        f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\n"
+        f"Fine-tuned from `{redact(model.name_or_path)}` in MLflow run `{run_log.run_id}`, which "
+        "holds config, data fingerprint, metrics and figures.\n"
     )
     # MLflow asks the hub for card and licence of whatever the model is named after, and
     # retries for long where there is no network. These weights are not on the hub.

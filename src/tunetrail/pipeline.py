@@ -31,11 +31,13 @@ from tunetrail.diagnostics.fit import check_fit
 from tunetrail.disk import require_space_for_model, weights_size
 from tunetrail.errors import DiskFullError, InputError, chain_of
 from tunetrail.models.loading import load_tokenizer, read_weights, stamp_files
+from tunetrail.secrets import redact
 from tunetrail.settings import (
     build,
     params,
     plain,
     read_constraints,
+    record,
     require_job,
     require_same_settings,
 )
@@ -46,7 +48,6 @@ from tunetrail.tracking import (
     make_folder,
     open_run,
     read_artifact,
-    redact,
     require_interrupted,
 )
 from tunetrail.training import (
@@ -96,8 +97,7 @@ def _run(cfg: DictConfig) -> float | list[float]:
     resume_from = None if cfg.resume is None else _require_resumable(cfg)
     with _open_run_log(cfg, trial) as run_log:
         # Config and code first, so that a run that crashes can be run again.
-        _log_config(run_log, cfg)
-        reporting.log_environment(run_log)
+        _log_origin(run_log, cfg)
 
         data = _prepare(cfg)
         reporting.log_data(run_log, data)
@@ -132,6 +132,14 @@ def _run(cfg: DictConfig) -> float | list[float]:
                 OnEvaluation(run_log, trial),
                 *([ProgressBar(task.main_metric)] if trial is None else []),
             ],
+        )
+        # Only now are all flags as training will have them.
+        reporting.log_start(
+            run_log,
+            model,
+            checkpoint=checkpoint.path,
+            revision=checkpoint.revision,
+            resumed=cfg.resume is not None,
         )
         try:
             result = train(trainer, resume_from=resume_from)
@@ -313,17 +321,32 @@ def _is_disk_full(error: BaseException) -> bool:
     )
 
 
-def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
-    run_log.text(redact(OmegaConf.to_yaml(cfg, resolve=True)), "config.yaml")
+def _log_origin(run_log: RunLog, cfg: DictConfig) -> None:
+    """Log what the run is to do and from which code; of a resumed run the first is there."""
     if cfg.resume is None:
-        run_log.params(params(cfg))
+        _log_config(run_log, cfg)
+    reporting.log_code(run_log, seeds=_seeds(cfg), resumed=cfg.resume is not None)
+
+
+def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
+    recorded = record(cfg)
+    run_log.text(OmegaConf.to_yaml(OmegaConf.create(recorded)), "config.yaml")
+    run_log.params(params(recorded))
     if HydraConfig.initialized():
         hydra_cfg = HydraConfig.get()
-        typed = [redact(override) for override in hydra_cfg.overrides.task]
+        typed = redact(list(hydra_cfg.overrides.task))
         run_log.text(OmegaConf.to_yaml(OmegaConf.create(typed)), "overrides.yaml")
         choices = hydra_cfg.runtime.choices
         groups = ("experiment", "task", "data", "model", "method")
         run_log.tags({f"tunetrail.{name}": choices[name] for name in groups if choices.get(name)})
+
+
+def _seeds(cfg: DictConfig) -> dict[str, int]:
+    """Name every generator with its seed; Trainer's own are those of its arguments."""
+    batches = cfg.trainer.data_seed if cfg.trainer.data_seed is not None else cfg.trainer.seed
+    rows = dict.fromkeys(("splits", "subsets", "train_sample"), cfg.seed)
+    training = dict.fromkeys(("python", "numpy", "torch", "torch_cuda"), cfg.trainer.seed)
+    return {**rows, "head": cfg.training_seed, **training, "batches": batches}
 
 
 def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:

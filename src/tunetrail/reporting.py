@@ -1,5 +1,8 @@
 """Compute, then log: what each step of a run leaves in its run log."""
 
+import os
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +27,17 @@ _MODEL_PACKAGES = (
 )
 
 
-def log_environment(run_log: RunLog) -> None:
-    """Log commit, uncommitted changes, packages and machine."""
-    code = provenance.describe_code(Path(__file__).parent)
-    if code.commit is not None:
+def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
+    """Log commit, uncommitted changes, packages and seeds, known before anything can go wrong.
+
+    Args:
+        run_log: of the run.
+        seeds: name of a generator -> its seed.
+        resumed: whether the run was begun by another process.
+
+    """
+    code, folder = _code_of_process(), _folder(resumed=resumed)
+    if not resumed and code.commit is not None:
         run_log.tags(
             {
                 "tunetrail.commit": code.commit,
@@ -35,17 +45,77 @@ def log_environment(run_log: RunLog) -> None:
                 "tunetrail.dirty": code.dirty,
             }
         )
-    run_log.text("\n".join(provenance.list_packages()) + "\n", "environment/requirements.txt")
-    run_log.data(provenance.describe_machine(), "environment/machine.json")
+    described = {
+        "commit": code.commit,
+        "branch": code.branch,
+        "dirty": code.dirty,
+        "patched": [_printable(path) for path in code.patched],
+        "left_out": [asdict(file) | {"path": _printable(file.path)} for file in code.left_out],
+    }
+    run_log.data(described, f"{folder}/code.json")
     if code.diff:
-        run_log.text(code.diff, "environment/diff.patch")
+        run_log.content(code.diff, f"{folder}/diff.patch")
+    run_log.text("\n".join(provenance.list_packages()) + "\n", f"{folder}/requirements.txt")
+    run_log.data(seeds, f"{folder}/seeds.json")
+
+
+@lru_cache(maxsize=1)
+def _code_of_process() -> provenance.Code:
+    """Describe the code once: what is edited later is not what this process imported."""
+    return provenance.describe_code(Path(__file__).parent)
+
+
+def _printable(path: str) -> str:
+    # A file's name may be bytes that are no UTF-8.
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _folder(*, resumed: bool) -> str:
+    """Choose where a run says what it was made from.
+
+    What it began with is what a rerun has to bring back, and stays: of a process that goes on with
+    it the same is said beside.
+    """
+    return "environment/resumed" if resumed else "environment"
+
+
+def log_start(
+    run_log: RunLog, model: PreTrainedModel, *, checkpoint: str, revision: str | None, resumed: bool
+) -> None:
+    """Log machine and weights as training starts from them, with the flags that its arguments set.
+
+    Args:
+        run_log: of the run.
+        model: as it is trained, a new head included.
+        checkpoint: where its weights come from.
+        revision: of the hub; None for a directory.
+        resumed: whether the run was begun by another process.
+
+    """
+    folder = _folder(resumed=resumed)
+    run_log.data(provenance.describe_machine(), f"{folder}/machine.json")
+    sha256 = provenance.fingerprint_weights(model)
+    described = {
+        "checkpoint": checkpoint,
+        "revision": revision,
+        "num_parameters": model.num_parameters(),
+        "sha256": sha256,
+    }
+    run_log.data(described, f"{folder}/model.json")
+    if not resumed:
+        run_log.tags({"tunetrail.model_fingerprint": provenance.shorten(sha256)})
 
 
 def log_data(run_log: RunLog, data: PreparedData) -> None:
-    """Log what the splits are and what the checks found in them."""
+    """Log what the splits are, which files they were read from, and what the checks found."""
     splits = provenance.fingerprint_data(data.dataset)
-    run_log.tags({"tunetrail.data_fingerprint": provenance.combine_fingerprints(splits)})
-    run_log.data(provenance.describe_fingerprints(splits), "reports/data.json")
+    tags = {"tunetrail.data_fingerprint": provenance.combine_fingerprints(splits)}
+    if "test" in splits:
+        tags["tunetrail.test_fingerprint"] = provenance.shorten(splits["test"].sha256)
+    run_log.tags(tags)
+    described = provenance.describe_fingerprints(splits)
+    files = [asdict(file) for file in data.files]
+    run_log.data({"splits": described, "files": files}, "reports/data.json")
     for name, report in (("data_quality", data.quality), ("leakage", data.leakage)):
         if report is not None:
             run_log.text(report.to_markdown(), f"reports/{name}.md")

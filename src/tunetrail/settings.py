@@ -1,17 +1,21 @@
 """What the composed config must hold, and how it is laid down as params."""
 
+import contextlib
 import math
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
+from omegaconf.resolvers import oc
 
 from tunetrail.errors import InputError
+from tunetrail.secrets import hide_variables, redact
 from tunetrail.training import precision_flags, require_trainer_values
 
 # YAML reads a bare off as false.
@@ -162,8 +166,66 @@ def plain(node: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def params(cfg: DictConfig) -> dict[str, Any]:
-    """Flatten the leaves that decide the result, with dots between their keys."""
+def record(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve a config into what may be written of it.
+
+    A value that an environment variable gave stays ``${oc.env:NAME}``, wherever it stands and
+    through whichever key it came; one whose key says secret is ``***``. The variables' values are
+    hidden from now on in all that is written.
+    """
+    with _environment_unread():
+        written = _record(cfg)
+    assert isinstance(written, dict)
+    return redact(written)
+
+
+def _record(node: Any) -> Any:
+    if isinstance(node, DictConfig):
+        return {str(key): _record_item(node, key) for key in node}
+    if isinstance(node, ListConfig):
+        return [_record_item(node, index) for index in range(len(node))]
+    return node
+
+
+def _record_item(node: DictConfig | ListConfig, key: Any) -> Any:
+    try:
+        return _record(node[key])
+    except InterpolationResolutionError:
+        # The variable decides which key is meant, or is fed into another resolver.
+        return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index] # as the node is
+
+
+@contextlib.contextmanager
+def _environment_unread() -> Iterator[None]:
+    """Have ``oc.env`` give back its own text for a variable that is set."""
+
+    def env(name: str, *default: Any) -> Any:
+        if name not in os.environ:
+            return oc.env(name, *default)
+        hide_variables([name])
+        return f"${{oc.env:{name}}}"
+
+    def decode(text: str | None, *, _parent_: Any, _node_: Any) -> Any:
+        if text is not None and "${oc.env:" in text:
+            return f"${{oc.decode:{text}}}"
+        return oc.decode(text, _parent_, _node_)
+
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
+    OmegaConf.register_new_resolver("oc.decode", decode, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        OmegaConf.register_new_resolver("oc.decode", oc.decode, replace=True)
+
+
+def params(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten the leaves that decide the result, with dots between their keys.
+
+    Args:
+        recorded: what :func:`record` returned.
+
+    """
     leaves: dict[str, Any] = {}
 
     def walk(node: Any, key: str) -> None:
@@ -173,7 +235,7 @@ def params(cfg: DictConfig) -> dict[str, Any]:
         else:
             leaves[key] = node
 
-    walk({name: value for name, value in plain(cfg).items() if name not in _NOT_PARAMS}, "")
+    walk({name: value for name, value in recorded.items() if name not in _NOT_PARAMS}, "")
     return leaves
 
 
@@ -187,9 +249,9 @@ def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> Non
         InputError: the settings differ; the message lists each difference.
 
     """
-    loaded = OmegaConf.create(recorded)
-    assert isinstance(loaded, DictConfig)
-    before, now = params(loaded), params(cfg)
+    loaded = OmegaConf.to_container(OmegaConf.create(recorded), resolve=False)
+    assert isinstance(loaded, dict)
+    before, now = params({str(name): value for name, value in loaded.items()}), params(record(cfg))
     changed = [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted(before.keys() | now.keys())

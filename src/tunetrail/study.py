@@ -19,7 +19,6 @@ from tunetrail.tracking import (
     close_run,
     create_run,
     read_artifact,
-    redact,
     reopen_run,
     store_errors,
 )
@@ -102,7 +101,7 @@ class TrackStudy:
         status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
         with store_errors(self._uri):
             if failure is not None:
-                parent.tags({"tunetrail.failure": redact(failure)})
+                parent.tags({"tunetrail.failure": failure})
             run_ids = self._bring_in_line(study, parent)
             # What sums up may fail, on a full disk for one: the numbers are safe by now.
             close_run(parent, status)

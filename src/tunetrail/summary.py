@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Sequence
 
 from tunetrail.diagnostics.fit import FitReport
-from tunetrail.tracking import RunLog, redact
+from tunetrail.secrets import redact
+from tunetrail.tracking import RunLog
 from tunetrail.training import TrainingResult
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import re
 import sqlite3
 import tempfile
 import time
@@ -25,6 +24,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from tunetrail.errors import InputError, OutageError, chain_of
+from tunetrail.secrets import redact
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,11 @@ _known_servers: set[str] = set()
 
 
 class RunLog:
-    """One MLflow run that is open for writing. Nothing it writes is buffered."""
+    """One MLflow run that is open for writing. Nothing it writes is buffered.
+
+    Params, tags, texts and data are written without the secrets in them; tables, figures and raw
+    content as they are.
+    """
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self.client = client
@@ -71,7 +75,9 @@ class RunLog:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log the leaves of a config; a value is cut at MLflow's limit of 6,000 characters."""
-        rows = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in values.items()]
+        rows = [
+            Param(key, str(value)[:_PARAM_LENGTH]) for key, value in redact(dict(values)).items()
+        ]
         for start in range(0, len(rows), _PARAMS_PER_BATCH):
             self.client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
 
@@ -88,17 +94,19 @@ class RunLog:
 
     def text(self, text: str, path: str) -> None:
         """Write a text artifact."""
-        self.client.log_text(self.run_id, text, path)
+        self.client.log_text(self.run_id, redact(text), path)
 
     def data(self, values: Mapping[str, Any], path: str) -> None:
         """Write a JSON artifact."""
-        self.text(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n", path)
+        plain = redact(dict(values))
+        text = json.dumps(plain, indent=2, ensure_ascii=False, default=str) + "\n"
+        self.client.log_text(self.run_id, text, path)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Write a figure as PNG at 150 dpi."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        self._write(buffer.getvalue(), path)
+        self.content(buffer.getvalue(), path)
 
     def page(self, figures: list[go.Figure], path: str) -> None:
         """Write interactive figures as one page that needs no network (about 5 MB)."""
@@ -107,7 +115,9 @@ class RunLog:
             for index, figure in enumerate(figures)
         ]
         head = '<!doctype html><html><head><meta charset="utf-8"></head><body>'
-        self.text(head + "\n".join(parts) + "</body></html>\n", path)
+        # Not through text: megabytes of the drawing library, and no text of ours but titles.
+        page = head + "\n".join(parts) + "</body></html>\n"
+        self.client.log_text(self.run_id, page, path)
 
     def shown_table(self, frame: pd.DataFrame, path: str) -> None:
         """Write a table as JSON that the MLflow UI shows as one; an earlier one is replaced."""
@@ -119,9 +129,10 @@ class RunLog:
         """Write a table as Parquet."""
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
-        self._write(buffer.getvalue(), path)
+        self.content(buffer.getvalue(), path)
 
-    def _write(self, content: bytes, path: str) -> None:
+    def content(self, content: bytes, path: str) -> None:
+        """Write bytes as they are."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             file.write_bytes(content)
@@ -161,11 +172,11 @@ def open_run(
             if run_id is not None
             else client.create_run(
                 _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri),
-                run_name=name,
+                run_name=redact(name),
                 tags={
                     "mlflow.source.name": "train.py",
                     "mlflow.source.type": "LOCAL",
-                    **(tags or {}),
+                    **redact(dict(tags or {})),
                 },
             )
         )
@@ -199,7 +210,7 @@ def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
         return
     # The store itself may be what failed: the error that led here must not be hidden by another.
     with contextlib.suppress(Exception):
-        run_log.tags({"tunetrail.state": status, "tunetrail.failure": redact(failure)})
+        run_log.tags({"tunetrail.state": status, "tunetrail.failure": failure})
         close_run(run_log, status)
 
 
@@ -216,7 +227,8 @@ def create_run(
     with store_errors(uri):
         experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
         tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
-        return RunLog(client, client.create_run(experiment_id, run_name=name, tags=tags))
+        run = client.create_run(experiment_id, run_name=redact(name), tags=redact(dict(tags)))
+        return RunLog(client, run)
 
 
 def reopen_run(*, uri: str, run_id: str) -> RunLog:
@@ -358,13 +370,8 @@ def _is_refusal(error: requests.RequestException) -> bool:
 
 
 def cut_tag(value: object) -> str:
-    """Write a tag's value as MLflow takes it: 5,000 characters at most."""
-    return str(value)[:_TAG_LENGTH]
-
-
-def redact(text: str) -> str:
-    """Replace user and password in URLs: they must not reach a store or a screen."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+    """Write a tag's value as MLflow takes it: 5,000 characters at most, and no secrets."""
+    return redact(str(value))[:_TAG_LENGTH]
 
 
 def _reopen(client: MlflowClient, run_id: str) -> Run:

@@ -209,6 +209,14 @@ class MeasuringTrainer(transformers.Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return ResumableLengthSampler(sampler.batch_size, lengths=sampler.lengths, seed=seed)
 
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        """Save without the token of the hub, which would be pickled with the arguments."""
+        token, self.args.hub_token = self.args.hub_token, None
+        try:
+            super()._save(*args, **kwargs)
+        finally:
+            self.args.hub_token = token
+
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler[int] | None:
         if self.args.world_size <= 1:
             return SequentialSampler(eval_dataset)

@@ -14,7 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.logged_models import list_models, remove_model
-from tunetrail.tracking import KEPT, RunLog, cut_tag, redact
+from tunetrail.tracking import KEPT, RunLog, cut_tag
 from tunetrail.trial_states import state_of
 
 _PARENT = "mlflow.parentRunId"
@@ -37,7 +37,7 @@ class Ending:
 def read_ending(trial: FrozenTrial) -> Ending:
     """Translate how a trial was told into what its runs have to say."""
     failure = {
-        name: redact(str(trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown")))
+        name: str(trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown"))
         for name in _OF_FAILURE
     }
     failed = trial.state is TrialState.FAIL

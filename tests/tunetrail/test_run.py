@@ -1,6 +1,7 @@
 """``python train.py``: one run, and what it leaves behind."""
 
 import contextlib
+import hashlib
 import io
 import json
 import re
@@ -111,7 +112,17 @@ def test_tags_and_artifacts_say_where_the_run_came_from(finished: Finished) -> N
     assert "learning_rate: 0.003" in artifact(run, "config.yaml").read_text()
     assert "trainer.learning_rate=3e-3" in artifact(run, "overrides.yaml").read_text()
     assert "torch==" in artifact(run, "environment/requirements.txt").read_text()
-    assert json.loads(artifact(run, "environment/machine.json").read_text())["num_threads"] >= 1
+    described = {
+        name: json.loads(artifact(run, f"environment/{name}.json").read_text())
+        for name in ("code", "machine", "seeds", "model")
+    }
+    assert described["machine"]["num_threads"] >= 1
+    assert described["code"]["commit"] == run.data.tags["tunetrail.commit"]
+    assert set(described["seeds"].values()) == {42}
+    model = described["model"]
+    assert model["num_parameters"] > 20_000
+    assert model["sha256"].startswith(run.data.tags["tunetrail.model_fingerprint"])
+    assert "tunetrail.test_fingerprint" not in run.data.tags
 
 
 def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
@@ -120,11 +131,16 @@ def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
     assert fit["verdict"] == run.data.tags["tunetrail.verdict"]
     for name in ("data_quality.md", "leakage.md"):
         assert "train" in artifact(run, f"reports/{name}").read_text()
-    splits = json.loads(artifact(run, "reports/data.json").read_text())
-    assert {name: split["num_rows"] for name, split in splits.items()} == {
+    data = json.loads(artifact(run, "reports/data.json").read_text())
+    assert {name: split["num_rows"] for name, split in data["splits"].items()} == {
         "train": 60,
         "validation": 30,
     }
+    files = {file["name"]: file for file in data["files"]}
+    assert set(files) == {"train.csv", "validation.csv"}
+    content = (finished.workspace / "train.csv").read_bytes()
+    assert files["train.csv"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert files["train.csv"]["num_bytes"] == len(content)
     for name in ("learning_curves", "confusion_matrix"):
         with Image.open(artifact(run, f"figures/{name}.png")) as image:
             assert min(image.size) > 400
@@ -216,6 +232,22 @@ def test_test_rows_are_scored_only_on_request_and_never_returned(
     assert train(*overrides, "score_test=true") == score
     (run,) = all_runs(workspace, "metrics.`test/accuracy` >= 0")
     assert run.data.metrics["test/accuracy"] < 0.5 < score
+
+
+@pytest.mark.slow
+def test_the_flags_of_determinism_are_those_of_the_training(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    """Trainer sets them when it is built, and the next run in the process has its own."""
+    fast = ("tracking.log_model=false", "trainer.num_train_epochs=1")
+    train(*tiny, *fast, "+trainer.full_determinism=true", "tracking.run_name=exact")
+    train(*tiny, *fast, "tracking.run_name=usual")
+    flags = {
+        run.info.run_name: json.loads(artifact(run, "environment/machine.json").read_text())
+        for run in all_runs(workspace)
+    }
+    assert flags["exact"]["deterministic"]["algorithms"] is True
+    assert flags["usual"]["deterministic"]["algorithms"] is False
 
 
 @pytest.mark.slow
@@ -324,8 +356,14 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     with pytest.raises(SystemExit) as caught:
         train(*tiny, f"resume={stopped.info.run_id}", "trainer.learning_rate=1e-3")
     assert "trainer.learning_rate: 0.003 -> 0.001" in str(caught.value)
+    began = artifact(stopped, "config.yaml").read_text()
     assert train(*tiny, f"resume={stopped.info.run_id}") == whole
     resumed = client.get_run(stopped.info.run_id)
+    # what it began with stays; what went on with it is said beside
+    assert artifact(resumed, "config.yaml").read_text() == began
+    for name in ("code", "machine", "seeds", "model"):
+        first = artifact(resumed, f"environment/{name}.json").read_text()
+        assert artifact(resumed, f"environment/resumed/{name}.json").read_text() == first
     assert resumed.info.status == "FINISHED"
     assert "tunetrail.failure" not in resumed.data.tags
     speed = resumed.data.metrics["speed/train_samples_per_second"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
 from tunetrail.errors import InputError
-from tunetrail.tracking import RunLog, connect, create_run, open_run, read_artifact, redact
+from tunetrail.tracking import RunLog, connect, create_run, open_run, read_artifact
 
 STORE = {
     "uri": "sqlite:///mlruns/mlflow.db",
@@ -126,6 +126,17 @@ def test_a_file_that_is_no_database_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_passwords_leave_urls() -> None:
-    text = "storage: postgresql://me:pw@host/db, uri: https://token@host"
-    assert redact(text) == "storage: postgresql://***@host/db, uri: https://***@host"
+@pytest.mark.usefixtures("workspace")
+def test_a_run_log_writes_no_password(workspace: Path) -> None:
+    url = "postgresql://me:hunter2hunter2@host/db"
+    with pytest.raises(RuntimeError), open_run(**STORE, name=url, tags={"a": url}) as run_log:
+        run_log.params({"uri": url, "trainer.hub_token": "hunter2hunter2"})
+        run_log.tags({"b": url})
+        run_log.text(f"at {url}", "text.md")
+        run_log.data({"password": "hunter2hunter2", "at": [url]}, "data.json")
+        raise RuntimeError(f"cannot reach {url}")
+    assert run_log.name == "postgresql://***@host/db"
+    files = [path for path in (workspace / "mlruns").rglob("*") if path.is_file()]
+    assert {"mlflow.db", "text.md", "data.json"} <= {path.name for path in files}
+    for path in files:
+        assert b"hunter2" not in path.read_bytes(), path

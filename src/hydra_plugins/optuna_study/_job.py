@@ -7,19 +7,18 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from hydra.types import TaskFunction
-from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
-from omegaconf._utils import OmegaConfDumper
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hydra_plugins.optuna_study._compose import without_hydra
 from hydra_plugins.optuna_study._outcome import Outcome, read_error, read_return
+from hydra_plugins.optuna_study._redaction import Redact, load_redact
+from hydra_plugins.optuna_study._yaml import plain, save_yaml
 
 
 def run_job(
@@ -71,9 +70,10 @@ def _enter(config: DictConfig) -> JobReturn:
     if config.hydra.output_subdir is not None:
         folder = output_dir / config.hydra.output_subdir
         folder.mkdir(parents=True, exist_ok=True)
-        _save(_plain(task_cfg), folder / "config.yaml")
-        _save({"hydra": _plain(config.hydra)}, folder / "hydra.yaml")
-        _save(_plain(config.hydra.overrides.task), folder / "overrides.yaml")
+        redact = _redact_of(config)
+        save_yaml(redact(plain(task_cfg)), folder / "config.yaml")
+        save_yaml(redact({"hydra": plain(config.hydra)}), folder / "hydra.yaml")
+        save_yaml(redact(plain(config.hydra.overrides.task)), folder / "overrides.yaml")
     return JobReturn(
         overrides=list(config.hydra.overrides.task),
         cfg=task_cfg,
@@ -100,7 +100,7 @@ def _call(
             job_return.return_value = error
             job_return.status = JobStatus.FAILED
             if outcome.failure is not None:
-                _log_traceback(error)
+                _log_traceback(error, _redact_of(config))
         else:
             outcome = read_return(returned, objectives)
             job_return.return_value = returned
@@ -109,15 +109,31 @@ def _call(
     return outcome
 
 
-def _log_traceback(error: BaseException) -> None:
+def _redact_of(config: DictConfig) -> Redact:
+    return load_redact(OmegaConf.select(config, "hydra.sweeper.redact"))
+
+
+def _log_traceback(error: BaseException, redact: Redact) -> None:
     """Write to the files that the job logs to: the console has one line for each trial."""
+    text = redact("".join(traceback.format_exception(error)))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.acquire()
             try:
-                traceback.print_exception(error, file=handler.stream or handler._open())  # noqa: SLF001 - a handler with delay has opened nothing yet
+                (handler.stream or handler._open()).write(text)  # noqa: SLF001 - a handler with delay has opened nothing yet
             finally:
                 handler.release()
+
+
+def _clean(path: Path, redact: Redact) -> None:
+    """Take out of a job's console what its libraries should not have printed.
+
+    Only now: a pipe in between would lose what a killed process has printed, and could stop one
+    that prints while it holds the interpreter.
+    """
+    printed = path.read_text("utf-8", "surrogateescape")
+    if (cleaned := redact(printed)) != printed:
+        path.write_text(cleaned, "utf-8", "surrogateescape")
 
 
 @contextlib.contextmanager
@@ -143,19 +159,5 @@ def _captured(config: DictConfig, capture: bool) -> Iterator[None]:
             os.close(number)
         if path.stat().st_size == 0:
             path.unlink()
-
-
-class _Dumper(yaml.CSafeDumper):  # type: ignore[misc] # as above
-    """OmegaConf's rules for strings, on libyaml."""
-
-
-_Dumper.add_representer(str, OmegaConfDumper.str_representer)
-
-
-def _plain(config: Container) -> Any:
-    return OmegaConf.to_container(config, enum_to_str=True)
-
-
-def _save(content: Any, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        else:
+            _clean(path, _redact_of(config))

@@ -1,8 +1,8 @@
 """How a job ended, in the words of a study."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -19,6 +19,12 @@ class Outcome:
     state: TrialState
     values: tuple[float, ...] | None = None
     failure: Failure | None = None
+
+    def redacted(self, redact: Callable[[str], str]) -> "Outcome":
+        """Return the same with what is secret taken out of the failure's text."""
+        if self.failure is None:
+            return self
+        return replace(self, failure=replace(self.failure, text=redact(self.failure.text)))
 
 
 def read_return(returned: Any, objectives: Sequence[str]) -> Outcome:

@@ -21,6 +21,7 @@ from hydra_plugins.optuna_study._failure import INTERRUPTED
 from hydra_plugins.optuna_study._interruption import Interruption
 from hydra_plugins.optuna_study._job import run_job
 from hydra_plugins.optuna_study._outcome import Outcome, failed, read_error, read_return
+from hydra_plugins.optuna_study._redaction import load_redact
 
 log = logging.getLogger(__name__)
 
@@ -148,18 +149,20 @@ class LauncherPool(HerePool):
         if isinstance(error, BaseException):
             outcome = read_error(error)
             if outcome.failure is not None:
-                _log_traceback(job.hydra_cfg, error)
+                redact = load_redact(OmegaConf.select(self._config, "hydra.sweeper.redact"))
+                text = redact("".join(traceback.format_exception(error)))
+                _append_to_logs(job.hydra_cfg, text)
             return outcome
         return read_return(job.return_value, self._objectives)
 
 
-def _log_traceback(hydra_cfg: DictConfig | None, error: BaseException) -> None:
+def _append_to_logs(hydra_cfg: DictConfig | None, text: str) -> None:
     """Append to the files that a job logged to: its handlers are closed by now."""
     handlers = OmegaConf.select(hydra_cfg, "hydra.job_logging.handlers") if hydra_cfg else None
     for handler in (handlers or {}).values():
         if "filename" in handler:
             with Path(handler.filename).open("a", encoding="utf-8") as file:
-                traceback.print_exception(error, file=file)
+                file.write(text)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ class Settings:
     job_overrides: tuple[str, ...]
     changeable: tuple[str, ...]
     allow_changes: bool
+    redact: str | None
     max_repeated_failures: int
     max_failure_rate: float
     callbacks: dict[str, Any]
@@ -124,6 +125,7 @@ def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
         job_overrides=of("job_overrides", _require_strings),
         changeable=of("changeable", _require_strings),
         allow_changes=of("allow_changes", _require_bool),
+        redact=of("redact", _require_name),
         max_repeated_failures=of("max_repeated_failures", _require_positive),
         max_failure_rate=of("max_failure_rate", _require_rate),
         callbacks=of("callbacks", _require_mapping),

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
@@ -20,8 +20,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
+from hydra_plugins.optuna_study._yaml import plain
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +64,13 @@ def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Pl
     searched = {parameter.name: parameter.expression for parameter in space.parameters}
     if settings.custom_search_space is not None:
         searched[settings.keys["custom_search_space"]] = settings.custom_search_space
-    plain = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
-    assert isinstance(plain, dict)
-    leaves = dict(_leaves(plain, ""))
+    redact = load_redact(settings.redact)
+    leaves = dict(_leaves(redact(plain(config)), ""))
     names = {parameter.name for parameter in space.parameters}
     ignored = {settings.keys["params"], settings.keys["objectives"], *names}
     return Plan(
         objectives=settings.objectives,
-        search_space=searched,
+        search_space=redact(searched),
         fixed_config={
             key: text
             for key, text in leaves.items()
@@ -225,10 +226,11 @@ def _objectives_differ(study: optuna.Study, settings: Settings) -> bool:
 
 def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
     typed = (text.partition("=") for text in space.fixed if not settings.is_of_study(text))
+    fixed = {key: value for key, _, value in typed}
     attributes = {
         "objectives": plan.objectives,
         "search_space": plan.search_space,
-        "fixed_overrides": {key: value for key, _, value in typed},
+        "fixed_overrides": load_redact(settings.redact)(fixed),
         "fixed_config": plan.fixed_config,
     }
     for name, value in attributes.items():

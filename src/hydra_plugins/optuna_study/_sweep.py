@@ -17,6 +17,7 @@ from hydra_plugins.optuna_study._finals import run_finals
 from hydra_plugins.optuna_study._interruption import Interruption
 from hydra_plugins.optuna_study._pool import HerePool, LauncherPool, Pool
 from hydra_plugins.optuna_study._processes import ProcessPool
+from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
 from hydra_plugins.optuna_study._report import format_continue_command
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._storage import open_storage, outages
@@ -24,6 +25,7 @@ from hydra_plugins.optuna_study._study import open_study, quiet_optuna
 from hydra_plugins.optuna_study._work import Work, Workplace
 from hydra_plugins.optuna_study._worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._yaml import plain, save_yaml
 
 
 def run_sweep(
@@ -47,15 +49,16 @@ def run_sweep(
 
     """
     interruption = Interruption()
+    redact = load_redact(values["redact"])
     # From the start: a stop that comes while a study is being opened ends it in order, too.
-    with interruption.watched():
+    with interruption.watched(), redacted_errors(redact):
         asked = check(values, arguments, config, hydra_context.config_loader)
         settings = asked.settings
         command = format_continue_command(settings)
         remedy = f"what finished is kept; to continue: {command}"
         sweep_dir = Path(config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
-            OmegaConf.save(config, sweep_dir / "multirun.yaml")
+            save_yaml(redact(plain(config)), sweep_dir / "multirun.yaml")
             with worker.turn(), quiet_optuna():
                 study = open_study(
                     open_storage(settings.storage),

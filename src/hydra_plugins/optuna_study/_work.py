@@ -28,6 +28,7 @@ from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
 from hydra_plugins.optuna_study._outcome import Outcome, failed
 from hydra_plugins.optuna_study._points import suggest
 from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF
 from hydra_plugins.optuna_study._space import quoted
@@ -89,6 +90,7 @@ class Work:
         self.config = workplace.config
         self.interruption = workplace.interruption
         self.continue_command = workplace.continue_command
+        self.redact = load_redact(settings.redact)
         self.budget = budget
         self.distributions = {p.name: p.distribution for p in space.parameters}
         # What every job is told of its trial, but for the number.
@@ -107,7 +109,7 @@ class Work:
             with self.status.shown():
                 self._work()
         except Exception as error:
-            failure = first_line(error)
+            failure = self.redact(first_line(error))
             raise
         finally:
             # What failed may be the storage itself: its error must not be hidden by another.
@@ -263,7 +265,8 @@ class Work:
             SweepError: no other point will do better.
 
         """
-        running, outcome = self.running[finished.number], finished.outcome
+        running = self.running[finished.number]
+        outcome = finished.outcome.redacted(self.redact)
         if outcome.values is not None:
             running.repeats.append(list(outcome.values))
             if len(running.repeats) < self.settings.num_seeds:

@@ -94,6 +94,8 @@ class OptunaStudyConf:
     changeable: Any = field(default_factory=list)
     # Whether all else may differ, too.
     allow_changes: Any = False
+    # MODULE.FUNCTION: everything that is written of configs, overrides and errors goes through it.
+    redact: Any = None
     # The same error this many times in a row ends the sweep.
     max_repeated_failures: Any = 3
     # So does more than this share of num_trials that failed.

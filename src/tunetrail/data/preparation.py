@@ -7,6 +7,7 @@ from datasets import DatasetDict
 from tunetrail.data import prepare
 from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
 from tunetrail.data.quality import QualityReport, check_quality, clean
+from tunetrail.data.sources import SourceFile, list_files
 
 # YAML reads a bare off as false.
 _OFF = ("off", False)
@@ -16,6 +17,8 @@ _OFF = ("off", False)
 class PreparedData:
     """Splits as they are used, what was found in them, and what was dropped on the way.
 
+    ``files`` are those that the rows were read from.
+
     A report is None where its check is off.
     """
 
@@ -23,6 +26,7 @@ class PreparedData:
     quality: QualityReport | None
     leakage: LeakageReport | None
     notes: tuple[str, ...]
+    files: tuple[SourceFile, ...]
 
 
 def prepare_data(
@@ -84,4 +88,5 @@ def prepare_data(
         quality=None if quality in _OFF else check_quality(dataset),
         leakage=None if leakage in _OFF else check_leakage(dataset),
         notes=tuple(notes),
+        files=list_files(rows),
     )

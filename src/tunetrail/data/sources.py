@@ -2,15 +2,24 @@
 
 import contextlib
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pandas as pd
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    load_dataset,
+    load_dataset_builder,
+)
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -19,6 +28,28 @@ from tunetrail.hub import is_reachable
 
 _SPLITS = ("train", "validation", "test")
 _BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that rows were read from."""
+
+    name: str
+    sha256: str
+    num_bytes: int
+
+
+def list_files(rows: DatasetDict) -> tuple[SourceFile, ...]:
+    """List the files that the splits were read from, as their loader noted them.
+
+    Of a data set of the hub there are none: ``datasets`` may have it in its cache without them.
+    """
+    files = {
+        SourceFile(name=name, sha256=found["checksum"], num_bytes=found["num_bytes"])
+        for part in rows.values()
+        for name, found in (part.info.download_checksums or {}).items()
+    }
+    return tuple(sorted(files, key=lambda file: (file.name, file.sha256)))
 
 
 def load_files(
@@ -88,6 +119,7 @@ def load_hub(
     try:
         with _ask_cache_only(path), _quiet_loading():
             parts = load_dataset(path, name, revision=revision, split=list(wanted.values()))
+            _note_files(parts, path, name)
     except ConnectionError:
         raise InputError(
             f"{key}: the hub does not answer and the cache does not hold it; data=tweets and "
@@ -139,7 +171,27 @@ def _read_file(path: Path, *, key: str, encoding: str, encoding_errors: str = "s
     assert isinstance(rows, Dataset)
     if len(rows) == 0:
         raise InputError(f"{key}: the file has no rows; give one with at least one")
+    rows.info.download_checksums = {path.name: _checksum(path)}
     return rows
+
+
+def _note_files(parts: list[Dataset], path: str, name: str | None) -> None:
+    """Note the files of a data set that is a local directory: ``datasets`` itself does not."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    found = load_dataset_builder(path, name).config.data_files or {}
+    files = [Path(file) for listed in found.values() for file in listed]
+    noted = {str(file.relative_to(folder.resolve())): _checksum(file) for file in files}
+    for part in parts:
+        part.info.download_checksums = noted
+
+
+def _checksum(path: Path) -> dict[str, Any]:
+    """Sum up a file in the form in which ``datasets`` notes what it has downloaded."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return {"num_bytes": file.tell(), "checksum": digest.hexdigest()}
 
 
 def _reader_options(

@@ -1,6 +1,7 @@
 """Rows arrive as they were written, or the reason arrives in one line."""
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import datasets
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
-from tunetrail.data.sources import load_files, load_hub, load_package_file
+from tunetrail.data.sources import SourceFile, list_files, load_files, load_hub, load_package_file
 from tunetrail.errors import InputError
 
 ROWS = [("NA, they said", "good"), ('a "quoted"\ttext', "bad"), ("two\nlines", "good")]
@@ -293,3 +294,30 @@ def test_a_hub_that_does_not_answer_is_given_up_in_seconds(tmp_path: Path) -> No
     assert found, done.stdout
     assert float(found[1]) < 8
     assert done.stderr == ""
+
+
+def test_the_files_that_were_read_are_known_by_their_content(
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / name / "rows.csv" for name in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(f"text,label\n{path.parent.name},x\n")
+    rows = load_files(train=str(paths[0]), test=str(paths[1]))
+    expected = {
+        SourceFile("rows.csv", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+        for path in paths
+    }
+    assert set(list_files(rows)) == expected
+    # a second look, which finds the rows in the cache
+    assert list_files(load_files(train=str(paths[0]), test=str(paths[1]))) == list_files(rows)
+
+
+def test_the_files_of_a_loaded_set_are_known_too(local_set: Path) -> None:
+    found = list_files(load_hub(path=str(local_set), splits={"train": "train"}))
+    assert [file.name for file in found] == ["test.csv", "train.csv"]
+    hashes = {
+        hashlib.sha256(p.read_bytes()).hexdigest() for p in local_set.rglob("*") if p.is_file()
+    }
+    assert {file.sha256 for file in found} == hashes
+    assert list_files(DatasetDict({"train": Dataset.from_dict({"text": ["a"]})})) == ()

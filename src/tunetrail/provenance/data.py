@@ -1,0 +1,46 @@
+"""What the rows of a run were."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+
+
+@dataclass(frozen=True)
+class SplitFingerprint:
+    """SHA-256 over the canonical rows of a split, in order, as they were used."""
+
+    sha256: str
+    num_rows: int
+
+
+def fingerprint_data(dataset: DatasetDict) -> dict[str, SplitFingerprint]:
+    """Fingerprint every split by its content, whatever file or cache it came from."""
+    return {name: _fingerprint(split) for name, split in dataset.items()}
+
+
+def combine_fingerprints(splits: dict[str, SplitFingerprint]) -> str:
+    """Make one short name for a set of splits."""
+    whole = "".join(f"{name}:{splits[name].sha256}" for name in sorted(splits))
+    return shorten(hashlib.sha256(whole.encode()).hexdigest())
+
+
+def shorten(sha256: str) -> str:
+    """Take the first 16 hex digits: what a tag holds, enough to tell two apart."""
+    return sha256[:16]
+
+
+def describe_fingerprints(splits: dict[str, SplitFingerprint]) -> dict[str, Any]:
+    return {name: asdict(split) for name, split in splits.items()}
+
+
+def _fingerprint(split: Dataset) -> SplitFingerprint:
+    digest = hashlib.sha256()
+    for text, label in zip(split["text"], split["label"], strict=True):
+        # Length first: no two lists of rows may run together into the same bytes.
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(encoded)}:{label}:".encode())
+        digest.update(encoded)
+    digest.update(repr(getattr(split.features["label"], "names", None)).encode())
+    return SplitFingerprint(sha256=digest.hexdigest(), num_rows=len(split))
