@@ -53,7 +53,7 @@ def export_model(saved: SavedModel, folder: Path) -> None:
 
 
 def _describe(saved: SavedModel, name: str) -> str:
-    card = (saved.card or f"---\nlibrary_name: transformers\n---\n\n# {name}\n").rstrip()
+    card = (saved.card or f"---\nlibrary_name: transformers\n---\n\n# {name}").strip()
     if f"\n{_HEADING}\n" in card:
         return card + "\n"  # it was exported before
     return f"""{card}
@@ -65,9 +65,9 @@ Exported from {saved.source}. Labels: {", ".join(saved.label_names)}.
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", "{name}")
-classify(["a text", "another one"], truncation=True)             # label and score
-classify(["a text", "another one"], truncation=True, top_k=None) # all labels
+classify = pipeline("text-classification", "{name}", truncation=True)
+classify(["a text", "another one"])              # label and score
+classify(["a text", "another one"], top_k=None)  # every label with its score
 ```
 
 The model was trained on texts of up to {saved.max_length} tokens; `truncation=True` cuts longer

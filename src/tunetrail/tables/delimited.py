@@ -65,8 +65,10 @@ class DelimitedReader:
                 fields = next(self._records)
             except StopIteration:
                 return
-            except (csv.Error, LineTooLongError) as error:
+            except LineTooLongError as error:
                 cause: str | None = str(error)
+            except csv.Error as error:
+                cause = f"its quotes do not pair up ({error})"
             else:
                 if not fields:
                     continue  # an empty line

@@ -77,11 +77,11 @@ def find_fault(value: object, column: str) -> str | None:
     if not isinstance(value, str):
         return f"the value of {column!r} is no text but {type(value).__name__}"
     if not value.strip():
-        return f"the text in {column!r} is empty"
+        return "the text is empty"
     if "\0" in value:
-        return f"the text in {column!r} holds a NUL character"
+        return "the text holds a NUL character"
     if not is_encodable(value):
-        return f"the text in {column!r} holds half a surrogate pair"
+        return "the text holds half a surrogate pair"
     return None
 
 
