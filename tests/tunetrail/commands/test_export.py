@@ -204,6 +204,6 @@ def test_mlflow_serves_the_champion_over_http_with_label_names(here: Store, serv
     status, answer = ask(server, {"inputs": ["good", ""]})
     assert status == 400
     assert "text 1 is empty" in answer["message"]
-    status, _ = ask(server, {"inputs": [5]})
+    status, _ = ask(server, {"texts": ["good"]})
     assert status == 400
     assert ask(server, {"inputs": ["good"]})[0] == 200

@@ -485,16 +485,18 @@ def test_memory_stays_as_it_is_on_a_file_ten_times_as_large(here: Store, kind: s
 
 
 def write_large(kind: str, num_rows: int) -> Path:
+    """Write short texts beside notes of 800 characters: much to hold, little to classify."""
     path = Path(f"in-{num_rows}.{kind}")
-    texts = (f"{number} {os.urandom(400).hex()}" for number in range(num_rows))
+    rows = ((f"good day {number}", os.urandom(400).hex()) for number in range(num_rows))
     if kind == "parquet":
         # One row group: the largest piece that a reader could be tempted to hold.
-        pq.write_table(pa.table({"text": list(texts)}), path, row_group_size=num_rows)
+        texts, notes = zip(*rows, strict=True)
+        table = pa.table({"text": texts, "notes": notes})
+        pq.write_table(table, path, row_group_size=num_rows)
         return path
     with path.open("w") as file:
         if kind == "csv":
-            file.write("text\n")
-        file.writelines(
-            f"{text}\n" if kind == "csv" else f'{{"text": "{text}"}}\n' for text in texts
-        )
+            file.write("text,notes\n")
+        line = "{},{}\n" if kind == "csv" else '{{"text": "{}", "notes": "{}"}}\n'
+        file.writelines(line.format(*row) for row in rows)
     return path
