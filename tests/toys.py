@@ -4,6 +4,7 @@ import logging
 import random
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,12 @@ def run_here(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Any:
                 handler.close()
                 logging.getLogger().removeHandler(handler)
     return returned[-1] if returned else None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A workspace with one run, registered as ``tiny`` (version 1, champion) and exported."""
+
+    folder: Path
+    run_id: str
+    exported: Path

@@ -1,9 +1,10 @@
-"""Logged models: weights that MLflow can load, and how they are found and removed."""
+"""Logged models: weights that MLflow can load, and how they are listed and removed."""
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import requests
@@ -13,6 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunetrail import text_classifier
 from tunetrail.secrets import redact
 from tunetrail.tracking import RunLog, quiet_mlflow
 
@@ -39,7 +41,7 @@ def log_model(
 
     """
     from huggingface_hub import ModelCard
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     model.cpu()
@@ -57,10 +59,12 @@ def log_model(
         # Made apart from its run: log_model would add its own settings to the run's params,
         # and they would stand out in every comparison of runs with and without a model.
         logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
-        info = mlflow.transformers.log_model(
-            {"model": model, "tokenizer": tokenizer},
+        info = Model.log(
+            None,
+            _Flavor,
             model_id=logged.model_id,
             name="model",
+            transformers_model={"model": model, "tokenizer": tokenizer},
             task=task,
             signature=ModelSignature(
                 inputs=Schema([ColSpec(DataType.string)]),
@@ -77,6 +81,23 @@ def log_model(
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
     return str(info.model_uri)
+
+
+class _Flavor:
+    """MLflow's flavor for transformers, except for the code that answers.
+
+    MLflow 3.17 hands every text to ``ast.literal_eval`` first: a list of texts that are all such as
+    ``5`` or ``'fine'`` becomes other inputs, and a text of 2,000 words ends in a MemoryError.
+    """
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Any, **kwargs: Any) -> None:
+        code = str(text_classifier.__file__)
+        mlflow.transformers.save_model(
+            path=path, mlflow_model=mlflow_model, code_paths=[code], **kwargs
+        )
+        mlflow_model.flavors["python_function"]["loader_module"] = Path(code).stem
+        mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
 @contextlib.contextmanager

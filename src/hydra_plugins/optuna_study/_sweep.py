@@ -8,7 +8,7 @@ from typing import Any
 from hydra import version
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hydra_plugins.optuna_study._asked import Asked, check
 from hydra_plugins.optuna_study._budget import Budget

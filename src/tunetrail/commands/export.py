@@ -1,0 +1,32 @@
+"""Write a model to a directory that transformers loads by itself."""
+
+import argparse
+from pathlib import Path
+
+from tunetrail.commands.arguments import add_uri
+
+HELP = "write a model to a directory of its own"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
+        "directory",
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty directory")
+    add_uri(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command."""
+    from tunetrail.export import export_model, require_empty
+    from tunetrail.saved_models import open_model
+
+    require_empty(arguments.folder)
+    with open_model(arguments.model, uri=arguments.uri) as saved:
+        export_model(saved, arguments.folder)
+        print(f"{saved.source} -> {arguments.folder}")  # noqa: T201 - what a command says
+    return 0

@@ -1,0 +1,204 @@
+"""How a MODEL is found, and what is said where there is none."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+from toys import Store
+from transformers import GPT2LMHeadModel
+
+from tunetrail.__main__ import main
+from tunetrail.errors import InputError
+from tunetrail.logged_models import list_models, remove_model
+from tunetrail.saved_models import open_model
+from tunetrail.tracking import connect
+
+URI = "sqlite:///mlruns/mlflow.db"
+NO_RUN = "0" * 32
+
+
+def refused(model: object, *, uri: str = URI) -> str:
+    with pytest.raises(InputError) as error, open_model(str(model), uri=uri):
+        pass
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_was_found_says_where_it_came_from(here: Store) -> None:
+    sources = {
+        "tiny": "tiny version 1 (champion)",
+        "models:/tiny@champion": "tiny version 1 (champion)",
+        "tiny/1": "tiny version 1",
+        here.run_id: f"run {here.run_id}",
+        str(here.exported): str(here.exported),
+    }
+    for name, source in sources.items():
+        with open_model(name, uri=URI) as model:
+            assert model.source == source
+            assert model.label_names == ("negative", "neutral", "positive")
+            assert model.max_length == 64
+            assert (model.model_dir / "model.safetensors").is_file()
+
+
+def test_a_directory_comes_before_a_name_of_the_registry(here: Store) -> None:
+    shutil.copytree(here.exported, "tiny")
+    with open_model("tiny", uri=URI) as model:
+        assert model.source == "tiny"
+    with open_model("models:/tiny", uri=URI) as model:
+        assert model.source == "tiny version 1 (champion)"
+
+
+def test_a_directory_needs_no_store(here: Store) -> None:
+    assert main(["predict", str(here.exported), "a day", "--uri", "sqlite:///no.db"]) == 0
+    assert not Path("no.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            "large",
+            "no such directory, nor a registered model 'large' in sqlite:///mlruns/mlflow.db",
+        ),
+        ("large@champion", "(registered: tiny)"),
+        ("tiny@best", "tiny has no best (aliases: champion=1; versions: 1)"),
+        ("tiny/2", "tiny has no version 2 (aliases: champion=1; versions: 1)"),
+        ("models:/tiny/99999999999999", "tiny has no version"),
+        ("a/b/c", "no such directory, nor a registered model 'a/b/c'"),
+        ("it's", 'no such directory, nor a registered model "it\'s"'),
+        ("@champion", "give one, a run id, NAME@ALIAS or NAME/VERSION"),
+        (NO_RUN, f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with --uri"),
+        ("file", "that is a file; give the directory that it lies in"),
+    ],
+)
+def test_a_name_that_leads_nowhere_lists_what_there_is(
+    here: Store, model: str, message: str
+) -> None:
+    Path("file").touch()
+    assert message in refused(model)
+
+
+def test_a_store_that_is_not_there_is_named_and_not_made(here: Store) -> None:
+    assert "is no directory here, and no store in" in refused("tiny", uri="sqlite:///no.db")
+    assert not Path("no.db").exists()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    secret = f"http://me:hunter2@127.0.0.1:{port}"
+    said = refused("tiny", uri=secret)
+    assert "no MLflow server answers" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.slow
+def test_a_name_without_alias_is_its_champion_or_nothing(
+    train: Any, tiny: list[str], workspace: Path
+) -> None:
+    train(*tiny, "trainer.num_train_epochs=1")
+    client = connect(URI)
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    source = f"models:/{run.outputs.model_outputs[0].model_id}"
+    assert "(nothing is registered there)" in refused("tweets")
+    client.create_registered_model("tweets")
+    assert "tweets has no champion (aliases: none; versions: none)" in refused("tweets")
+    for _ in range(2):
+        client.create_model_version("tweets", source, run_id=run.info.run_id)
+    client.set_registered_model_alias("tweets", "challenger", "2")
+    assert "has no champion (aliases: challenger=2; versions: 2, 1)" in refused("tweets")
+    with open_model("tweets@challenger", uri=URI) as model:
+        assert model.source == "tweets version 2 (challenger)"
+
+    # the weights go, as those of a beaten trial do; the version stays
+    (logged,) = list_models(client, run.info.experiment_id)
+    remove_model(client, logged)
+    assert "tweets version 2: its weights were removed" in refused("tweets/2")
+    assert f"run {run.info.run_id} holds no weights" in refused(run.info.run_id)
+
+
+def test_a_run_without_weights_says_why_and_where_there_are_some(workspace: Path) -> None:
+    client = connect(URI)
+    experiment = client.create_experiment("tests")
+
+    def create(status: str, **tags: str) -> str:
+        named = {name.replace("__", "."): value for name, value in tags.items()}
+        run_id = client.create_run(experiment, tags=named).info.run_id
+        client.set_terminated(run_id, status)
+        return str(run_id)
+
+    assert "it did not finish; train again" in refused(create("FAILED"))
+    assert "tracking.log_model=false; train again" in refused(create("FINISHED"))
+    parent = create("FINISHED", tunetrail__study="s", tunetrail__best_run="abc")
+    said = refused(parent)
+    assert "it is the parent run of study s" in said
+    assert "the best run is abc" in said
+    trial = {"tunetrail__study": "s", "tunetrail__trial": "3", "mlflow__parentRunId": parent}
+    said = refused(create("FINISHED", **trial))
+    assert "it is trial 3 of study s, which keeps those of its sweep.keep_best trials" in said
+    assert "the best run is abc" in said
+
+
+def change(path: Path, **values: object) -> None:
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps(known | values))
+
+
+def test_a_directory_says_what_it_lacks(
+    here: Store, tiny_gpt2: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without(*names: str) -> Path:
+        shutil.rmtree("model", ignore_errors=True)
+        shutil.copytree(here.exported, "model")
+        for name in names:
+            (Path("model") / name).unlink()
+        return Path("model")
+
+    Path("empty").mkdir()
+    assert "empty: no config.json in empty" in refused("empty")
+    without("model.safetensors")
+    Path("model/pytorch_model.bin").write_bytes(b"pickle")
+    assert "no *.safetensors in model, and nothing else is read" in refused("model")
+    assert "no tokenizer in model" in refused(without("tokenizer.json"))
+    assert "no tokenizer_config.json" in refused(without("tokenizer_config.json"))
+    change(without() / "tokenizer_config.json", model_max_length=int(1e30))
+    assert "nothing says how many tokens the model reads; set model_max_length" in refused("model")
+    change(without() / "config.json", problem_type="multi_label_classification")
+    assert "names multi_label_classification" in refused("model")
+    change(without() / "config.json", id2label={"0": "same", "1": "same"})
+    assert "its labels are same, same" in refused("model")
+    (without() / "config.json").write_text("{nonsense")
+    assert "config.json cannot be read" in refused("model")
+    (without() / "config.json").write_text("[]")
+    assert "holds no JSON object" in refused("model")
+    (without() / "MLmodel").write_text("flavors: []")
+    assert "is no description of a model of MLflow" in refused("model")
+    assert "is no classifier of texts but GPT2LMHeadModel" in refused(tiny_gpt2)
+
+    # what only loading shows
+    (without() / "model.safetensors").write_bytes(b"nonsense")
+    assert main(["predict", "model", "x"]) == 1
+    assert "error: model cannot be loaded:" in capsys.readouterr().err
+    without()
+    GPT2LMHeadModel.from_pretrained(tiny_gpt2).transformer.save_pretrained("body")
+    shutil.copy("body/model.safetensors", "model/model.safetensors")
+    assert main(["predict", "model", "x"]) == 1
+    assert "it was not trained to classify" in capsys.readouterr().err
+    change(without() / "config.json", auto_map={"AutoConfig": "evil.Config"}, model_type="evil")
+    Path("model/evil.py").write_text("open('ran', 'w')")
+    assert main(["predict", "model", "x"]) == 1
+    assert not Path("ran").exists()
+
+
+def test_the_code_in_a_logged_model_is_not_run(here: Store) -> None:
+    """Its weights are read as data; only MLflow itself runs what lies beside them."""
+    client = MlflowClient(f"sqlite:///{here.folder}/mlruns/mlflow.db")
+    location = client.get_model_version_download_uri("tiny", "1")
+    copy = Path("copy")
+    shutil.copytree(location.removeprefix("file://"), copy)
+    (copy / "code" / "text_classifier.py").write_text("open('ran', 'w')")
+    assert main(["predict", str(copy), "a day"]) == 0
+    assert not Path("ran").exists()

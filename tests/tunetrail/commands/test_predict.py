@@ -1,0 +1,502 @@
+"""What a person gets from ``tunetrail predict``, from a real run, its registry name and an export.
+
+Most tests run the command in this process; those about pipes and memory as one of its own.
+"""
+
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from toys import Store, make_rows
+
+from tunetrail.__main__ import main
+from tunetrail.tables import rows as table_rows
+from tunetrail.tables.files import open_table
+from tunetrail.tables.rows import BadRow
+from tunetrail.text_classifier import TextClassifier
+
+TUNETRAIL = [sys.executable, "-m", "tunetrail"]
+LABELS = ["negative", "neutral", "positive"]
+ADDED = ["prediction", "confidence", *(f"probability_{name}" for name in LABELS)]
+
+
+def predict(*arguments: object) -> int:
+    return main(["predict", *map(str, arguments)])
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def validation(store: Store) -> pd.DataFrame:
+    client = MlflowClient(f"sqlite:///{store.folder}/mlruns/mlflow.db")
+    path = client.download_artifacts(store.run_id, "predictions/validation.parquet")
+    return pd.read_parquet(path)
+
+
+# What is answered
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny@champion", "models:/tiny/1", "run", "exported"])
+def test_every_way_to_name_a_model_gives_the_labels_of_its_evaluation(
+    here: Store, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {"run": here.run_id, "exported": here.exported}.get(name, name)
+    validation(here)[["text", "label"]].to_csv("in.csv", index=False)
+    assert predict(model, "--input", "in.csv", "--batch-tokens", 100) == 0
+    answers = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    recorded = validation(here)
+    assert list(answers) == ["text", "label", *ADDED]
+    assert list(answers["text"]) == list(recorded["text"])
+    assert list(answers["prediction"]) == list(recorded["prediction"])
+    for column in ADDED[1:]:
+        assert answers[column].to_numpy() == pytest.approx(recorded[column].to_numpy(), abs=1e-6)
+
+
+def test_arguments_come_out_as_tab_separated_lines(
+    here: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict("tiny", "a good day", "sad\tand bad") == 0
+    said = capsys.readouterr()
+    header, first, second = said.out.splitlines()
+    assert header.split("\t") == ["text", *ADDED]
+    assert first.startswith("a good day\t")
+    assert second.startswith('"sad\tand bad"\t')
+    assert said.err == ""
+
+
+def test_on_a_terminal_arguments_come_out_as_a_table(
+    here: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert predict("tiny", "a good\nday", "long " * 100) == 0
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["prediction", "confidence", *LABELS, "text"]
+    assert first.endswith("  a good day")
+    assert len(second) < 120
+    assert re.fullmatch(r"(\w+) +(0\.\d{4}) +(0\.\d{4}) +(0\.\d{4}) +(0\.\d{4})  a good day", first)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+def test_the_same_kind_comes_out_with_all_that_went_in(here: Store, kind: str) -> None:
+    frame = pd.DataFrame(make_rows(20, seed=5), columns=["text", "told"])
+    frame["id"] = range(20)
+    source, target = Path(f"in.{kind}"), Path(f"out.{kind}")
+    write = {
+        "csv": lambda: frame.to_csv(source, index=False),
+        "tsv": lambda: frame.to_csv(source, index=False, sep="\t"),
+        "jsonl": lambda: frame.to_json(source, orient="records", lines=True),
+        "parquet": lambda: frame.to_parquet(source),
+    }
+    write[kind.split(".", maxsplit=1)[0]]()
+    assert predict("tiny", "--input", source, "--output", target) == 0
+    read = {
+        "csv": lambda: pd.read_csv(target),
+        "tsv": lambda: pd.read_csv(target, sep="\t"),
+        "jsonl": lambda: pd.read_json(target, lines=True),
+        "parquet": lambda: pd.read_parquet(target),
+    }
+    answers = read[kind.split(".", maxsplit=1)[0]]()
+    pd.testing.assert_frame_equal(answers[list(frame)], frame)
+    assert list(answers) == [*frame, *ADDED]
+    assert answers[ADDED[2:]].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+def test_values_of_json_come_out_as_they_were_written(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_stdin(monkeypatch, b'{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9"}\r\n')
+    assert predict("tiny", "--format", "jsonl") == 0
+    out = capsys.readouterr().out
+    assert out.startswith('{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9", "prediction":')
+    assert json.loads(out)["prediction"] in LABELS
+
+
+def test_the_types_of_parquet_stay(here: Store) -> None:
+    table = pa.table(
+        {
+            "body": pa.array(["a day", "bad"]).dictionary_encode(),
+            "at": pa.array([1, 2], pa.timestamp("us", "UTC")),
+            "tags": pa.array([["x"], []], pa.list_(pa.string())),
+        }
+    )
+    pq.write_table(table, "in.parquet")
+    options = ("--output", "out.parquet", "--text-column", "body")
+    assert predict("tiny", "--input", "in.parquet", *options) == 0
+    answers = pq.read_table("out.parquet")
+    assert answers.select(table.column_names).equals(table)
+    assert answers.schema.field("confidence").type == pa.float32()
+
+
+def test_stdin_is_a_text_a_line(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_stdin(monkeypatch, "\ufeffa good day\r\n\nça va\n\xff\n".encode() + b"\xff\xfe\n")
+    assert predict("tiny") == 3
+    said = capsys.readouterr()
+    assert [line.split("\t")[0] for line in said.out.splitlines()] == [
+        "text", "a good day", "ça va", "ÿ",
+    ]  # fmt: skip
+    assert "2 of 5 rows could not be classified" in said.err
+    assert "line 2: the text is empty" in said.err
+    assert "line 5: bytes that are not UTF-8" in said.err
+
+
+def test_an_empty_table_gives_an_empty_table(here: Store) -> None:
+    Path("in.csv").write_text("id,text\n")
+    assert predict("tiny", "--input", "in.csv", "--output", "out.csv") == 0
+    assert Path("out.csv").read_text() == ",".join(["id", "text", *ADDED]) + "\n"
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), "in.parquet")
+    assert predict("tiny", "--input", "in.parquet", "--output", "out.parquet") == 0
+    assert pq.read_table("out.parquet").column_names == ["text", *ADDED]
+
+
+def test_rows_come_back_in_their_order_from_windows_of_any_size(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"text": "good " * (1 + n % 40) + str(n), "n": n}) for n in range(200)]
+    Path("in.jsonl").write_text("\n".join(lines))
+    assert predict("tiny", "--input", "in.jsonl", "--output", "whole.jsonl") == 0
+    monkeypatch.setattr(table_rows, "WINDOW_ROWS", 7)
+    monkeypatch.setattr(table_rows, "WINDOW_CHARACTERS", 300)
+    options = ("--output", "parts.jsonl", "--batch-tokens", "1")
+    assert predict("tiny", "--input", "in.jsonl", *options) == 0
+    whole, parts = (pd.read_json(name, lines=True) for name in ("whole.jsonl", "parts.jsonl"))
+    assert list(whole["n"]) == list(parts["n"]) == list(range(200))
+    assert list(whole["prediction"]) == list(parts["prediction"])
+    difference = whole[ADDED[1:]].to_numpy() - parts[ADDED[1:]].to_numpy()
+    assert np.abs(difference).max() < 1e-6
+
+
+# Bad rows
+
+
+def test_bad_rows_of_csv_are_named_by_the_line_they_begin_in(
+    here: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.csv").write_bytes(
+        b'text,id\n"two\nlines, good",1\n"never closed,2\nfine,3\nonly one\n\nx,y,z\n'
+        b'"a ""quote""",5\nbad \xff,6\n  ,7\nnul\0,8\n"late, 9\nlast,10\n'
+    )
+    assert predict("tiny", "--input", "in.csv") == 3
+    said = capsys.readouterr()
+    assert [row["id"] for row in pd.read_csv(io.StringIO(said.out)).to_dict("records")] == [
+        1, 3, 5, 10,
+    ]  # fmt: skip
+    assert re.findall(r"line (\d+): (.*)", said.err) == [
+        ("4", "its quotes do not pair up (',' expected after '\"')"),
+        ("6", "1 fields where the header has 2"),
+        ("8", "3 fields where the header has 2"),
+        ("10", "bytes that are not UTF-8"),
+        ("11", "the text is empty"),
+        ("12", "the text holds a NUL character"),
+        ("13", "its quotes do not pair up (unexpected end of data)"),
+    ]
+
+
+def test_bad_rows_of_json_lines_are_named_by_their_lines(
+    here: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        b'{"text": "a good day"}', b"", b"[1]", b'{"text": 5}', b"nonsense", b'{"body": "x"}',
+        b'{"text": null}', b'{"text": NaN}', b'{"text": "\\ud800"}', b'{"text": "\xff"}',
+        b'{"text": "x", "confidence": 1}', b'{"text": ' + b"[" * 100_000, b'{"text": "last"}',
+    ]  # fmt: skip
+    Path("in.jsonl").write_bytes(b"\n".join(lines))
+    assert predict("tiny", "--input", "in.jsonl") == 3
+    said = capsys.readouterr()
+    assert [json.loads(line)["text"] for line in said.out.splitlines()] == ["a good day", "last"]
+    named = dict(re.findall(r"line (\d+): (.*)", said.err))
+    assert list(map(int, named)) == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert named["3"] == "no JSON object but list"
+    assert named["4"] == "the value of 'text' is no text but int"
+    assert named["5"] == "no JSON: Expecting value at column 1"
+    assert named["6"] == "no key 'text' (found: body)"
+    assert named["7"] == "no value in 'text'"
+    assert named["11"] == "has a key 'confidence' already"
+
+
+def test_bad_rows_of_parquet_are_named_by_their_numbers(
+    here: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = pa.array([b"fine", b"\xff"]).cast(pa.binary())
+    texts = pa.StringArray.from_buffers(2, *broken.buffers()[1:])
+    table = pa.table({"text": pa.concat_arrays([pa.array([None, " ", "good"]), texts])})
+    pq.write_table(table, "in.parquet")
+    assert predict("tiny", "--input", "in.parquet", "--output", "out.parquet") == 3
+    assert pq.read_table("out.parquet")["text"].to_pylist() == ["good", "fine"]
+    assert re.findall(r"row (\d+): (.*)", capsys.readouterr().err) == [
+        ("1", "no value in 'text'"),
+        ("2", "the text is empty"),
+        ("5", "bytes that are not UTF-8"),
+    ]
+
+
+def test_the_first_bad_rows_are_named_and_the_others_counted(
+    here: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.txt").write_text("\n" * 50 + "good\n")
+    assert predict("tiny", "--input", "in.txt", "--output", "out.tsv") == 3
+    said = capsys.readouterr().err
+    assert "50 of 51 rows could not be classified and are left out:" in said
+    assert len(re.findall(r"line \d+:", said)) == 20
+    assert said.endswith("  and 30 more\n")
+
+
+def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store) -> None:
+    lines = [f"good {n},{n}" for n in range(60_000)]
+    lines[10] = '"' + lines[10]
+    Path("in.csv").write_text("\n".join(["text,id", *lines]))
+    with open_table(Path("in.csv"), "csv", text_column="text", label_names=LABELS) as table:
+        rows = list(table.reader)
+    assert [row.number for row in rows if isinstance(row, BadRow)] == [12]
+    assert [row.number for row in rows] == list(range(2, 60_002))
+
+
+def test_a_line_longer_than_any_that_is_read_is_passed_over(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tunetrail.tables.lines.MAX_LINE_BYTES", 1 << 20)
+    for kind, row in (("txt", "{}"), ("csv", "{}"), ("jsonl", '{{"text": "{}"}}')):
+        header = "text\n" if kind == "csv" else ""
+        lines = [row.format(text) for text in ("good", "x" * (3 << 20), "bad")]
+        Path(f"in.{kind}").write_text(header + "\n".join(lines))
+        assert predict("tiny", "--input", f"in.{kind}") == 3
+        said = capsys.readouterr()
+        assert "the line is longer than 1 MiB" in said.err
+        assert len(said.out.splitlines()) == (2 if kind == "jsonl" else 3)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--input", "in.csv"], "TEXT and --input exclude each other"),
+        (["x", "--format", "csv"], "TEXT needs none"),
+        (["--input", "in.parquet"], "give --output FILE.parquet"),
+        (["x", "--batch-tokens", "0"], "must be a whole number of 1 or more"),
+        (["x", "--batch-tokens", "many"], "must be a whole number of 1 or more"),
+        (["x", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--format", "parquet"], "invalid choice: 'parquet'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_so(
+    here: Store, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        predict("tiny", *arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_to_label_is_no_reason_to_wait_for_a_terminal(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_stdin(monkeypatch, b"")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    with pytest.raises(SystemExit):
+        predict("tiny")
+    assert "give TEXT, or --input FILE, or texts on stdin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "no.csv"], "no.csv: no such file"),
+        (["--input", "folder.csv"], "folder.csv: that is a directory"),
+        (["--input", "in.xlsx"], "in.xlsx: the suffix names no kind of table"),
+        (["--input", "in.parquet.gz"], "in.parquet.gz: the suffix names no kind of table"),
+        (["--input", "empty.csv"], "empty.csv is empty; its first line must name the columns"),
+        (["--input", "wide.csv"], "wide.csv is UTF-16; convert it to UTF-8"),
+        (["--input", "cut.csv.gz"], "cut.csv.gz cannot be read to its end"),
+        (["--input", "no.csv.gz"], "no.csv.gz cannot be read to its end"),
+        (["--input", "latin.csv"], "latin.csv: its header is not UTF-8"),
+        (["--input", "quote.csv"], "quote.csv: its header cannot be read"),
+        (["--input", "twice.csv"], "more than one column 'text' in twice.csv (found: text, text)"),
+        (
+            ["--input", "in.csv", "--text-column", "body"],
+            "no column 'body' in in.csv (found: text, id); give --text-column",
+        ),
+        (["--input", "done.csv"], "done.csv has a column 'prediction' already"),
+        (["--input", "done.jsonl"], "done.jsonl has a column 'confidence' already"),
+        (
+            ["--input", "done.parquet", "--output", "o.parquet"],
+            "done.parquet has a column 'probability_neutral' already",
+        ),
+        (
+            ["--input", "no.parquet", "--output", "o.parquet"],
+            "no.parquet is no Parquet file that can be read",
+        ),
+        (
+            ["--input", "done.parquet", "--output", "o.parquet", "--text-column", "id"],
+            "column 'id' of done.parquet holds int64, no texts",
+        ),
+        (
+            ["--input", "done.parquet", "--output", "o.parquet", "--text-column", "body"],
+            "no column 'body' in done.parquet (found: text, id, probability_neutral)",
+        ),
+        (["--input", "in.csv", "--output", "in.csv"], "that is the input, still being read"),
+        (["--input", "in.csv", "--output", "link.csv"], "that is the input, still being read"),
+        (["--input", "in.csv", "--output", "o.jsonl"], "what comes out is csv"),
+        (["x", "--output", "o.csv"], "give a name that ends in .tsv"),
+        (["x", "--output", "no/o.tsv"], "there is no folder no; make it first"),
+        (["x", "--output", "folder.tsv"], "folder.tsv: that is no regular file"),
+    ],
+)
+def test_what_cannot_be_read_or_written_is_one_line(
+    here: Store, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.csv").write_text("text,id\ngood,1\n")
+    Path("link.csv").symlink_to("in.csv")
+    Path("folder.csv").mkdir()
+    Path("folder.tsv").mkdir()
+    Path("empty.csv").touch()
+    Path("wide.csv").write_text("text\ngood\n", "utf-16")
+    Path("latin.csv").write_text("text,größe\ngood,1\n", "latin-1")
+    Path("quote.csv").write_text('text,"id\ngood,1\n')
+    Path("twice.csv").write_text("text,text\na,b\n")
+    Path("cut.csv.gz").write_bytes(gzip.compress(b"text\n" + os.urandom(9000).hex().encode())[:99])
+    Path("no.csv.gz").write_text("text\ngood\n")
+    Path("done.csv").write_text("text,prediction\ngood,x\n")
+    Path("done.jsonl").write_text('{"text": "good", "confidence": 1}\n')
+    pq.write_table(
+        pa.table({"text": ["a"], "id": [1], "probability_neutral": [0.5]}), "done.parquet"
+    )
+    Path("no.parquet").write_text("nonsense")
+    before = sorted(Path().iterdir())
+    assert predict("tiny", *arguments) == 1
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("tiny", "x", "--device", "cuda") == 1
+    assert "--device cuda: no GPU was found; use auto or cpu" in capsys.readouterr().err
+
+
+def test_a_full_gpu_halves_the_batches_and_goes_on(here: Store) -> None:
+    classifier = TextClassifier(here.exported, here.exported, max_length=64)
+    texts = [f"good {'day ' * (n % 9)}" for n in range(40)]
+    whole = classifier.probabilities(texts)
+    forward, sizes = classifier.model.forward, []
+
+    def forward_of_a_small_gpu(input_ids: torch.Tensor, **rest: torch.Tensor) -> object:
+        sizes.append(input_ids.shape[0])
+        if input_ids.shape[0] > 6:
+            raise torch.OutOfMemoryError
+        return forward(input_ids=input_ids, **rest)
+
+    classifier.model.forward = forward_of_a_small_gpu
+    assert classifier.probabilities(texts) == pytest.approx(whole, abs=1e-6)
+    assert sizes[:4] == [40, 20, 10, 5]
+    # what was too much once is not tried again
+    sizes.clear()
+    classifier.probabilities(texts)
+    assert max(sizes) <= 12
+
+
+# How it ends
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_it_quietly(here: Store) -> None:
+    Path("in.txt").write_text("good day\n" * 20_000)
+    with subprocess.Popen(
+        [*TUNETRAIL, "predict", here.exported, "--input", "in.txt"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"text\tprediction")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.slow
+def test_what_is_interrupted_leaves_what_was_there(here: Store) -> None:
+    Path("in.txt").write_text("good day\n" * 3_000_000)
+    Path("out.tsv").write_text("as it was")
+    with subprocess.Popen(
+        [*TUNETRAIL, "predict", here.exported, "--input", "in.txt", "--output", "out.tsv"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until = time.monotonic() + 60
+        while not list(Path().glob(".out.tsv.*.part")) and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == "interrupted; out.tsv is as it was"
+        assert process.wait(timeout=60) == 130
+    assert Path("out.tsv").read_text() == "as it was"
+    assert not list(Path().glob(".out.tsv.*"))
+
+
+_MEASURED = """
+import resource, sys
+from tunetrail.__main__ import main
+assert main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_memory_stays_as_it_is_on_a_file_ten_times_as_large(here: Store, kind: str) -> None:
+    """Peak memory, which the libraries alone bring to some 600 MB, grows by less than the file."""
+    peaks, sizes = [], []
+    for num_rows in (20_000, 200_000):
+        source = write_large(kind, num_rows)
+        options = ["--input", str(source), "--output", f"out.{kind}"]
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURED, "predict", str(here.exported), *options],
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=True,
+        )
+        peaks.append(int(done.stdout) / 1024)
+        sizes.append(source.stat().st_size / 1024**2)
+    assert sizes[1] > 150
+    assert peaks[1] - peaks[0] < 60
+
+
+def write_large(kind: str, num_rows: int) -> Path:
+    """Write short texts beside notes of 800 characters: much to hold, little to classify."""
+    path = Path(f"in-{num_rows}.{kind}")
+    rows = ((f"good day {number}", os.urandom(400).hex()) for number in range(num_rows))
+    if kind == "parquet":
+        # One row group: the largest piece that a reader could be tempted to hold.
+        texts, notes = zip(*rows, strict=True)
+        table = pa.table({"text": texts, "notes": notes})
+        pq.write_table(table, path, row_group_size=num_rows)
+        return path
+    with path.open("w") as file:
+        if kind == "csv":
+            file.write("text,notes\n")
+        line = "{},{}\n" if kind == "csv" else '{{"text": "{}", "notes": "{}"}}\n'
+        file.writelines(line.format(*row) for row in rows)
+    return path
