@@ -24,12 +24,15 @@ ALLOWED: dict[str, set[str]] = {
     "trial": set(),
     "training": {"disk"},
     "diagnostics": {"training", "trial_states"},
+    "inputs": {"data", "models", "settings", "tasks", "training", "warm"},
+    "scoring": {"data", "diagnostics", "inputs", "settings", "tasks", "training"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
     "settings": {"training"},
     "summary": {"diagnostics", "tracking", "training"},
     "reporting": {
-        "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
+        "data", "diagnostics", "logged_models", "provenance", "scoring", "tasks", "tracking",
+        "training",
     },
     "commands": set(),
     "__main__": {"commands"},
@@ -40,11 +43,11 @@ ALLOWED: dict[str, set[str]] = {
         "trial_states",
     },
     "pipeline": {
-        "callbacks", "data", "diagnostics", "disk", "models", "reporting", "settings", "summary",
-        "tasks", "tracking", "training", "trial", "warm",
+        "callbacks", "data", "diagnostics", "disk", "inputs", "models", "reporting", "scoring",
+        "settings", "summary", "tasks", "tracking", "training", "trial", "warm",
     },
 }  # fmt: skip
-KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir"}
+KNOWS_OMEGACONF = {"inputs", "output_dir", "pipeline", "scoring", "settings", "study"}
 
 
 def imports(path: Path) -> set[str]:

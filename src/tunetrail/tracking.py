@@ -41,6 +41,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 # Tag of a run that holds an interactive page and, if tracking.log_model, weights.
 KEPT = "tunetrail.kept"
+# Tag of a run that holds all there is to know about its model on the test split.
+TEST_SCORED = "tunetrail.test_scored"
 
 # One call of MLflow takes no more than these.
 _PARAMS_PER_BATCH = 100
