@@ -4,11 +4,9 @@ import contextlib
 import errno
 import logging
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import datasets
 import optuna
 import transformers
 from datasets import Dataset
@@ -29,6 +27,7 @@ from tunetrail.errors import DiskFullError, InputError, chain_of
 from tunetrail.inputs import build_arguments, load_rows, tokenise_rows
 from tunetrail.models.loading import load_tokenizer, read_weights
 from tunetrail.scoring import score_test
+from tunetrail.screen import quiet_libraries
 from tunetrail.settings import (
     build,
     params,
@@ -82,7 +81,7 @@ def run(cfg: DictConfig) -> float | list[float]:
 
 def _run(cfg: DictConfig) -> float | list[float]:
     require_job(cfg)
-    _quiet_libraries()
+    quiet_libraries()
     objectives = list(cfg.sweep.objectives)
     trial = _open_trial(cfg, objectives[0])
     make_folder(
@@ -172,20 +171,6 @@ def _run(cfg: DictConfig) -> float | list[float]:
 
 def _take_sample(dataset: Dataset, num_rows: int, *, seed: int) -> Dataset:
     return dataset.shuffle(seed=seed).select(range(min(num_rows, len(dataset))))
-
-
-def _quiet_libraries() -> None:
-    """Leave the screen to the run: one bar, one summary, and what the checks have to say.
-
-    transformers would print a table of the weights of a new head, for which there is one line in
-    :mod:`tunetrail.models.loading`, and a bar for each of its steps.
-    """
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A pruner that the config chooses by name may be one that Optuna marks as experimental.
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def _open_trial(cfg: DictConfig, objective: str) -> Trial | None:

@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import transformers
 from datasets import Dataset
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.data.preparation import PreparedData
 from tunetrail.diagnostics.paired import NUM_RESAMPLES, Interval, percentile_interval
-from tunetrail.inputs import build_arguments, tokenise_rows
-from tunetrail.settings import build
+from tunetrail.inputs import build_arguments, load_rows, tokenise_rows
+from tunetrail.settings import build, plain
 from tunetrail.tasks.base import Task
 from tunetrail.training import build_predictor, score_metrics
 
@@ -54,16 +55,49 @@ def score_test(
     )
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a run was, made again from the config that it recorded."""
+
+    cfg: DictConfig
+    task: Task
+
+    @property
+    def seed(self) -> int:
+        return int(self.cfg.seed)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The config as plain values."""
+        return plain(self.cfg)
+
+    def load_data(self) -> PreparedData:
+        """Load and prepare the rows.
+
+        Raises:
+            InputError: they are not there, or cannot be used, any more.
+
+        """
+        return load_rows(self.cfg)
+
+
+def load_recorded(config: str) -> Recorded:
+    """Read a run's ``config.yaml``."""
+    cfg = OmegaConf.create(config)
+    assert isinstance(cfg, DictConfig)
+    return Recorded(cfg, build(cfg.task))
+
+
 def score_saved(
-    cfg: DictConfig,
-    task: Task,
+    recorded: Recorded,
     data: PreparedData,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
     scratch_dir: Path,
 ) -> TestScores:
-    """Score saved weights as the run of ``cfg`` would have: same tokens, batches and precision."""
+    """Score saved weights as their run would have: same tokens, batches and precision."""
+    cfg, task = recorded.cfg, recorded.task
     rows = tokenise_rows(cfg, task, build(cfg.model.source), data.dataset)
     predictor = build_predictor(
         model=model,

@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.logged_models import list_models, remove_model
-from tunetrail.tracking import KEPT, RunLog, cut_tag, redact
+from tunetrail.logged_models import is_registered, list_models, remove_model
+from tunetrail.tracking import KEPT, RunLog, RunRecord, cut_tag, read_run, redact
 from tunetrail.trial_states import state_of
 
 _PARENT = "mlflow.parentRunId"
@@ -87,6 +87,14 @@ class TrialRuns:
             if runs and repeats and trial.state is TrialState.COMPLETE:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
+
+    def list_repeats(self, number: int) -> list[RunRecord]:
+        """List the runs of a trial that ended well, in the order of their seeds.
+
+        A seed that was run again after an interruption is listed once, as it ran last.
+        """
+        runs = {_repeat(run)[0]: run for run in self._find(number) if _is_finished(run)}
+        return [read_run(run) for run in runs.values()]
 
     def _find(self, number: int) -> list[Run]:
         """Find the runs of a trial in the order of its repeats, noted in the study or not."""
@@ -191,6 +199,9 @@ class TrialRuns:
         models = list(list_models(self._client, self._parent.experiment_id))
         is_over = may_go()
         for model in models:
+            # What the registry hands out is no longer this study's to remove.
+            if is_registered(model):
+                continue
             run_id = str(model.source_run_id)
             number = self._trial_of(run_id)
             if number is not None and is_over(number):
@@ -238,6 +249,10 @@ class TrialRuns:
 
 def _repeat(run: Run) -> tuple[int, int]:
     return int(run.data.tags.get(_REPEAT, 0)), run.info.start_time
+
+
+def _is_finished(run: Run) -> bool:
+    return str(run.info.status) == "FINISHED"
 
 
 def _milliseconds(moment: datetime | None) -> int:

@@ -60,12 +60,12 @@ class PairedTest:
 
     def __str__(self) -> str:
         low, high = self.interval.low, self.interval.high
-        return f"{self.difference:+.4f} [{low:+.4f}, {high:+.4f}], p = {format_p(self.p_value)}"
+        return f"{self.difference:+.4f} [{low:+.4f}, {high:+.4f}], {format_p(self.p_value)}"
 
 
 def format_p(value: float) -> str:
     """Write a p value that was drawn: no more digits than the draws bear."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def percentile_interval(samples: npt.ArrayLike) -> Interval:

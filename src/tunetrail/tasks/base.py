@@ -26,6 +26,8 @@ class Task(Protocol):
     """One kind of learning: how rows become features, and outputs become scores."""
 
     main_metric: str
+    # What row_scores is called.
+    row_metric: str
     # What build_metrics will compute, known before there are data or a model.
     metric_names: tuple[str, ...]
     summary_metrics: tuple[str, ...]

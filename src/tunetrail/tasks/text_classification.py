@@ -41,6 +41,7 @@ class TextClassification:
     max_length: int
     padding: Literal["longest", "max_length"]
     main_metric: str
+    row_metric: str = "accuracy"
     metric_names: tuple[str, ...] = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
     summary_metrics: tuple[str, ...] = ("accuracy", "macro_f1")
     pipeline_name: str = "text-classification"
