@@ -19,11 +19,22 @@ ALLOWED: dict[str, set[str]] = {
     "provenance": set(),
     "tracking": set(),
     "logged_models": {"tracking"},
+    "registry": {"logged_models", "tracking"},
+    "finals": {"trial", "trial_states"},
+    "conclusion": {"diagnostics", "finals", "registry"},
+    "winner_report": {"conclusion", "data", "finals"},
+    "model_card": {"conclusion", "data", "provenance", "winner_report"},
+    "winner": {
+        "conclusion", "data", "diagnostics", "finals", "logged_models", "model_card", "provenance",
+        "registry", "reporting", "scoring", "screen", "tracking", "trial_runs", "warm",
+        "winner_report",
+    },
+    "screen": set(),
     "trial_runs": {"logged_models", "tracking", "trial_states"},
     "trial_states": set(),
     "trial": set(),
     "training": {"disk"},
-    "diagnostics": {"training", "trial_states"},
+    "diagnostics": {"finals", "training", "trial_states"},
     "inputs": {"data", "models", "settings", "tasks", "training", "warm"},
     "scoring": {"data", "diagnostics", "inputs", "settings", "tasks", "training"},
     "callbacks": {"tracking", "training", "trial"},
@@ -40,11 +51,11 @@ ALLOWED: dict[str, set[str]] = {
     "warm": {"models", "tasks"},
     "study": {
         "diagnostics", "settings", "study_report", "tracking", "trial", "trial_runs",
-        "trial_states",
+        "trial_states", "winner",
     },
     "pipeline": {
         "callbacks", "data", "diagnostics", "disk", "inputs", "models", "reporting", "scoring",
-        "settings", "summary", "tasks", "tracking", "training", "trial", "warm",
+        "screen", "settings", "summary", "tasks", "tracking", "training", "trial", "warm",
     },
 }  # fmt: skip
 KNOWS_OMEGACONF = {"inputs", "output_dir", "pipeline", "scoring", "settings", "study"}
@@ -91,12 +102,12 @@ def test_config_goes_in_by_one_door() -> None:
     assert knowing == KNOWS_OMEGACONF
 
 
-def test_only_three_modules_know_mlflow() -> None:
-    """One opens runs, one holds weights, one keeps a study's runs in line."""
+def test_only_four_modules_know_mlflow() -> None:
+    """One opens runs, one holds weights, one registers them, one keeps a study's runs in line."""
     knowing = {
         part for part, modules in parts().items() if any(m.startswith("mlflow") for m in modules)
     }
-    assert knowing == {"tracking", "logged_models", "trial_runs"}
+    assert knowing == {"tracking", "logged_models", "registry", "trial_runs"}
 
 
 def test_the_plugin_and_the_package_never_import_each_other() -> None:

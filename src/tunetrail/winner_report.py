@@ -161,10 +161,10 @@ def _verdicts(conclusion: Conclusion) -> list[list[str]]:
         "and a two-sided sign-flip permutation test. More than noise: the interval excludes 0."
     )
     blocks = [["### Is it more than noise?"], lines, [meaning]]
-    on_validation = [one for one in conclusion.comparisons if one.split == "validation"]
-    if on_validation:
-        one_seed = all(one.result.num_seeds == 1 for one in on_validation)
-        blocks.append([_SEEDS_ARE_FRESH, *([_ONE_SEED] if one_seed else [])])
+    if any(one.against == DEFAULT for one in conclusion.comparisons):
+        blocks.append([_SEEDS_ARE_FRESH])
+    if len(conclusion.winner.scores) == 1:
+        blocks.append([_ONE_SEED])
     return blocks
 
 
