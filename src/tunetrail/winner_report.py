@@ -62,7 +62,7 @@ def say_winner(conclusion: Conclusion) -> list[str]:
         test, shown = conclusion.test, []
         for name, interval in test.intervals.items():
             shown.append(f"{name.replace('_', ' ')} {test.metrics[name]:.4f} {interval}")
-        looks = "" if conclusion.num_looks == 1 else f", look {conclusion.num_looks} at it"
+        looks = "" if conclusion.num_looks <= 1 else f", look {conclusion.num_looks} at it"
         lines.append(f"test         {', '.join(shown[:2])}; {test.num_rows:,} rows{looks}")
     splits = {one.split for one in conclusion.comparisons if one.against != DEFAULT}
     shown_split = "test" if "test" in splits else "validation"

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 from PIL import Image
+from servers import Server
 from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
 from tunetrail import scoring, winner
@@ -54,9 +55,12 @@ def config(**changes: Any) -> DictConfig:
 class Finals:
     """A study and its finals, as the sweeper leaves them; only the finals have runs."""
 
-    def __init__(self, run: Callable[..., Any], name: str = "s", *, seeds: int = 2) -> None:
+    def __init__(
+        self, run: Callable[..., Any], name: str = "s", *, seeds: int = 2, uri: str = STORE
+    ) -> None:
         self.run, self.seeds = run, seeds
-        self.client = connect(STORE)
+        self.client = connect(uri)
+        self.tracking = {**TRACKING, "uri": uri}
         self.study = self._open(name)
         self.finals = self._open(f"{name}-finals-{seeds}")
         self.finals.set_user_attr("final_of", name)
@@ -71,7 +75,7 @@ class Finals:
 
     def track(self, study: optuna.Study) -> TrackStudy:
         """What a new process does."""
-        track = TrackStudy(OmegaConf.create(TRACKING), 1)
+        track = TrackStudy(OmegaConf.create(self.tracking), 1)
         track.on_study_start(study, config())
         return track
 
@@ -377,6 +381,27 @@ def test_data_that_has_changed_is_not_scored_and_the_same_command_mends_it(
     assert any(line.startswith("test         accuracy") for line in said)
     (version,) = finals.versions()
     assert sorted(version.aliases) == ["champion"]
+
+
+def test_a_server_holds_it_all_as_well(run: Callable[..., Any], workspace: Path) -> None:
+    server = Server(workspace)
+    server.start()
+    try:
+        finals = Finals(lambda *o: run(f"tracking.uri={server.uri}", *o), seeds=1, uri=server.uri)
+        finals.add(4e-3, 0.9, enqueued="default")
+        said = finals.end()
+        assert said[-1] == (
+            f"registered   {NAME} version 1, champion: the first version with a test score"
+        )
+        (last,) = finals.runs_of(0)
+        path = finals.client.download_artifacts(last.info.run_id, "predictions/test.parquet")
+        table = pd.read_parquet(path)
+        answers = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(list(table["text"]))
+        assert answers["label"].tolist() == table["prediction"].tolist()
+        card = finals.client.download_artifacts(last.info.run_id, "model_card.md")
+        assert finals.versions()[0].description == Path(card).read_text()
+    finally:
+        server.stop()
 
 
 def test_no_finalist_that_can_be_used_is_said(run: Callable[..., Any], workspace: Path) -> None:
