@@ -86,7 +86,7 @@ def _training(
     conclusion: Conclusion, config: Mapping[str, Any], tags: Mapping[str, str]
 ) -> list[list[str]]:
     source = config["model"]["source"]
-    base = source.get("id") or source.get("path") or source.get("distribution")
+    base = source.get("id") or source.get("distribution") or source.get("path")
     chosen = {
         "model": base,
         "method": config["method"]["name"],

@@ -86,7 +86,7 @@ def _spent(trials: Sequence[FrozenTrial]) -> list[str]:
             [state + (f" ({shown})" if shown else ""), str(counts[state]), _hours(seconds[state])]
         )
     rows.append(["all", str(len(trials)), _hours(sum(seconds.values()))])
-    lines = _table(["state", "trials", "hours"], rows)
+    lines = ["## How the trials ended", "", *_table(["state", "trials", "hours"], rows)]
     saved, known = _saved_by_pruning(trials)
     if known:
         estimate = (

@@ -110,10 +110,10 @@ def _finalists_table(field: Field) -> list[str]:
 
 
 def _optimism(field: Field) -> str:
-    """Say how far the search overrated the winner; nothing where it did not."""
+    """Say how far the search overrated the winner; nothing where it did not choose it."""
     assert field.winner is not None
     surplus = field.optimism(field.winner)
-    if surplus <= 0:
+    if surplus <= 0 or field.winner.is_default:
         return ""
     return (
         f"The search had said {field.winner.searched:.4f}, which is {surplus:.4f} better: the best "
