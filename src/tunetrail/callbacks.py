@@ -13,6 +13,7 @@ from tunetrail.training import (
     NonFiniteLossError,
     collect_evaluations,
     count_evaluations,
+    score_metrics,
 )
 from tunetrail.trial import Trial
 
@@ -118,14 +119,6 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         metrics[f"validation/{name}"] = validation
         metrics[f"gap/{name}"] = validation - train if name == "loss" else train - validation
     return metrics
-
-
-_TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-
-
-def score_metrics(measured: dict[str, float]) -> dict[str, float]:
-    """Leave out what Trainer adds to the scores about its own speed."""
-    return {name: value for name, value in measured.items() if name not in _TIMINGS}
 
 
 class ProgressBar(TrainerCallback):

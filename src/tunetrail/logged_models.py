@@ -12,11 +12,17 @@ from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail import text_classifier
 from tunetrail.secrets import redact
 from tunetrail.tracking import RunLog, quiet_mlflow
+
+# Tag of a model that is, or is about to be, in the registry under this name.
+_REGISTERED = "tunetrail.registered"
+# The name that MLflow gives to a model's card among its files.
+_CARD = "model_card.md"
 
 
 def log_model(
@@ -124,6 +130,53 @@ def list_models(client: MlflowClient, experiment_id: str) -> Iterator[LoggedMode
         token = page.token
         if not token:
             return
+
+
+def find_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
+    """Find the weights that a run has logged to the end; None where there are none (any more)."""
+    outputs = client.get_run(run_id).outputs
+    for output in outputs.model_outputs if outputs is not None else ():
+        try:
+            model: LoggedModel = client.get_logged_model(output.model_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            return model
+    return None
+
+
+def load_components(
+    model: LoggedModel, folder: Path
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights and tokenizer of a logged model; what a server sends goes to ``folder``."""
+    with quiet_mlflow():
+        found = mlflow.transformers.load_model(
+            f"models:/{model.model_id}", str(folder), return_type="components"
+        )
+    return found["model"], found["tokenizer"]
+
+
+def hold_model(client: MlflowClient, model: LoggedModel, *, name: str) -> None:
+    """Mark weights as registered, before they are: they must not be removed in between."""
+    client.set_logged_model_tags(model.model_id, {_REGISTERED: name})
+
+
+def is_registered(client: MlflowClient, model: LoggedModel) -> bool:
+    """Whether a registry hands out this model, or is about to: by a study's end or by hand."""
+    if {_REGISTERED, MLFLOW_MODEL_VERSIONS} & set(model.tags):
+        return True
+    # A version that was made through MLflow's client leaves no tag on the model.
+    condition = f"run_id = '{model.source_run_id}'"
+    return bool(client.search_model_versions(condition, max_results=1))
+
+
+def write_card(client: MlflowClient, model: LoggedModel, card: str) -> None:
+    """Put a model card in the place of the one that the model was logged with."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _CARD
+        path.write_text(card, encoding="utf-8")
+        client.log_model_artifact(model.model_id, str(path))
 
 
 def remove_model(client: MlflowClient, model: LoggedModel) -> None:

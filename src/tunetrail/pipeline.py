@@ -2,20 +2,15 @@
 
 import contextlib
 import errno
-import json
 import logging
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 
-import datasets
 import optuna
 import transformers
 from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail import reporting
@@ -24,18 +19,19 @@ from tunetrail.callbacks import (
     OnEvaluation,
     ProgressBar,
     evaluation_metrics,
-    score_metrics,
 )
-from tunetrail.data.preparation import PreparedData, prepare_data
+from tunetrail.data.preparation import PreparedData
 from tunetrail.diagnostics.fit import check_fit
 from tunetrail.disk import require_space_for_model, weights_size
 from tunetrail.errors import DiskFullError, InputError, chain_of
-from tunetrail.models.loading import load_tokenizer, read_weights, stamp_files
+from tunetrail.inputs import build_arguments, load_rows, tokenise_rows
+from tunetrail.models.loading import load_tokenizer, read_weights
+from tunetrail.scoring import score_test
+from tunetrail.screen import quiet_libraries
 from tunetrail.secrets import redact
 from tunetrail.settings import (
     build,
     params,
-    plain,
     read_constraints,
     record,
     require_job,
@@ -55,11 +51,10 @@ from tunetrail.training import (
     build_trainer,
     collect_evaluations,
     find_checkpoint,
-    precision_flags,
     train,
 )
 from tunetrail.trial import Trial
-from tunetrail.warm import by_length, isolated, tokenise
+from tunetrail.warm import TokenisedRows, by_length, isolated
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +82,7 @@ def run(cfg: DictConfig) -> float | list[float]:
 
 def _run(cfg: DictConfig) -> float | list[float]:
     require_job(cfg)
-    _quiet_libraries()
+    quiet_libraries()
     objectives = list(cfg.sweep.objectives)
     trial = _open_trial(cfg, objectives[0])
     make_folder(
@@ -99,14 +94,14 @@ def _run(cfg: DictConfig) -> float | list[float]:
         # Config and code first, so that a run that crashes can be run again.
         _log_origin(run_log, cfg)
 
-        data = _prepare(cfg)
+        data = load_rows(cfg)
         reporting.log_data(run_log, data)
         _obey_checks(data, cfg)
 
         task: Task = build(cfg.task)
         checkpoint = build(cfg.model.source)
         tokenizer = load_tokenizer(checkpoint)
-        rows = tokenise(task, json.dumps(plain(cfg.task)), checkpoint, data.dataset)
+        rows = tokenise_rows(cfg, task, checkpoint, data.dataset)
         train_sample = _take_sample(rows.train, cfg.diagnostics.num_train_sample, seed=cfg.seed)
         # Only trials share a process: a single run need not hold its first weights to the end.
         weights = None if trial is None else read_weights(checkpoint)
@@ -121,7 +116,7 @@ def _run(cfg: DictConfig) -> float | list[float]:
         trainer = build_trainer(
             model=model,
             tokenizer=tokenizer,
-            arguments=_build_arguments(cfg, checkpoint_dir),
+            arguments=build_arguments(cfg, checkpoint_dir),
             train=rows.train,
             train_sample=by_length(train_sample),
             validation=rows.held_out["validation"],
@@ -158,14 +153,13 @@ def _run(cfg: DictConfig) -> float | list[float]:
         scores, speed = evaluation_metrics(result.best), _speed_metrics(result)
         measured = scores | speed
         values = [measured[name] for name in objectives]
-        test = _score_test(trainer, rows.held_out["test"]) if cfg.score_test else {}
+        test = _score_test(run_log, trainer, task, rows, seed=cfg.seed) if cfg.score_test else {}
         # Of a study only the best weights are kept: see TrackStudy, which removes the beaten.
         keep = trial is None or _note_outcome(trial, cfg, measured)
 
         run_log.metrics(speed)
         run_log.metrics({"best/above_baseline": fit.validation_score - fit.baseline_score})
-        for group, values_of in (("best", scores), ("test", test)):
-            run_log.metrics({f"{group}/{name}": value for name, value in values_of.items()})
+        run_log.metrics({f"best/{name}": value for name, value in scores.items()})
         run_log.data(fit.to_dict(), "reports/fit.json")
         reporting.log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
@@ -183,57 +177,8 @@ def _run(cfg: DictConfig) -> float | list[float]:
     return values[0] if len(values) == 1 else values
 
 
-def _prepare(cfg: DictConfig) -> PreparedData:
-    config = json.dumps(plain(cfg.data))
-    stamp = _stamp_sources(cfg.data)
-    return _load_data(config, stamp, cfg.seed, cfg.checks.quality, cfg.checks.leakage)
-
-
-@lru_cache(maxsize=1)
-def _load_data(
-    config: str, stamp: object, seed: int, quality: str | bool, leakage: str | bool
-) -> PreparedData:
-    """Load and prepare the rows; the trials of a study in one process share the result."""
-    del stamp  # another file under the same name is loaded anew
-    cfg = OmegaConf.create(json.loads(config))
-    return prepare_data(
-        build(cfg.source),
-        text_column=cfg.text_column,
-        label_column=cfg.label_column,
-        label_names=None if cfg.label_names is None else list(cfg.label_names),
-        validation_fraction=cfg.validation_fraction,
-        test_fraction=cfg.test_fraction,
-        subset=cfg.subset,
-        sizes={"train": cfg.num_train, "validation": cfg.num_validation, "test": cfg.num_test},
-        seed=seed,
-        quality=quality,
-        leakage=leakage,
-    )
-
-
-def _stamp_sources(data: DictConfig) -> object:
-    """Tell the files that the config names apart from others that stand there later."""
-    names = [value for value in plain(data.source).values() if isinstance(value, str)]
-    paths = [Path(name).expanduser().resolve() for name in names]
-    return stamp_files([path for path in paths if path.is_file()])
-
-
 def _take_sample(dataset: Dataset, num_rows: int, *, seed: int) -> Dataset:
     return dataset.shuffle(seed=seed).select(range(min(num_rows, len(dataset))))
-
-
-def _quiet_libraries() -> None:
-    """Leave the screen to the run: one bar, one summary, and what the checks have to say.
-
-    transformers would print a table of the weights of a new head, for which there is one line in
-    :mod:`tunetrail.models.loading`, and a bar for each of its steps.
-    """
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A pruner that the config chooses by name may be one that Optuna marks as experimental.
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def _open_trial(cfg: DictConfig, objective: str) -> Trial | None:
@@ -368,22 +313,6 @@ def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:
         log.info("%s: %s", name, report.summary())
 
 
-def _build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> transformers.TrainingArguments:
-    try:
-        arguments: transformers.TrainingArguments = build(
-            cfg.trainer,
-            output_dir=str(checkpoint_dir),
-            disable_tqdm=True,
-            report_to="none",
-            **precision_flags(cfg.precision),
-        )
-    except InstantiationException as error:
-        # TrainingArguments checks its own values; Hydra wraps what it says.
-        cause = error.__cause__
-        raise InputError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
-    return arguments
-
-
 def _note_outcome(trial: Trial, cfg: DictConfig, measured: Mapping[str, float]) -> bool:
     """Tell the trial how far its constraints are kept, and find whether to keep its weights."""
     violation = trial.set_constraints(
@@ -408,6 +337,9 @@ def _speed_metrics(result: TrainingResult) -> dict[str, float]:
     }
 
 
-def _score_test(trainer: transformers.Trainer, test: Dataset) -> dict[str, float]:
-    scores = trainer.predict(test, metric_key_prefix="test").metrics or {}
-    return score_metrics({name.removeprefix("test_"): value for name, value in scores.items()})
+def _score_test(
+    run_log: RunLog, trainer: transformers.Trainer, task: Task, rows: TokenisedRows, *, seed: int
+) -> dict[str, float]:
+    test = score_test(trainer, task, rows.held_out["test"], seed=seed)
+    reporting.log_test(run_log, task, test)
+    return test.metrics

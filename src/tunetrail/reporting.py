@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from tunetrail import logged_models, provenance
 from tunetrail.data.preparation import PreparedData
 from tunetrail.diagnostics.plots import plot_interactive_curves, plot_learning_curves
+from tunetrail.scoring import TestScores
 from tunetrail.tasks.base import Task
-from tunetrail.tracking import KEPT, RunLog
+from tunetrail.tracking import KEPT, TEST_SCORED, RunLog
 from tunetrail.training import Evaluation
 
 _MODEL_PACKAGES = (
@@ -149,8 +150,22 @@ def log_curves(
 def log_predictions(run_log: RunLog, task: Task, dataset: Dataset, logits: np.ndarray) -> None:
     """Log every validation row with its prediction, and the figures that sum them up."""
     run_log.table(task.predictions(dataset, logits), "predictions/validation.parquet")
-    for name, figure in task.plot_predictions(dataset, logits).items():
+    for name, figure in task.plot_predictions(dataset, logits, split="validation").items():
         run_log.figure(figure, f"figures/{name}.png")
+
+
+def log_test(run_log: RunLog, task: Task, test: TestScores) -> None:
+    """Log the scores on test with their intervals, every row, and the figures.
+
+    The tag comes last: where it is, all of it is there, and test need not be scored again.
+    """
+    run_log.metrics({f"test/{name}": value for name, value in test.metrics.items()})
+    for name, interval in test.intervals.items():
+        run_log.metrics({f"test/{name}_low": interval.low, f"test/{name}_high": interval.high})
+    run_log.table(task.predictions(test.rows, test.logits), "predictions/test.parquet")
+    for name, figure in task.plot_predictions(test.rows, test.logits, split="test").items():
+        run_log.figure(figure, f"figures/{name}_test.png")
+    run_log.tags({TEST_SCORED: "true"})
 
 
 def log_model(

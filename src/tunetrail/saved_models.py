@@ -19,7 +19,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tunetrail.errors import InputError
-from tunetrail.tracking import connect_existing, redact, store_errors
+from tunetrail.secrets import redact
+from tunetrail.tracking import connect_existing, store_errors
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _CHAMPION = "champion"

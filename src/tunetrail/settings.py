@@ -120,6 +120,7 @@ def require_settings(cfg: DictConfig) -> None:
             "tracking.log_model=false keeps no weights at all"
         )
     read_constraints(cfg)
+    _require_registry_name(cfg.registry.name)
     sample = cfg.diagnostics.num_train_sample
     if not _is_whole(sample) or sample < 1:
         raise InputError(
@@ -129,6 +130,21 @@ def require_settings(cfg: DictConfig) -> None:
     del trainer["_target_"]
     require_trainer_values(trainer)
     precision_flags(cfg.precision)
+
+
+def _require_registry_name(name: object) -> None:
+    """Refuse a name that the registry, or NAME@ALIAS, would not take: before there is a study."""
+    if name is None:
+        return
+    bad = sorted(set("/:@'\"\\`%") & set(str(name)))
+    if not isinstance(name, str) or not name.strip() or name in (".", "..") or bad:
+        found = f" (found: {' '.join(bad)})" if bad else ""
+        raise InputError(
+            f"registry.name={name}: must be a name without / : @ % and quotes{found}, or null to "
+            "register nowhere"
+        )
+    if len(name) > 250:
+        raise InputError(f"registry.name={name[:20]}…: has {len(name)} characters; 250 at most")
 
 
 def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:

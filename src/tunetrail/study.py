@@ -16,6 +16,7 @@ from tunetrail.settings import require_job
 from tunetrail.study_report import list_trials, write_report
 from tunetrail.tracking import (
     RunLog,
+    add_to_run,
     close_run,
     create_run,
     read_artifact,
@@ -25,6 +26,7 @@ from tunetrail.tracking import (
 from tunetrail.trial import FINAL_OF, rank
 from tunetrail.trial_runs import TrialRuns
 from tunetrail.trial_states import is_feasible
+from tunetrail.winner import Terms, crown_winner, read_section
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +117,30 @@ class TrackStudy:
         finalists: dict[int, int],
         config: DictConfig,
     ) -> None:
-        """Nothing is left to do: every trial has its run."""
+        """Find the winner, score it on test once, compare and register it, and say so.
+
+        Called again for the same finals, it says the same and does nothing.
+
+        Args:
+            finals: in which the best points were trained again on fresh seeds.
+            finalists: number of a trial of the study -> number of its trial in ``finals``.
+
+        """
+        parent = add_to_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
+        terms = Terms(
+            uri=self._uri,
+            objective=self._objectives[0],
+            registry_name=config.registry.name,
+            keeps_weights=config.tracking.log_model,
+            scores_all=config.score_test,
+        )
+        with store_errors(self._uri):
+            for line in crown_winner(study, finals, finalists, parent=parent, terms=terms):
+                log.info("%s", line)
+            told = [
+                trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()
+            ]
+            self._log_report(study, parent, self._runs.bring_in_line(told))
 
     def _create_parent(self, study: optuna.Study, config: DictConfig) -> RunLog:
         parent = create_run(
@@ -174,8 +199,7 @@ class TrackStudy:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _sum_up(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
-        report = write_report(study, self._objectives, self._constraints, run_ids)
-        parent.text(report, "report.md")
+        self._log_report(study, parent, run_ids)
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
         # Of a few points that nobody searched for there is no history and no slice to draw.
@@ -192,6 +216,11 @@ class TrackStudy:
         if run_id is not None:
             config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
             parent.text(config, "best_config.yaml")
+
+    def _log_report(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
+        winner = read_section(uri=self._uri, run_id=parent.run_id)
+        report = write_report(study, self._objectives, self._constraints, run_ids, winner=winner)
+        parent.text(report, "report.md")
 
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:

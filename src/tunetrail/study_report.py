@@ -9,7 +9,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.trial import FINAL_OF, rank
-from tunetrail.trial_states import STATES, is_feasible, seconds_of, state_of
+from tunetrail.trial_states import STATES, find_default, is_feasible, seconds_of, state_of
 
 # A page that a browser shows at once; the table of all trials has no such end.
 _MAX_ROWS = 200
@@ -20,6 +20,8 @@ def write_report(
     objectives: Sequence[str],
     constraints: Mapping[str, str],
     run_ids: Mapping[int, str],
+    *,
+    winner: str = "",
 ) -> str:
     """Write Markdown: what was spent, what was found, every trial, and why some ended early.
 
@@ -27,11 +29,13 @@ def write_report(
         objectives: names of the study's values, in order.
         constraints: name -> bound as text, such as ``<= 0.2``.
         run_ids: number of a trial -> its MLflow run.
+        winner: the section on the finals, which comes first.
 
     """
     trials = study.get_trials(deepcopy=False)
     sections = [
         _title(study),
+        winner.splitlines(),
         _spent(trials),
         *_found(study, objectives, run_ids),
         _constraints_table(study, constraints),
@@ -94,7 +98,7 @@ def _spent(trials: Sequence[FrozenTrial]) -> list[str]:
             [state + (f" ({shown})" if shown else ""), str(counts[state]), _hours(seconds[state])]
         )
     rows.append(["all", str(len(trials)), _hours(sum(seconds.values()))])
-    lines = _table(["state", "trials", "hours"], rows)
+    lines = ["## How the trials ended", "", *_table(["state", "trials", "hours"], rows)]
     saved, known = _saved_by_pruning(trials)
     if known:
         estimate = (
@@ -188,18 +192,10 @@ def _front(study: optuna.Study, objectives: Sequence[str], run_ids: Mapping[int,
 
 
 def _default(study: optuna.Study, best: FrozenTrial, objectives: Sequence[str]) -> list[str]:
-    """Compare the best with the config as composed, tried again where it was interrupted."""
-    trials = study.get_trials(deepcopy=False)
-    numbers: set[int] = set()
-    tried: list[FrozenTrial] = []
-    for trial in trials:
-        attrs = trial.user_attrs
-        if attrs.get("enqueued") == "default" or attrs.get("retry_of") in numbers:
-            numbers.add(trial.number)
-            tried.append(trial)
-    if not tried:
+    """Compare the best with the config as composed."""
+    default = find_default(study.get_trials(deepcopy=False))
+    if default is None:
         return []
-    default = next((t for t in tried if t.state is TrialState.COMPLETE), tried[-1])
     lines = ["## Against the default config", ""]
     if default.number == best.number:
         return [*lines, f"Trial {default.number}, the default config, is the best."]

@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +42,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 # Tag of a run that holds an interactive page and, if tracking.log_model, weights.
 KEPT = "tunetrail.kept"
+# Tag of a run that holds all there is to know about its model on the test split.
+TEST_SCORED = "tunetrail.test_scored"
 
 # One call of MLflow takes no more than these.
 _PARAMS_PER_BATCH = 100
@@ -243,6 +246,31 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
         return RunLog(client, _reopen(client, run_id))
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run says of itself."""
+
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def read_run(run: Run) -> RunRecord:
+    return RunRecord(run.info.run_id, dict(run.data.tags), dict(run.data.metrics))
+
+
+def add_to_run(*, uri: str, run_id: str) -> RunLog:
+    """Open a run to add to it: its status and its end stay as they are.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run.
+
+    """
+    client = connect(uri)
+    with store_errors(uri):
+        return RunLog(client, client.get_run(run_id))
+
+
 def require_interrupted(*, uri: str, run_id: str) -> None:
     """Check that a run ended before its time and is not under way.
 
@@ -273,6 +301,23 @@ def read_artifact(*, uri: str, run_id: str, path: str) -> str:
     with store_errors(uri), tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run_id, path, folder)).read_text("utf-8")
+        except (OSError, MlflowException) as error:
+            if _find_outage(error) is not None:
+                raise
+            raise InputError(f"run {run_id} has no artifact {path} in {redact(uri)}") from error
+
+
+def read_table(*, uri: str, run_id: str, path: str) -> pd.DataFrame:
+    """Read a Parquet artifact of a run.
+
+    Raises:
+        InputError: the store cannot be used, or the run or the artifact is not there.
+
+    """
+    client = connect(uri)
+    with store_errors(uri), tempfile.TemporaryDirectory() as folder:
+        try:
+            return pd.read_parquet(client.download_artifacts(run_id, path, folder))
         except (OSError, MlflowException) as error:
             if _find_outage(error) is not None:
                 raise
@@ -450,6 +495,26 @@ def store_errors(uri: str) -> Iterator[None]:
         raise InputError(
             f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
             "check the path, the space on its disk and the rights to it"
+        ) from error
+
+
+@contextlib.contextmanager
+def registry_errors(name: str) -> Iterator[None]:
+    """Say in one line why a model could not be registered; an outage passes as it is.
+
+    Raises:
+        InputError: the registry refused.
+
+    """
+    try:
+        yield
+    except MlflowException as error:
+        if _find_outage(error) is not None:
+            raise
+        text = redact(str(error).splitlines()[0])
+        raise InputError(
+            f"registry.name={name}: the model registry refused ({text}); give the same command "
+            "once it can be written to"
         ) from error
 
 

@@ -38,6 +38,7 @@ _OURS = {
     "resume_from_checkpoint": "resume=RUN_ID",
 }
 _PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+_TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
 @dataclass(frozen=True)
@@ -365,3 +366,29 @@ def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]
         Evaluation(number=number, step=step, epoch=epochs[step], **by_step[step])
         for number, step in enumerate(sorted(complete), start=1)
     ]
+
+
+def score_metrics(measured: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what Trainer adds to the scores about its own speed."""
+    return {name: value for name, value in measured.items() if name not in _TIMINGS}
+
+
+def build_predictor(
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: TrainingArguments,
+    rows: Dataset,
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+) -> MeasuringTrainer:
+    """Build a Trainer that trains nothing: it measures as the one that trained the model did."""
+    return MeasuringTrainer(
+        model=model,
+        args=arguments,
+        # Where the arguments ask for evaluations Trainer wants something to evaluate.
+        eval_dataset=rows,
+        processing_class=tokenizer,
+        data_collator=collator,
+        compute_metrics=compute_metrics,
+    )

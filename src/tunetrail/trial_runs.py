@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.logged_models import list_models, remove_model
-from tunetrail.tracking import KEPT, RunLog, cut_tag
+from tunetrail.logged_models import is_registered, list_models, remove_model
+from tunetrail.tracking import KEPT, RunLog, RunRecord, cut_tag, read_run
 from tunetrail.trial_states import state_of
 
 _PARENT = "mlflow.parentRunId"
@@ -87,6 +87,14 @@ class TrialRuns:
             if runs and repeats and trial.state is TrialState.COMPLETE:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
+
+    def list_repeats(self, number: int) -> list[RunRecord]:
+        """List the runs of a trial that ended well, in the order of their seeds.
+
+        A seed that was run again after an interruption is listed once, as it ran last.
+        """
+        runs = {_repeat(run)[0]: run for run in self._find(number) if _is_finished(run)}
+        return [read_run(run) for run in runs.values()]
 
     def _find(self, number: int) -> list[Run]:
         """Find the runs of a trial in the order of its repeats, noted in the study or not."""
@@ -195,7 +203,10 @@ class TrialRuns:
         for model in models:
             run_id = str(model.source_run_id)
             number = self._trial_of(run_id)
-            if number is not None and is_over(number) and not self._is_registered(run_id):
+            if number is None or not is_over(number):
+                continue
+            # What the registry hands out is no longer this study's to remove.
+            if not is_registered(self._client, model):
                 remove_model(self._client, model)
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
@@ -203,9 +214,6 @@ class TrialRuns:
             if number is not None and is_over(number):
                 self._remove_pages(run_id)
                 self._with_page.discard(run_id)
-
-    def _is_registered(self, run_id: str) -> bool:
-        return bool(self._client.search_model_versions(f"run_id = '{run_id}'", max_results=1))
 
     def belonging(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
         """Pick the folders that are named after a run of this study, with the trial's number."""
@@ -243,6 +251,10 @@ class TrialRuns:
 
 def _repeat(run: Run) -> tuple[int, int]:
     return int(run.data.tags.get(_REPEAT, 0)), run.info.start_time
+
+
+def _is_finished(run: Run) -> bool:
+    return str(run.info.status) == "FINISHED"
 
 
 def _milliseconds(moment: datetime | None) -> int:

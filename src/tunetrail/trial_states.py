@@ -1,5 +1,7 @@
 """How the trials of a study ended, in the words that people and figures use."""
 
+from collections.abc import Iterable
+
 from optuna.trial import FrozenTrial, TrialState
 
 # The order in which they are counted and drawn.
@@ -25,3 +27,19 @@ def is_feasible(trial: FrozenTrial) -> bool:
 
 def seconds_of(trial: FrozenTrial) -> float | None:
     return None if trial.duration is None else trial.duration.total_seconds()
+
+
+def find_default(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """Find the config as composed, tried again where it was interrupted: that which completed.
+
+    Where none did, the last attempt.
+    """
+    numbers: set[int] = set()
+    tried: list[FrozenTrial] = []
+    for trial in trials:
+        attrs = trial.user_attrs
+        if attrs.get("enqueued") == "default" or attrs.get("retry_of") in numbers:
+            numbers.add(trial.number)
+            tried.append(trial)
+    last = tried[-1] if tried else None
+    return next((trial for trial in tried if trial.state is TrialState.COMPLETE), last)

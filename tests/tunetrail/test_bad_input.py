@@ -124,6 +124,11 @@ def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
         ("++sweep.objectives={validation/bleu: maximize}", "sweep.objectives=validation/bleu"),
         ("score_test=true", "score_test=true: there is no test split"),
         ("resume=no-such-run", "no-such-run"),
+        ("registry.name=my/model", "registry.name=my/model: must be a name without / : @ % and"),
+        ("registry.name=my@model", "(found: @), or null to register nowhere"),
+        ("registry.name=3", "registry.name=3: must be a name"),
+        ("registry.name=..", "registry.name=..: must be a name"),
+        (f"registry.name={'x' * 251}", "has 251 characters; 250 at most"),
     ],
 )
 def test_bad_values(said: Callable[..., str], override: str, found: str) -> None:

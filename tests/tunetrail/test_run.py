@@ -231,7 +231,14 @@ def test_test_rows_are_scored_only_on_request_and_never_returned(
     assert not any(name.startswith("test/") for name in run.data.metrics)
     assert train(*overrides, "score_test=true") == score
     (run,) = all_runs(workspace, "metrics.`test/accuracy` >= 0")
-    assert run.data.metrics["test/accuracy"] < 0.5 < score
+    measured = run.data.metrics
+    assert measured["test/accuracy"] < 0.5 < score
+    assert measured["test/accuracy_low"] <= measured["test/accuracy"]
+    assert measured["test/accuracy"] <= measured["test/accuracy_high"]
+    path = MlflowClient().download_artifacts(run.info.run_id, "predictions/test.parquet")
+    table = pd.read_parquet(path)
+    assert (table["label"] == table["prediction"]).mean() == measured["test/accuracy"]
+    assert run.data.tags["tunetrail.test_scored"] == "true"
 
 
 @pytest.mark.slow

@@ -318,6 +318,19 @@ def test_weights_of_a_trial_that_breaks_a_constraint_give_way(bench: Bench) -> N
     assert bench.parent.data.metrics == {"best/validation/accuracy": 0.5}
 
 
+@pytest.mark.parametrize("by", ["mlflow.modelVersions", "tunetrail.registered"])
+def test_weights_that_are_registered_stay_when_beaten(bench: Bench, by: str) -> None:
+    """Registered by hand, or by a study that was killed before there was a version."""
+    first = bench.run(0)
+    bench.client.set_logged_model_tags(bench.model(first), {by: "[]"})
+    bench.add(0.5)
+    better = bench.trial(0.9, model=True)
+    beaten = bench.run(2)
+    bench.model(beaten)
+    bench.track.on_trial_end(bench.study, bench.add(0.7))
+    assert kept_weights() == {first, better.user_attrs["mlflow_run_id"]}
+
+
 def test_what_killed_processes_left_behind_goes_and_nothing_else(bench: Bench) -> None:
     """A model half copied, a model unknown to its run, checkpoints: of ended trials alone."""
     other = Bench("other")

@@ -17,10 +17,10 @@ from optuna.trial import FrozenTrial
 from toys import make_rows, write_csv
 from transformers import PreTrainedTokenizerFast
 
+from tunetrail.inputs import _load_data
 from tunetrail.models import loading
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_sequence_classifier, read_weights
-from tunetrail.pipeline import _load_data
 from tunetrail.trial import rank
 from tunetrail.warm import _tokenise, isolated
 

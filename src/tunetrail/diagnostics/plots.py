@@ -92,7 +92,9 @@ def plot_interactive_curves(
     return figure
 
 
-def plot_confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+def plot_confusion_matrix(
+    counts: Sequence[Sequence[int]], names: Sequence[str], *, split: str
+) -> Figure:
     """Draw counts of true label (rows) by prediction (columns), coloured by share of the row."""
     matrix = np.asarray(counts)
     totals = matrix.sum(axis=1, keepdims=True)
@@ -105,7 +107,7 @@ def plot_confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str])
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title("Validation rows by true and predicted label")
+    axes.set_title(f"{split.capitalize()} rows by true and predicted label")
     # Numbers stay readable up to a few dozen cells a side.
     if len(names) <= 20:
         for (row, column), count in np.ndenumerate(matrix):

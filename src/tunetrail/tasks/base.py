@@ -26,6 +26,8 @@ class Task(Protocol):
     """One kind of learning: how rows become features, and outputs become scores."""
 
     main_metric: str
+    # What row_scores is called.
+    row_metric: str
     # What build_metrics will compute, known before there are data or a model.
     metric_names: tuple[str, ...]
     summary_metrics: tuple[str, ...]
@@ -70,5 +72,21 @@ class Task(Protocol):
     def example(self, dataset: Dataset) -> list[str]:
         """Take two inputs that show how a model of this task is called."""
 
-    def plot_predictions(self, dataset: Dataset, logits: np.ndarray) -> dict[str, Figure]:
+    def row_scores(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Score each row of a table of :meth:`predictions`, more is better."""
+
+    def baseline_scores(self, train: Dataset, predictions: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Score the same rows as :meth:`row_scores` would if something simple had answered.
+
+        Keys name the baselines, as a sentence can hold them.
+        """
+
+    def resample_metrics(
+        self, dataset: Dataset, logits: np.ndarray, *, num_resamples: int, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Compute every metric on resamples of the rows, drawn with replacement."""
+
+    def plot_predictions(
+        self, dataset: Dataset, logits: np.ndarray, *, split: str
+    ) -> dict[str, Figure]:
         """Draw what helps to see where the model errs; keys are file names."""

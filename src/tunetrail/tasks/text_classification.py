@@ -41,6 +41,7 @@ class TextClassification:
     max_length: int
     padding: Literal["longest", "max_length"]
     main_metric: str
+    row_metric: str = "accuracy"
     metric_names: tuple[str, ...] = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
     summary_metrics: tuple[str, ...] = ("accuracy", "macro_f1")
     pipeline_name: str = "text-classification"
@@ -142,7 +143,45 @@ class TextClassification:
     def example(self, dataset: Dataset) -> list[str]:
         return list(dataset["text"][:2])
 
-    def plot_predictions(self, dataset: Dataset, logits: np.ndarray) -> dict[str, Figure]:
+    def row_scores(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Score 1 for each row whose label was found, else 0."""
+        right = predictions["label"] == predictions["prediction"]
+        return np.asarray(right, dtype=float)
+
+    def baseline_scores(self, train: Dataset, predictions: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Score the majority class of ``train``, and a draw by the shares of its labels.
+
+        A draw scores what it would on average: the share of the row's label.
+        """
+        names = train.features["label"].names
+        shares = np.bincount(train["label"], minlength=len(names)) / len(train)
+        majority = names[int(shares.argmax())]
+        by_name = dict(zip(names, shares, strict=True))
+        labels = predictions["label"]
+        return {
+            f"the majority class ({majority})": np.asarray(labels == majority, dtype=float),
+            "chance by the labels' shares": np.asarray(labels.map(by_name), dtype=float),
+        }
+
+    def resample_metrics(
+        self, dataset: Dataset, logits: np.ndarray, *, num_resamples: int, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Compute the metrics of resampled rows from how many rows fall into each cell.
+
+        Rows of the same label and prediction are interchangeable, so that drawing the counts of
+        the confusion matrix is drawing the rows.
+        """
+        num_labels = dataset.features["label"].num_classes
+        labels, chosen = np.asarray(dataset["label"]), np.argmax(logits, axis=-1)
+        cells = np.bincount(labels * num_labels + chosen, minlength=num_labels**2)
+        drawn = np.random.default_rng(seed).multinomial(
+            len(labels), cells / len(labels), size=num_resamples
+        )
+        return _score_counts(drawn.reshape(num_resamples, num_labels, num_labels))
+
+    def plot_predictions(
+        self, dataset: Dataset, logits: np.ndarray, *, split: str
+    ) -> dict[str, Figure]:
         metric = evaluate.load(str(_METRIC), keep_in_memory=True)
         names = dataset.features["label"].names
         scores = metric.compute(
@@ -150,7 +189,28 @@ class TextClassification:
             references=dataset["label"],
             labels=list(range(len(names))),
         )
-        return {"confusion_matrix": plot_confusion_matrix(scores["confusion_matrix"], names)}
+        figure = plot_confusion_matrix(scores["confusion_matrix"], names, split=split)
+        return {"confusion_matrix": figure}
+
+
+def _score_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Score many confusion matrices at once, shape (many, label, prediction), as the metric does.
+
+    What has no rows scores 0.
+    """
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    of_label, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+
+    def mean_share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        shares = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+        return np.asarray(shares.mean(axis=-1))
+
+    return {
+        "accuracy": right.sum(axis=-1) / counts.sum(axis=(-2, -1)),
+        "macro_f1": mean_share(2 * right, of_label + predicted),
+        "macro_precision": mean_share(right, predicted),
+        "macro_recall": mean_share(right, of_label),
+    }
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
