@@ -148,18 +148,18 @@ def test_of_two_that_come_at_once_the_better_stays(
         thread.join(30)
     better = int(client.search_model_versions(f"run_id = '{ones[1].run_id}'")[0].version)
     assert aliases(client)["champion"] == better
-    by_version = {one.version: one.alias for one in found}
-    assert by_version == {better: "champion", 3 - better: "challenger"}
+    # The other one may have been champion for a moment, and have been told so.
+    assert {one.version: one.alias for one in found}[better] == "champion"
 
 
 def test_weights_are_held_before_there_is_a_version(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = candidate(client, 0.7)
-    assert not is_registered(one.model)
+    assert not is_registered(client, one.model)
 
     def refuse(*arguments: Any, **options: Any) -> None:
-        assert is_registered(client.get_logged_model(one.model.model_id))
+        assert is_registered(client, client.get_logged_model(one.model.model_id))
         raise MlflowException("no room\nat all")
 
     monkeypatch.setattr(MlflowClient, "create_model_version", refuse)
