@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the column or key that holds the texts (default: %(default)s)",
     )
     parser.add_argument(
+        "--prefix",
+        default="",
+        metavar="TEXT",
+        help="put before the names of the columns that are added, where the table has such already",
+    )
+    parser.add_argument(
         "--batch-tokens",
         type=_positive,
         metavar="N",
@@ -106,7 +112,7 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
         require_output(arguments.output, kind=kind, source=arguments.input)
     with (
         open_model(arguments.model, uri=arguments.uri) as saved,
-        _open_table(arguments, kind, saved.label_names) as table,
+        _open_table(arguments, kind, _added(arguments, saved.label_names)) as table,
     ):
         classifier = load_classifier(
             saved, device=arguments.device, batch_tokens=arguments.batch_tokens
@@ -114,7 +120,7 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
         with _open_output(arguments, kind) as file:
             report = predict_table(
                 table,
-                _build_writer(arguments, table, file, saved.label_names),
+                _build_writer(arguments, table, file, _added(arguments, saved.label_names)),
                 classifier,
                 # A bar would be drawn across answers on the same screen.
                 show_progress=not arguments.texts
@@ -146,17 +152,23 @@ def _require_kind(arguments: argparse.Namespace) -> str:
     return kind
 
 
+def _added(arguments: argparse.Namespace, label_names: tuple[str, ...]) -> list[str]:
+    from tunetrail.tables.rows import answer_columns
+
+    return answer_columns(label_names, prefix=arguments.prefix)
+
+
 @contextlib.contextmanager
 def _open_table(
-    arguments: argparse.Namespace, kind: str, label_names: tuple[str, ...]
+    arguments: argparse.Namespace, kind: str, added: list[str]
 ) -> Iterator["OpenTable"]:
     from tunetrail.tables.files import open_arguments, open_stream, open_table
 
     if arguments.texts:
-        yield open_arguments(arguments.texts, label_names=label_names)
+        yield open_arguments(arguments.texts, added=added)
     elif arguments.input is not None:
         with open_table(
-            arguments.input, kind, text_column=arguments.text_column, label_names=label_names
+            arguments.input, kind, text_column=arguments.text_column, added=added
         ) as table:
             yield table
     else:
@@ -165,7 +177,7 @@ def _open_table(
             kind,
             name="stdin",
             text_column=arguments.text_column,
-            label_names=label_names,
+            added=added,
         )
 
 
@@ -186,12 +198,12 @@ def _build_writer(
     arguments: argparse.Namespace,
     table: "OpenTable",
     file: IO[Any],
-    label_names: tuple[str, ...],
+    added: list[str],
 ) -> "TableWriter":
     from tunetrail.tables.plain import ScreenWriter
 
     if arguments.texts and arguments.output is None and sys.stdout.isatty():
-        return ScreenWriter(file, label_names=label_names)
+        return ScreenWriter(file, added=added)
     return table.build_writer(file)
 
 

@@ -10,7 +10,6 @@ from tunetrail.tables.rows import (
     Answers,
     BadRow,
     Row,
-    answer_columns,
     find_fault,
     is_encodable,
 )
@@ -117,10 +116,10 @@ class DelimitedWriter:
     """Write a header, then all columns of the rows and the answers after them."""
 
     def __init__(
-        self, file: IO[str], *, header: Sequence[str], delimiter: str, label_names: Sequence[str]
+        self, file: IO[str], *, header: Sequence[str], delimiter: str, added: Sequence[str]
     ) -> None:
         self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        self._writer.writerow([*header, *answer_columns(label_names)])
+        self._writer.writerow([*header, *added])
 
     def write(self, rows: Sequence[Row], answers: Answers) -> None:
         self._writer.writerows(

@@ -15,7 +15,7 @@ from tunetrail.tables.json_lines import JsonLinesReader, JsonLinesWriter, requir
 from tunetrail.tables.lines import Lines
 from tunetrail.tables.parquet import ParquetReader, ParquetWriter
 from tunetrail.tables.plain import COLUMN, ArgumentReader, LineReader
-from tunetrail.tables.rows import TableReader, TableWriter, answer_columns
+from tunetrail.tables.rows import TableReader, TableWriter
 
 # Kinds that a stream can have; the suffixes of their files may have .gz after them.
 STREAMED = ("text", "csv", "tsv", "jsonl")
@@ -60,7 +60,7 @@ def find_kind(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_table(
-    path: Path, kind: str, *, text_column: str, label_names: Sequence[str]
+    path: Path, kind: str, *, text_column: str, added: Sequence[str]
 ) -> Iterator[OpenTable]:
     """Open a file.
 
@@ -72,7 +72,7 @@ def open_table(
     if not path.is_file():
         raise InputError(f"{path}: " + ("that is a directory" if path.is_dir() else "no such file"))
     if kind == "parquet":
-        yield _open_parquet(path, text_column=text_column, label_names=label_names)
+        yield _open_parquet(path, text_column=text_column, added=added)
         return
     try:
         raw = path.open("rb")
@@ -87,7 +87,7 @@ def open_table(
             kind,
             name=str(path),
             text_column=text_column,
-            label_names=label_names,
+            added=added,
             # A share of the bytes is the same share of the rows, more or less.
             estimate_rows=lambda num_rows: num_rows * size // max(raw.tell(), 1),
         )
@@ -99,18 +99,17 @@ def open_stream(
     *,
     name: str,
     text_column: str,
-    label_names: Sequence[str],
+    added: Sequence[str],
     estimate_rows: Callable[[int], int | None] = lambda _: None,
 ) -> OpenTable:
     """Open a stream of lines, such as stdin; errors as :func:`open_table`."""
     lines = Lines(stream, name=name)
-    added = set(answer_columns(label_names))
     if kind == "text":
-        return OpenTable(LineReader(lines), _text_writer(label_names), estimate_rows)
+        return OpenTable(LineReader(lines), _text_writer(added), estimate_rows)
     if kind == "jsonl":
         return OpenTable(
-            JsonLinesReader(lines, name=name, text_column=text_column, label_names=label_names),
-            lambda file: JsonLinesWriter(file, label_names=label_names),
+            JsonLinesReader(lines, name=name, text_column=text_column, added=added),
+            lambda file: JsonLinesWriter(file, added=added),
             estimate_rows,
         )
     delimiter = _DELIMITERS[kind]
@@ -118,32 +117,28 @@ def open_stream(
     require_free_names(reader.header, added, name=name)
     return OpenTable(
         reader,
-        lambda file: DelimitedWriter(
-            file, header=reader.header, delimiter=delimiter, label_names=label_names
-        ),
+        lambda file: DelimitedWriter(file, header=reader.header, delimiter=delimiter, added=added),
         estimate_rows,
     )
 
 
-def open_arguments(texts: Sequence[str], *, label_names: Sequence[str]) -> OpenTable:
+def open_arguments(texts: Sequence[str], *, added: Sequence[str]) -> OpenTable:
     """Take texts as they are."""
-    return OpenTable(ArgumentReader(texts), _text_writer(label_names), lambda _: len(texts))
+    return OpenTable(ArgumentReader(texts), _text_writer(added), lambda _: len(texts))
 
 
-def _open_parquet(path: Path, *, text_column: str, label_names: Sequence[str]) -> OpenTable:
+def _open_parquet(path: Path, *, text_column: str, added: Sequence[str]) -> OpenTable:
     reader = ParquetReader(path, name=str(path), text_column=text_column)
-    require_free_names(reader.schema.names, set(answer_columns(label_names)), name=str(path))
+    require_free_names(reader.schema.names, added, name=str(path))
     return OpenTable(
         reader,
-        lambda file: ParquetWriter(file, schema=reader.schema, label_names=label_names),
+        lambda file: ParquetWriter(file, schema=reader.schema, added=added),
         lambda _: reader.num_rows,
     )
 
 
-def _text_writer(label_names: Sequence[str]) -> Callable[[IO[Any]], TableWriter]:
-    return lambda file: DelimitedWriter(
-        file, header=[COLUMN], delimiter="\t", label_names=label_names
-    )
+def _text_writer(added: Sequence[str]) -> Callable[[IO[Any]], TableWriter]:
+    return lambda file: DelimitedWriter(file, header=[COLUMN], delimiter="\t", added=added)
 
 
 def require_output(path: Path, *, kind: str, source: Path | None) -> None:

@@ -1,12 +1,12 @@
 """JSON lines: an object in each line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, NoReturn
 
 from tunetrail.errors import InputError
 from tunetrail.tables.lines import Lines, LineTooLongError
-from tunetrail.tables.rows import Answers, BadRow, Row, answer_columns, find_fault, is_encodable
+from tunetrail.tables.rows import Answers, BadRow, Row, find_fault, is_encodable
 
 
 class JsonLinesReader:
@@ -19,13 +19,11 @@ class JsonLinesReader:
 
     unit = "line"
 
-    def __init__(
-        self, lines: Lines, *, name: str, text_column: str, label_names: Sequence[str]
-    ) -> None:
+    def __init__(self, lines: Lines, *, name: str, text_column: str, added: Sequence[str]) -> None:
         self._lines = lines
         self._name = name
         self._column = text_column
-        self._added = set(answer_columns(label_names))
+        self._added = set(added)
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         is_first = True
@@ -82,25 +80,26 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not of JSON")
 
 
-def require_free_names(present: Any, added: set[str], *, name: str) -> None:
+def require_free_names(present: Iterable[str], added: Iterable[str], *, name: str) -> None:
     """Check that no column has the name of one that is to be added.
 
     Raises:
         InputError: one has.
 
     """
-    if clash := sorted(added & set(present)):
+    if clash := sorted(set(added) & set(present)):
         raise InputError(
-            f"{name} has a column {clash[0]!r} already, which the answers are to have; rename it"
+            f"{name} has a column {clash[0]!r} already, which the answers are to have; "
+            "give them other names, as with --prefix model_"
         )
 
 
 class JsonLinesWriter:
     """Write each line again with the answers as further keys."""
 
-    def __init__(self, file: IO[str], *, label_names: Sequence[str]) -> None:
+    def __init__(self, file: IO[str], *, added: Sequence[str]) -> None:
         self._file = file
-        self._columns = answer_columns(label_names)
+        self._columns = added
 
     def write(self, rows: Sequence[Row], answers: Answers) -> None:
         for row, prediction, numbers in zip(

@@ -15,7 +15,6 @@ from tunetrail.tables.rows import (
     Answers,
     BadRow,
     Row,
-    answer_columns,
     find_fault,
 )
 
@@ -92,8 +91,8 @@ def _is_text(kind: pa.DataType) -> bool:
 class ParquetWriter:
     """Write batches with the answers as further columns; the types of the others stay."""
 
-    def __init__(self, file: IO[bytes], *, schema: pa.Schema, label_names: Sequence[str]) -> None:
-        prediction, *numbers = answer_columns(label_names)
+    def __init__(self, file: IO[bytes], *, schema: pa.Schema, added: Sequence[str]) -> None:
+        prediction, *numbers = added
         self._schema = schema.append(pa.field(prediction, pa.string()))
         for name in numbers:
             self._schema = self._schema.append(pa.field(name, pa.float32()))

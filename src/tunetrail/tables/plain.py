@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 from tunetrail.tables.lines import Lines, LineTooLongError
-from tunetrail.tables.rows import Answers, BadRow, Row, answer_columns, find_fault, is_encodable
+from tunetrail.tables.rows import Answers, BadRow, Row, find_fault, is_encodable
 
 COLUMN = "text"
 _TEXT_WIDTH = 60
@@ -51,10 +51,9 @@ def _build_row(number: int, text: str) -> Row | BadRow:
 class ScreenWriter:
     """Write a few answers for a person, in columns, the text last."""
 
-    def __init__(self, file: IO[str], *, label_names: Sequence[str]) -> None:
+    def __init__(self, file: IO[str], *, added: Sequence[str]) -> None:
         self._file = file
-        prediction, confidence, *_ = answer_columns(label_names)
-        self._lines = [[prediction, confidence, *label_names, COLUMN]]
+        self._lines = [[*(name.replace("probability_", "") for name in added), COLUMN]]
 
     def write(self, rows: Sequence[Row], answers: Answers) -> None:
         for row, prediction, numbers in zip(

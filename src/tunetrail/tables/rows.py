@@ -65,9 +65,10 @@ class TableWriter(Protocol):
         """Write what belongs at the end; the file itself is closed by who opened it."""
 
 
-def answer_columns(label_names: Sequence[str]) -> list[str]:
-    """Name the columns of the answers as in the predictions of a run."""
-    return ["prediction", "confidence", *(f"probability_{name}" for name in label_names)]
+def answer_columns(label_names: Sequence[str], *, prefix: str) -> list[str]:
+    """Name the columns of the answers as in the predictions of a run, after a prefix."""
+    names = ["prediction", "confidence", *(f"probability_{name}" for name in label_names)]
+    return [prefix + name for name in names]
 
 
 def find_fault(value: object, column: str) -> str | None:

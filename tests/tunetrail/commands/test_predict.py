@@ -117,6 +117,15 @@ def test_the_same_kind_comes_out_with_all_that_went_in(here: Store, kind: str) -
     assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_prefix_makes_room_for_columns_that_are_there(here: Store) -> None:
+    Path("in.csv").write_text("text,confidence\na day,0.5\n")
+    options = ("--output", "out.csv", "--prefix", "model_")
+    assert predict("tiny", "--input", "in.csv", *options) == 0
+    answers = pd.read_csv("out.csv")
+    assert list(answers) == ["text", "confidence", *(f"model_{name}" for name in ADDED)]
+    assert list(answers["confidence"]) == [0.5]
+
+
 def test_values_of_json_come_out_as_they_were_written(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,7 +271,7 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store)
     lines = [f"good {n},{n}" for n in range(60_000)]
     lines[10] = '"' + lines[10]
     Path("in.csv").write_text("\n".join(["text,id", *lines]))
-    with open_table(Path("in.csv"), "csv", text_column="text", label_names=LABELS) as table:
+    with open_table(Path("in.csv"), "csv", text_column="text", added=ADDED) as table:
         rows = list(table.reader)
     assert [row.number for row in rows if isinstance(row, BadRow)] == [12]
     assert [row.number for row in rows] == list(range(2, 60_002))
