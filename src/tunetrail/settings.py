@@ -11,23 +11,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from tunetrail.config_leaves import flatten_params
 from tunetrail.errors import InputError
 from tunetrail.training import precision_flags, require_trainer_values
 
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
-# Not params of a run: where it was logged, and what chose its values.
-_NOT_PARAMS = (
-    "tracking",
-    "registry",
-    "trial",
-    "sweep",
-    "sampler",
-    "pruner",
-    "study",
-    "resume",
-    "cache_dir",
-)
 
 
 @dataclass(frozen=True)
@@ -164,17 +153,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def params(cfg: DictConfig) -> dict[str, Any]:
     """Flatten the leaves that decide the result, with dots between their keys."""
-    leaves: dict[str, Any] = {}
-
-    def walk(node: Any, key: str) -> None:
-        if isinstance(node, dict) and node:
-            for name, value in node.items():
-                walk(value, f"{key}.{name}" if key else str(name))
-        else:
-            leaves[key] = node
-
-    walk({name: value for name, value in plain(cfg).items() if name not in _NOT_PARAMS}, "")
-    return leaves
+    return flatten_params(plain(cfg))
 
 
 def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> None:
