@@ -26,12 +26,25 @@ ALLOWED: dict[str, set[str]] = {
     "diagnostics": {"training", "trial_states"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
-    "settings": {"training"},
+    "config_leaves": set(),
+    "recorded_config": set(),
+    "code_trees": set(),
+    "child_run": set(),
+    "run_records": {"config_leaves", "recorded_config", "tracking"},
+    "agreement": {"run_records"},
+    "differences": {"run_records"},
+    "comparison": {"code_trees", "differences", "run_records"},
+    "rerun_report": {"agreement", "diagnostics", "differences", "run_records"},
+    "rerun": {
+        "agreement", "child_run", "code_trees", "differences", "recorded_config", "rerun_report",
+        "run_records",
+    },
+    "settings": {"config_leaves", "training"},
     "summary": {"diagnostics", "tracking", "training"},
     "reporting": {
         "data", "diagnostics", "logged_models", "provenance", "tasks", "tracking", "training",
     },
-    "commands": set(),
+    "commands": {"child_run", "comparison", "recorded_config", "rerun", "run_records"},
     "__main__": {"commands"},
     "study_report": {"trial", "trial_states"},
     "warm": {"models", "tasks"},
@@ -44,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "tasks", "tracking", "training", "trial", "warm",
     },
 }  # fmt: skip
-KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir"}
+KNOWS_OMEGACONF = {"pipeline", "settings", "study", "output_dir", "recorded_config"}
 
 
 def imports(path: Path) -> set[str]:
@@ -88,12 +101,12 @@ def test_config_goes_in_by_one_door() -> None:
     assert knowing == KNOWS_OMEGACONF
 
 
-def test_only_three_modules_know_mlflow() -> None:
-    """One opens runs, one holds weights, one keeps a study's runs in line."""
+def test_only_four_modules_know_mlflow() -> None:
+    """One opens runs, one holds weights, one keeps a study's runs in line, one reads runs back."""
     knowing = {
         part for part, modules in parts().items() if any(m.startswith("mlflow") for m in modules)
     }
-    assert knowing == {"tracking", "logged_models", "trial_runs"}
+    assert knowing == {"tracking", "logged_models", "trial_runs", "run_records"}
 
 
 def test_the_plugin_and_the_package_never_import_each_other() -> None:

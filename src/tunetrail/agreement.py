@@ -83,8 +83,10 @@ class Agreement:
 
     @property
     def first_beyond(self) -> Comparison | None:
-        """The earliest value beyond the tolerance."""
-        return next((found for found in self.differing if found.relative > self.tolerance), None)
+        """The largest of the earliest differences beyond the tolerance."""
+        beyond = [found for found in self.differing if found.relative > self.tolerance]
+        earliest = [found for found in beyond if found.order[:2] == beyond[0].order[:2]]
+        return max(earliest, key=lambda found: found.relative, default=None)
 
     @property
     def largest(self) -> Comparison | None:
@@ -191,7 +193,9 @@ def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str)
     first = agreement.first_beyond
     assert first is not None
     values = f"{first.metric} {_show(first.original)} -> {_show(first.rerun)}"
-    return f"{agreement.verdict} at {first.where} ({values}), {why}{end}"
+    earlier = agreement.differing[0].where
+    noted = f", differing from {earlier} on" if earlier != first.where else ""
+    return f"{agreement.verdict} at {first.where} ({values}{noted}), {why}{end}"
 
 
 def _show(value: float | None) -> str:

@@ -19,10 +19,6 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 _PATIENCE = 60
 
 
-class StoppedError(Exception):
-    """The run was told to stop, by Ctrl-C or by a signal, and has ended."""
-
-
 def build_environment(
     root: Path, *, num_threads: int | None, num_gpus: int | None
 ) -> dict[str, str]:
@@ -77,10 +73,10 @@ def run_train(
     It writes to this process's screen, and runs where this process does.
 
     Raises:
-        StoppedError: this process was told to stop; the run has ended before.
+        KeyboardInterrupt: a person stopped it; the run has ended before.
 
     """
-    with tempfile.TemporaryDirectory(prefix="tunetrail-") as folder, _stop_on_sigterm():
+    with tempfile.TemporaryDirectory(prefix="tunetrail-") as folder:
         (Path(folder) / "rerun.yaml").write_text(config, encoding="utf-8")
         command = [sys.executable, str(root / "train.py"), "--config-path", folder,
                    "--config-name", "rerun", *overrides]  # fmt: skip
@@ -88,25 +84,26 @@ def run_train(
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own program
         try:
             return process.wait()
-        except BaseException as stop:
+        except BaseException:
             _end(process)
-            if isinstance(stop, KeyboardInterrupt):
-                raise StoppedError from stop
             raise
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:
     """Let a run close what it has open. A terminal has sent it Ctrl-C too: only ask again late."""
-    for seconds, ask in ((5, process.terminate), (_PATIENCE, process.kill)):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=seconds)
-            return
-        ask()
+    try:
+        for seconds, ask in ((5, process.terminate), (_PATIENCE, process.kill)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=seconds)
+                return
+            ask()
+    except KeyboardInterrupt:  # a second time: no more patience
+        process.kill()
     process.wait()
 
 
 @contextlib.contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
+def stopping_on_sigterm() -> Iterator[None]:
     """Take SIGTERM as Ctrl-C: what was begun is cleared away."""
 
     def stop(number: int, frame: FrameType | None) -> None:

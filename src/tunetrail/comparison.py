@@ -7,7 +7,8 @@ from tunetrail.code_trees import CodeTrees
 from tunetrail.differences import Row, lay_out, show
 from tunetrail.run_records import RunRecord
 
-_WIDTH = 100
+# With the mark of equal metrics.
+_WIDTH = 98
 _KEY_WIDTH = 38
 # A column narrower than this shows nothing of a value.
 _MIN_COLUMN = 14
@@ -31,9 +32,10 @@ def format_comparison(records: Sequence[RunRecord], root: Path, *, with_equal: b
     rows = lay_out(records, code)
     shown = [row for row in rows if with_equal or row.differs]
     metrics = list(_metric_rows(records))
-    num_columns = max(1, (_WIDTH - _KEY_WIDTH - 2) // (_MIN_COLUMN + 2))
+    num_columns = (_WIDTH - _KEY_WIDTH) // (_MIN_COLUMN + 2)
+    width = (_WIDTH - _KEY_WIDTH) // min(num_columns, len(records)) - 2
     blocks = [
-        _format_block(records, shown, metrics, slice(start, start + num_columns))
+        _format_block(records, [*shown, *metrics], slice(start, start + num_columns), width)
         for start in range(0, len(records), num_columns)
     ]
     num_equal = sum(not row.differs for row in rows)
@@ -57,22 +59,20 @@ def _metric_rows(records: Sequence[RunRecord]) -> Iterator[Row]:
 
 
 def _format_block(
-    records: Sequence[RunRecord], rows: Sequence[Row], metrics: Sequence[Row], columns: slice
+    records: Sequence[RunRecord], rows: Sequence[Row], columns: slice, width: int
 ) -> str:
-    chosen = records[columns]
-    width = (_WIDTH - _KEY_WIDTH - 2) // len(chosen) - 2
-    head = [record.run_id[:8] for record in chosen]
-    names = [show(record.name, length=width) for record in chosen]
-    lines = [_line("run", head, width), _line("", names, width)]
+    head = [record.run_id[:8] for record in records[columns]]
+    names = [show(record.name, length=width) for record in records[columns]]
+    lines = [_line("run", head, width), _line("", names, width).rstrip()]
     group = None
-    for row in (*rows, *metrics):
+    for row in rows:
         if row.group != group:
             group = row.group
             lines += ["", group]
         values = [_cell(row, index, width) for index in range(*columns.indices(len(records)))]
         is_metric = row.group.startswith("metrics")
         mark = " =" if is_metric and len(set(row.facts)) == 1 else ""
-        lines.append((_line(f"  {row.key}", values, width) + mark).rstrip())
+        lines.append((_line(row.key, values, width) + mark).rstrip())
     return "\n".join(lines)
 
 
@@ -84,6 +84,5 @@ def _cell(row: Row, index: int, width: int) -> str:
 
 
 def _line(key: str, values: Sequence[str], width: int) -> str:
-    return f"{show(key, length=_KEY_WIDTH) if key.strip() else key:{_KEY_WIDTH}}  " + "  ".join(
-        f"{value:<{width}}" for value in values
-    )
+    columns = "".join(f"  {value:<{width}}" for value in values)
+    return f"{show(key, length=_KEY_WIDTH):{_KEY_WIDTH}}{columns}"

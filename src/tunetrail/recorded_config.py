@@ -21,8 +21,9 @@ from tunetrail.errors import InputError
 
 # A config of this project takes 5 kB; a text that takes minutes to parse is none.
 _MAX_LENGTH = 1_000_000
-# Taken from the present config, whatever a record says: where to write, and whose job it is.
-_PLACES = ("tracking", "registry", "cache_dir", "study", "trial", "resume")
+# Never taken from a record: where to write, and whose job it is.
+_PLACES = ("tracking", "registry", "cache_dir")
+_JOB = ("study", "trial", "resume")
 # Hydra reads these two where a config begins, before any code of the project.
 _OF_HYDRA = ("hydra", "defaults")
 # Arguments of TrainingArguments that send things away, or name a file that says where to write.
@@ -180,7 +181,7 @@ def require_safe(
                 "names; refused"
             )
     folders = [folder.resolve() for folder in store_dirs]
-    kept = {name: value for name, value in recorded.items() if name not in _PLACES}
+    kept = {name: value for name, value in recorded.items() if name not in (*_PLACES, *_JOB)}
     for value in given:
         _put(kept, value.key, None)
     for key, name, value in _walk(kept):
@@ -209,7 +210,8 @@ def _require_inside(key: str, value: str, folders: Sequence[Path]) -> None:
 
 def build_config(
     recorded: Mapping[str, Any],
-    project: Project,
+    code: Project,
+    present: Project,
     *,
     given: Iterable[GivenValue],
     uri: str,
@@ -217,26 +219,33 @@ def build_config(
 ) -> str:
     """Write the one YAML that a rerun is started with.
 
-    What a run needs and an older record lacks comes from the present config, and so does where to
-    write. The weights are not saved a second time, unless ``tracking.log_model=true`` is given.
+    The weights are not saved a second time, unless ``tracking.log_model=true`` is given.
+
+    Args:
+        code: what runs; it has what a run needs and an older record lacks.
+        present: what says where to write.
+
     """
-    present = {name: value for name, value in project.config.items() if name not in _OF_HYDRA}
-    config: dict[str, Any] = {}
-    for name, value in (present | {"sweep": project.sweep}).items():
-        before = recorded.get(name, value)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        config[name] = {**value, **before} if both else before
-    config |= {name: value for name, value in recorded.items() if name not in config}
-    config |= {name: present[name] for name in _PLACES}
+    lacking = {name: value for name, value in code.config.items() if name not in _OF_HYDRA}
+    config: dict[str, Any] = {**lacking, "sweep": code.sweep}
+    for name, value in recorded.items():
+        before = config.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            config[name] = {**before, **value}
+        else:
+            config[name] = value
+    config |= {name: lacking[name] for name in _JOB}
+    config |= {name: present.config[name] for name in _PLACES}
     config["tracking"] = {
-        **present["tracking"], "uri": uri, "run_name": run_name, "log_model": False,
+        **lacking["tracking"], **present.config["tracking"],
+        "uri": uri, "run_name": run_name, "log_model": False,
     }  # fmt: skip
     # Names code that a search would import; a single run searches nothing.
     config["sweep"] = {**config["sweep"], "custom_search_space": None}
     # Hydra merges a mapping into what is there: what is given stands for all of it.
     for value in given:
         _put(config, value.key, None)
-    hydra = {name: value for name, value in project.config["hydra"].items() if name != "sweeper"}
+    hydra = {name: value for name, value in code.config["hydra"].items() if name != "sweeper"}
     return OmegaConf.to_yaml(OmegaConf.create({"defaults": ["_self_"], **config, "hydra": hydra}))
 
 

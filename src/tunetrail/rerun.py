@@ -4,43 +4,26 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from tunetrail.agreement import Agreement, Verdict, check_agreement, format_verdict
+from tunetrail.agreement import check_agreement, format_verdict
 from tunetrail.child_run import build_environment, require_own_sources, run_train
 from tunetrail.code_trees import CodeTrees, checked_out, list_patched
-from tunetrail.diagnostics.rerun_plots import plot_rerun
-from tunetrail.differences import Row, describe, lay_out, shorten, show
+from tunetrail.differences import describe, lay_out, shorten
 from tunetrail.errors import InputError
 from tunetrail.recorded_config import (
     GivenValue,
     Project,
     build_config,
-    load_project,
     parse_config,
     parse_given,
     require_safe,
 )
+from tunetrail.rerun_report import Rerun, plot, tabulate, write_report
 from tunetrail.run_records import RunRecord, find_by_name, load_record, open_for_notes
 
 # Chosen by name when the original was composed; a recorded config has none of these choices.
 _CHOICES = ("experiment", "task", "data", "model", "method")
-# Rows of the table of differences in the report.
-_NUM_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Rerun:
-    """A run done again, and how far it agrees with the original."""
-
-    original: RunRecord
-    repeated: RunRecord
-    agreement: Agreement
-    rows: list[Row]
-    line: str
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
@@ -113,40 +96,10 @@ def _compare_with_present(original: RunRecord, root: Path) -> str:
     return f"of today; since {recorded}: {shorten(changes)}"
 
 
-def prepare_config(
-    original: RunRecord,
-    project: Project,
-    *,
-    overrides: Sequence[str],
-    uri: str,
-    run_name: str,
-) -> str:
-    """Check the recorded config and write the one that the rerun is started with.
-
-    Raises:
-        InputError: the record, or an override, holds what must not be run.
-
-    """
-    assert original.config_text is not None
-    recorded = parse_config(original.config_text)
-    given = parse_given(overrides, recorded)
-    require_safe(recorded, project, given=given, store_dirs=_store_dirs(project, given, uri))
-    return build_config(recorded, project, given=given, uri=uri, run_name=run_name)
-
-
-def _store_dirs(project: Project, given: Sequence[GivenValue], uri: str) -> list[Path]:
-    tracking = project.config["tracking"]
-    named = [tracking["artifact_dir"], tracking["checkpoint_dir"], project.config["cache_dir"]]
-    keys = ("tracking.artifact_dir", "tracking.checkpoint_dir", "cache_dir")
-    named += [value.value for value in given if value.key in keys]
-    if uri.startswith("sqlite:///"):
-        named.append(str(Path(uri.removeprefix("sqlite:///")).parent))
-    return [Path(str(name)) for name in named]
-
-
 def run_again(
     original: RunRecord,
-    root: Path,
+    code: Project,
+    present: Project,
     *,
     overrides: Sequence[str],
     uri: str,
@@ -155,27 +108,31 @@ def run_again(
     """Train again in a process of its own and read back what it left.
 
     Args:
-        root: the checkout whose ``train.py`` runs.
+        code: whose ``train.py`` runs, and whose YAML says what a record may name.
+        present: what says where to write.
 
     Raises:
         InputError: the record must not be run, or the new run left no numbers.
-        StoppedError: a person stopped it; the new run says so too.
+        KeyboardInterrupt: a person stopped it; the new run has ended and says so too.
 
     """
-    project = load_project(root)
     # Older code of a checkout knows nothing of reruns: its run is found by its name.
     run_name = f"rerun-{original.run_id[:8]}-{secrets.token_hex(4)}"
-    config = prepare_config(original, project, overrides=overrides, uri=uri, run_name=run_name)
-    environment = build_environment(root, num_threads=num_threads, num_gpus=original.num_gpus)
-    require_own_sources(root, environment)
+    assert original.config_text is not None
+    recorded = parse_config(original.config_text)
+    given = parse_given(overrides, recorded)
+    require_safe(recorded, code, given=given, store_dirs=_store_dirs(present, given, uri))
+    config = build_config(recorded, code, present, given=given, uri=uri, run_name=run_name)
+    environment = build_environment(code.root, num_threads=num_threads, num_gpus=original.num_gpus)
+    require_own_sources(code.root, environment)
     try:
-        exit_code = run_train(root, config, overrides=overrides, environment=environment)
+        exit_code = run_train(code.root, config, overrides=overrides, environment=environment)
     finally:
         run_id = find_by_name(run_name, uri=uri)
         if run_id is not None:
             _note_origin(run_id, original, uri=uri)
             # An interrupted run keeps checkpoints to go on from; a rerun begins anew.
-            folder = Path(project.config["tracking"]["checkpoint_dir"]) / run_id
+            folder = Path(present.config["tracking"]["checkpoint_dir"]) / run_id
             shutil.rmtree(folder, ignore_errors=True)
     repeated = None if run_id is None else load_record(run_id, uri=uri)
     if repeated is None or (exit_code and not repeated.metrics):
@@ -183,6 +140,17 @@ def run_again(
             f"the rerun of {original.run_id} failed before its first number, see above"
         )
     return repeated
+
+
+def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list[Path]:
+    """List where a run may write: where the config of today, or a person, says that it does."""
+    tracking = present.config["tracking"]
+    named = [tracking["artifact_dir"], tracking["checkpoint_dir"], present.config["cache_dir"]]
+    keys = ("tracking.artifact_dir", "tracking.checkpoint_dir", "cache_dir")
+    named += [value.value for value in given if value.key in keys]
+    if uri.startswith("sqlite:///"):
+        named.append(str(Path(uri.removeprefix("sqlite:///")).parent))
+    return [Path(str(name)) for name in named]
 
 
 def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:
@@ -207,11 +175,15 @@ def compare_with_original(
         )
         rows = lay_out([original, repeated], [trees.digest(before), trees.digest(after)])
         changes = trees.changes(before, after) if before and after else []
+    reasons = describe(rows, changes)
+    if repeated.status != "FINISHED" and not original.has_ended_early:
+        failure = repeated.tags.get("tunetrail.failure", repeated.status)
+        reasons.append(f"the rerun did not finish ({failure})")
     so_far = ""
     if original.has_ended_early:
         state = original.tags.get("tunetrail.state", original.status)
         so_far = f"as far as the original went ({state})"
-    line = format_verdict(agreement, describe(rows, changes), so_far=so_far)
+    line = format_verdict(agreement, reasons, so_far=so_far)
     return Rerun(original, repeated, agreement, rows, line)
 
 
@@ -219,75 +191,7 @@ def log_comparison(rerun: Rerun, *, uri: str) -> None:
     """Write verdict, report, table and figure into the new run."""
     run_log = open_for_notes(rerun.repeated.run_id, uri=uri)
     run_log.text(write_report(rerun), "reports/rerun.md")
-    table = pd.DataFrame(
-        [
-            (found.metric, found.step, found.original, found.rerun, found.difference)
-            for found in rerun.agreement.comparisons
-        ],
-        columns=["metric", "step", "original", "rerun", "difference"],
-    )
-    run_log.text(table.to_csv(index=False), "tables/rerun.csv")
-    differences: dict[str, dict[int, float]] = {}
-    for found in rerun.agreement.comparisons:
-        if not found.is_of_the_whole_run:
-            differences.setdefault(found.metric, {})[found.step] = min(found.relative, 1.0)
-    names = _list_curves(rerun.original)
-    figure = plot_rerun(
-        {name: (rerun.original.metrics[name], rerun.repeated.metrics.get(name, {}))
-         for name in names},
-        differences,
-        tolerance=rerun.agreement.tolerance,
-        title=f"{rerun.original.name} and its rerun: {rerun.agreement.verdict}",
-    )  # fmt: skip
-    run_log.figure(figure, "figures/rerun.png")
+    run_log.text(tabulate(rerun).to_csv(index=False), "tables/rerun.csv")
+    run_log.figure(plot(rerun), "figures/rerun.png")
     # Last, because its presence means that all of it is there.
     run_log.tags({"tunetrail.rerun": str(rerun.agreement.verdict)})
-
-
-def _list_curves(original: RunRecord) -> list[str]:
-    main = (original.config or {}).get("task.main_metric")
-    wanted = ("train/step_loss", "validation/loss", f"validation/{main}")
-    return [name for name in wanted if name in original.metrics]
-
-
-def write_report(rerun: Rerun) -> str:
-    """Lay out verdict, differences and the largest of them in Markdown."""
-    original, repeated, agreement = rerun.original, rerun.repeated, rerun.agreement
-    lines = [
-        f"# Rerun of {original.name}",
-        "",
-        rerun.line,
-        "",
-        (
-            f"Original `{original.run_id}`, rerun `{repeated.run_id}`, tolerance "
-            f"{agreement.tolerance:g} of a metric's scale. Times are not compared."
-        ),
-        "",
-        "## What was recorded and differs",
-        "",
-    ]
-    differing = [row for row in rerun.rows if row.differs]
-    if differing:
-        lines += ["| | | original | rerun |", "|---|---|---|---|"]
-        lines += [
-            f"| {row.group} | {row.key} | {_cell(show(row.facts[0], length=200))} | "
-            f"{_cell(show(row.facts[1], length=200))} |"
-            for row in differing
-        ]
-    else:
-        lines.append("Nothing.")
-    lines += ["", "## The largest differences", ""]
-    if agreement.verdict is Verdict.BIT_IDENTICAL:
-        return "\n".join([*lines, "None.", ""])
-    lines += ["| metric | step | original | rerun | share of scale |", "|---|---|---|---|---|"]
-    largest = sorted(agreement.differing, key=lambda found: (-found.relative, found.order))
-    lines += [
-        f"| {found.metric} | {found.step} | {found.original!r} | {found.rerun!r} | "
-        f"{found.relative:.2g} |"
-        for found in largest[:_NUM_SHOWN]
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -53,7 +53,18 @@ def _positive(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tunetrail.child_run import StoppedError
+    from tunetrail.child_run import stopping_on_sigterm
+
+    with stopping_on_sigterm():
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)  # noqa: T201 - what a command says
+            return _INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from tunetrail.recorded_config import load_project
     from tunetrail.rerun import (
         compare_with_original,
         load_original,
@@ -74,17 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"threads    {num_threads or 'not recorded: as the libraries choose'}",
             f"code       {code}",
         )
-        try:
-            repeated = run_again(
-                original,
-                root,
-                overrides=arguments.overrides,
-                uri=uri,
-                num_threads=num_threads,
-            )
-        except StoppedError:
-            print("error: interrupted", file=sys.stderr)  # noqa: T201 - what a command says
-            return _INTERRUPTED
+        repeated = run_again(
+            original,
+            load_project(root),
+            load_project(ROOT),
+            overrides=arguments.overrides,
+            uri=uri,
+            num_threads=num_threads,
+        )
     rerun = compare_with_original(original, repeated, ROOT, tolerance=arguments.tolerance)
     log_comparison(rerun, uri=uri)
     _say("", f"rerun      {repeated.run_id}", rerun.line)

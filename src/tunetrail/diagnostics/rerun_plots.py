@@ -1,5 +1,6 @@
 """The figure of a rerun: its curves over those of the original, and how far they lie apart."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -8,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's blue, vermilion, green, purple, orange, sky blue and black.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_ORIGINAL, _RERUN = "#0072B2", "#D55E00"
+_ORIGINAL, _RERUN, _REST = "#0072B2", "#D55E00", "#BBBBBB"
 # Where values that are equal stand on an axis that has no 0: below what a double can tell apart.
 _EQUAL = 1e-18
 
@@ -30,8 +31,9 @@ def plot_rerun(
         tolerance: drawn as a line among the differences.
 
     """
-    figure = Figure(figsize=(5.0 * (len(curves) + 1), 4.2), layout="constrained")
-    *panels, last = figure.subplots(1, len(curves) + 1, squeeze=False)[0]
+    num_rows = math.ceil((len(curves) + 1) / 2)
+    figure = Figure(figsize=(11.0, 3.8 * num_rows), layout="constrained")
+    *panels, last = (figure.add_subplot(num_rows, 2, n + 1) for n in range(len(curves) + 1))
     for axes, (name, (original, rerun)) in zip(panels, curves.items(), strict=True):
         _plot_curves(axes, name, original, rerun)
     _plot_differences(last, differences, tolerance=tolerance)
@@ -63,14 +65,14 @@ def _plot_differences(
 ) -> None:
     largest = max((max(found.values(), default=0.0) for found in differences.values()), default=0.0)
     shown = _pick(differences)
-    for index, (name, found) in enumerate(differences.items()):
+    for name, found in differences.items():
         steps = sorted(found)
         heights = [max(found[step], _EQUAL) for step in steps]
-        colour = _COLOURS[shown.index(name) % len(_COLOURS)] if name in shown else "#BBBBBB"
-        label = name if name in shown else None
-        zorder = 3 if name in shown else 2
-        axes.plot(steps, heights, "o-", color=colour, label=label, markersize=3, linewidth=0.8,
-                  alpha=0.9, zorder=zorder + index / 1000)  # fmt: skip
+        if name in shown:
+            colour = _COLOURS[shown.index(name)]
+            axes.plot(steps, heights, "o-", color=colour, label=name, markersize=4, linewidth=0.8)
+        else:
+            axes.plot(steps, heights, "o", color=_REST, markersize=3, zorder=1)
     axes.axhline(tolerance, color="#555555", linestyle="--", linewidth=1.0)
     axes.annotate(
         f"tolerance {tolerance:g}", (1, tolerance), xycoords=("axes fraction", "data"),
@@ -83,7 +85,8 @@ def _plot_differences(
     axes.minorticks_off()
     axes.set_title("difference, as a share of the metric's scale")
     if shown:
-        axes.legend(frameon=False, fontsize="x-small", ncols=2, loc="center right")
+        axes.legend(frameon=False, fontsize="x-small", ncols=2, loc="center",
+                    title="differ most", title_fontsize="x-small")  # fmt: skip
     else:
         axes.text(0.5, 0.5, "every value is the same", transform=axes.transAxes, ha="center")
 
