@@ -19,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tunetrail.errors import InputError
 
-# A config of this project takes 5 kB; a text that takes minutes to parse is none.
-_MAX_LENGTH = 1_000_000
+# A config of this project takes 5 kB and nests five deep; what takes minutes to parse is none.
+_MAX_LENGTH = 200_000
+_MAX_DEPTH = 30
 # Never taken from a record: where to write, and whose job it is.
 _PLACES = ("tracking", "registry", "cache_dir")
 _JOB = ("study", "trial", "resume")
@@ -99,11 +100,7 @@ def parse_config(text: str) -> dict[str, Any]:
     if len(text) > _MAX_LENGTH:
         raise InputError(f"config.yaml: {len(text)} characters; no config is that long")
     try:
-        for event in yaml.parse(text):
-            # An anchor can make a few lines mean billions; a tag can name any Python object.
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
-                line = event.start_mark.line + 1
-                raise InputError(f"config.yaml: line {line} has a YAML alias or tag; refused")
+        _require_plain_yaml(text)
         container = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         first = str(error).strip().splitlines()[0]
@@ -111,6 +108,19 @@ def parse_config(text: str) -> dict[str, Any]:
     if not isinstance(container, dict):
         raise InputError("config.yaml: holds no keys")
     return {str(key): value for key, value in container.items()}
+
+
+def _require_plain_yaml(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text):
+        # An anchor can make a few lines mean billions; a tag can name any Python object.
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
+            line = event.start_mark.line + 1
+            raise InputError(f"config.yaml: line {line} has a YAML alias or tag; refused")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise InputError(f"config.yaml: nested more than {_MAX_DEPTH} deep; refused")
 
 
 def parse_given(overrides: Sequence[str], recorded: Mapping[str, Any]) -> list[GivenValue]:

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
+        default=[],
         help="instead of what the record says, such as data that moved (right after RUN_ID). The "
         "record is resolved: seed=1 alone leaves training_seed as it was",
     )
