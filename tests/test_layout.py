@@ -46,13 +46,29 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": {"data", "diagnostics", "inputs", "settings", "tasks", "training"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
-    "settings": {"secrets", "training"},
+    "config_leaves": set(),
+    "recorded_config": set(),
+    "code_trees": set(),
+    "child_run": set(),
+    "run_records": {"config_leaves", "recorded_config", "secrets", "tracking"},
+    "agreement": {"run_records"},
+    "differences": {"run_records"},
+    "comparison": {"code_trees", "differences", "run_records"},
+    "rerun_report": {"agreement", "diagnostics", "differences", "run_records"},
+    "rerun": {
+        "agreement", "child_run", "code_trees", "differences", "recorded_config", "rerun_report",
+        "run_records", "tracking",
+    },
+    "settings": {"config_leaves", "secrets", "training"},
     "summary": {"diagnostics", "secrets", "tracking", "training"},
     "reporting": {
         "data", "diagnostics", "logged_models", "provenance", "scoring", "tasks", "tracking",
         "training",
     },
-    "commands": {"export", "predicting", "saved_models", "tables"},
+    "commands": {
+        "child_run", "comparison", "export", "predicting", "recorded_config", "rerun",
+        "run_records", "saved_models", "tables",
+    },
     "__main__": {"commands"},
     "study_report": {"trial", "trial_states"},
     "warm": {"models", "tasks"},
@@ -61,13 +77,14 @@ ALLOWED: dict[str, set[str]] = {
         "trial_states", "winner",
     },
     "pipeline": {
-        "callbacks", "data", "diagnostics", "disk", "inputs", "models", "reporting", "scoring",
-        "screen", "secrets", "settings", "summary", "tasks", "tracking", "training", "trial",
-        "warm",
+        "callbacks", "config_leaves", "data", "diagnostics", "disk", "inputs", "models",
+        "reporting", "scoring", "screen", "secrets", "settings", "summary", "tasks", "tracking",
+        "training", "trial", "warm",
     },
 }  # fmt: skip
 KNOWS_OMEGACONF = {
-    "hydra_files", "inputs", "output_dir", "pipeline", "scoring", "settings", "study",
+    "hydra_files", "inputs", "output_dir", "pipeline", "recorded_config", "scoring", "settings",
+    "study",
 }  # fmt: skip
 
 
@@ -113,7 +130,7 @@ def test_config_goes_in_by_one_door() -> None:
 
 
 def test_few_modules_know_mlflow() -> None:
-    """Opening runs, holding, finding and registering weights, a study's runs have one each.
+    """Opening runs, holding, finding and registering weights, a study's runs, old runs: one each.
 
     The last is the code that MLflow calls to answer: it speaks to MLflow in its errors.
     """
@@ -121,7 +138,8 @@ def test_few_modules_know_mlflow() -> None:
         part for part, modules in parts().items() if any(m.startswith("mlflow") for m in modules)
     }
     assert knowing == {
-        "tracking", "logged_models", "registry", "saved_models", "trial_runs", "text_classifier",
+        "logged_models", "registry", "run_records", "saved_models", "text_classifier", "tracking",
+        "trial_runs",
     }  # fmt: skip
 
 

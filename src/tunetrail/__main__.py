@@ -10,7 +10,7 @@ from tunetrail.errors import InputError
 
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # They import what is heavy once they run, so that --help answers at once.
-COMMANDS: tuple[str, ...] = ("predict", "export")
+COMMANDS: tuple[str, ...] = ("rerun", "compare", "predict", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from tunetrail.callbacks import (
     ProgressBar,
     evaluation_metrics,
 )
+from tunetrail.config_leaves import flatten_params
 from tunetrail.data.preparation import PreparedData
 from tunetrail.diagnostics.fit import check_fit
 from tunetrail.disk import require_space_for_model, weights_size
@@ -31,7 +32,6 @@ from tunetrail.screen import quiet_libraries
 from tunetrail.secrets import redact
 from tunetrail.settings import (
     build,
-    params,
     read_constraints,
     record,
     require_job,
@@ -276,7 +276,7 @@ def _log_origin(run_log: RunLog, cfg: DictConfig) -> None:
 def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
     recorded = record(cfg)
     run_log.text(OmegaConf.to_yaml(OmegaConf.create(recorded)), "config.yaml")
-    run_log.params(params(recorded))
+    run_log.params(flatten_params(recorded))
     if HydraConfig.initialized():
         hydra_cfg = HydraConfig.get()
         typed = redact(list(hydra_cfg.overrides.task))

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,24 +14,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from omegaconf.resolvers import oc
 
+from tunetrail.config_leaves import flatten_params
 from tunetrail.errors import InputError
 from tunetrail.secrets import hide_variables, redact
 from tunetrail.training import precision_flags, require_trainer_values
 
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
-# Not params of a run: where it was logged, and what chose its values.
-_NOT_PARAMS = (
-    "tracking",
-    "registry",
-    "trial",
-    "sweep",
-    "sampler",
-    "pruner",
-    "study",
-    "resume",
-    "cache_dir",
-)
 
 
 @dataclass(frozen=True)
@@ -235,26 +224,6 @@ def _environment_unread() -> Iterator[None]:
         OmegaConf.register_new_resolver("oc.decode", oc.decode, replace=True)
 
 
-def params(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten the leaves that decide the result, with dots between their keys.
-
-    Args:
-        recorded: what :func:`record` returned.
-
-    """
-    leaves: dict[str, Any] = {}
-
-    def walk(node: Any, key: str) -> None:
-        if isinstance(node, dict) and node:
-            for name, value in node.items():
-                walk(value, f"{key}.{name}" if key else str(name))
-        else:
-            leaves[key] = node
-
-    walk({name: value for name, value in recorded.items() if name not in _NOT_PARAMS}, "")
-    return leaves
-
-
 def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> None:
     """Refuse to resume a run with other settings: the result would belong to neither.
 
@@ -267,7 +236,8 @@ def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> Non
     """
     loaded = OmegaConf.to_container(OmegaConf.create(recorded), resolve=False)
     assert isinstance(loaded, dict)
-    before, now = params({str(name): value for name, value in loaded.items()}), params(record(cfg))
+    before = flatten_params({str(name): value for name, value in loaded.items()})
+    now = flatten_params(record(cfg))
     changed = [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted(before.keys() | now.keys())

@@ -247,7 +247,7 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunSummary:
     """What a run says of itself."""
 
     run_id: str
@@ -255,8 +255,8 @@ class RunRecord:
     metrics: Mapping[str, float]
 
 
-def read_run(run: Run) -> RunRecord:
-    return RunRecord(run.info.run_id, dict(run.data.tags), dict(run.data.metrics))
+def read_run(run: Run) -> RunSummary:
+    return RunSummary(run.info.run_id, dict(run.data.tags), dict(run.data.metrics))
 
 
 def add_to_run(*, uri: str, run_id: str) -> RunLog:

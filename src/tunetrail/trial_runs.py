@@ -14,7 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.logged_models import is_registered, list_models, remove_model
-from tunetrail.tracking import KEPT, RunLog, RunRecord, cut_tag, read_run
+from tunetrail.tracking import KEPT, RunLog, RunSummary, cut_tag, read_run
 from tunetrail.trial_states import state_of
 
 _PARENT = "mlflow.parentRunId"
@@ -88,7 +88,7 @@ class TrialRuns:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
 
-    def list_repeats(self, number: int) -> list[RunRecord]:
+    def list_repeats(self, number: int) -> list[RunSummary]:
         """List the runs of a trial that ended well, in the order of their seeds.
 
         A seed that was run again after an interruption is listed once, as it ran last.

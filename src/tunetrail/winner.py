@@ -29,7 +29,7 @@ from tunetrail.screen import quiet_libraries
 from tunetrail.tracking import (
     TEST_SCORED,
     RunLog,
-    RunRecord,
+    RunSummary,
     add_to_run,
     read_artifact,
     read_run,
@@ -76,7 +76,7 @@ class _Case:
     terms: Terms
     study: optuna.Study
     runs: TrialRuns
-    own: list[RunRecord]
+    own: list[RunSummary]
     recorded: Recorded
     data: PreparedData | None = None
     fingerprints: Mapping[str, provenance.SplitFingerprint] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _Case:
     undone: list[str] = field(default_factory=list)
 
     @property
-    def last(self) -> RunRecord:
+    def last(self) -> RunSummary:
         """The run of the last seed, which alone keeps its weights."""
         return self.own[-1]
 
@@ -278,7 +278,7 @@ def _compare(
     return comparisons + _against_baselines(case, tables, "validation")
 
 
-def _validation_tables(case: _Case, runs: Sequence[RunRecord]) -> list[pd.DataFrame]:
+def _validation_tables(case: _Case, runs: Sequence[RunSummary]) -> list[pd.DataFrame]:
     path = "predictions/validation.parquet"
     return [read_table(uri=case.terms.uri, run_id=run.run_id, path=path) for run in runs]
 

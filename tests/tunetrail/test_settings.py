@@ -6,8 +6,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail import secrets
+from tunetrail.config_leaves import flatten_params
 from tunetrail.errors import InputError
-from tunetrail.settings import params, record, require_same_settings
+from tunetrail.settings import record, require_same_settings
 
 CONFIG = """
 direct: ${oc.env:PLANTED}
@@ -85,7 +86,7 @@ def test_what_is_recorded_reads_the_environment_when_it_is_loaded_again(
 
 
 def test_params_have_no_value_of_the_environment(config: DictConfig) -> None:
-    assert params(record(config))["nested.both"] == "${oc.env:PLANTED}-else"
+    assert flatten_params(record(config))["nested.both"] == "${oc.env:PLANTED}-else"
 
 
 def test_like_is_compared_with_like_when_a_run_is_resumed(

@@ -1,0 +1,202 @@
+"""Whether a rerun gave the same numbers: every value of every metric, step by step."""
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from tunetrail.run_records import History
+
+# Logged once, when training is over, with no step of their own.
+_OF_THE_WHOLE_RUN = ("best/", "test/")
+
+
+class Verdict(StrEnum):
+    """How far two runs of the same thing agree."""
+
+    BIT_IDENTICAL = "bit-identical"
+    WITHIN_TOLERANCE = "within tolerance"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A value of the original beside that of the rerun; None where one run has none.
+
+    ``relative`` is the difference as a share of the metric's scale, and infinite where one value
+    is missing or not a number.
+    """
+
+    metric: str
+    step: int
+    original: float | None
+    rerun: float | None
+    relative: float
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether both are the same 64 bits; one NaN is as good as another."""
+        if self.original is None or self.rerun is None:
+            return False
+        if math.isnan(self.original) and math.isnan(self.rerun):
+            return True
+        return struct.pack("<d", self.original) == struct.pack("<d", self.rerun)
+
+    @property
+    def difference(self) -> float:
+        """How far the rerun lies above the original; NaN where one has no value."""
+        if self.original is None or self.rerun is None:
+            return math.nan
+        return self.rerun - self.original
+
+    @property
+    def is_of_the_whole_run(self) -> bool:
+        return self.metric.startswith(_OF_THE_WHOLE_RUN)
+
+    @property
+    def where(self) -> str:
+        """Say at which step, in words."""
+        return "the end" if self.is_of_the_whole_run else f"step {self.step}"
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """What sorts by time."""
+        return self.is_of_the_whole_run, self.step, self.metric
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """All values of two runs side by side, in the order of time."""
+
+    comparisons: tuple[Comparison, ...]
+    tolerance: float
+
+    @property
+    def num_metrics(self) -> int:
+        return len({comparison.metric for comparison in self.comparisons})
+
+    @cached_property
+    def differing(self) -> list[Comparison]:
+        return [found for found in self.comparisons if not found.is_identical]
+
+    @property
+    def first_beyond(self) -> Comparison | None:
+        """The largest of the earliest differences beyond the tolerance."""
+        beyond = [found for found in self.differing if found.relative > self.tolerance]
+        earliest = [found for found in beyond if found.order[:2] == beyond[0].order[:2]]
+        return max(earliest, key=lambda found: found.relative, default=None)
+
+    @property
+    def largest(self) -> Comparison | None:
+        """The largest relative difference; None where there is none."""
+        return max(self.differing, key=lambda found: found.relative, default=None)
+
+    @property
+    def verdict(self) -> Verdict:
+        if not self.differing:
+            return Verdict.BIT_IDENTICAL
+        return Verdict.WITHIN_TOLERANCE if self.first_beyond is None else Verdict.DIVERGED
+
+
+def check_agreement(
+    original: Mapping[str, History],
+    rerun: Mapping[str, History],
+    *,
+    tolerance: float,
+    has_ended_early: bool,
+) -> Agreement:
+    """Compare every value of two runs.
+
+    Args:
+        original, rerun: metric -> step -> value.
+        tolerance: the largest difference that is still the same result, as a share of the largest
+            magnitude of the metric's family in the original: ``loss`` of train, validation, gap,
+            best and test is one. A gap near 0 has no scale of its own.
+        has_ended_early: the original was pruned, failed or was stopped: what the rerun has beyond
+            it counts for nothing.
+
+    """
+    scales = _find_scales(original)
+    places = {(metric, step) for metric, history in original.items() for step in history}
+    if not has_ended_early:
+        places |= {(metric, step) for metric, history in rerun.items() for step in history}
+    found = [
+        _compare(
+            metric,
+            step,
+            original.get(metric, {}).get(step),
+            rerun.get(metric, {}).get(step),
+            scale=scales.get(_family(metric), 0.0),
+        )
+        for metric, step in places
+    ]
+    return Agreement(tuple(sorted(found, key=lambda one: one.order)), tolerance)
+
+
+def _compare(
+    metric: str, step: int, original: float | None, rerun: float | None, *, scale: float
+) -> Comparison:
+    relative = math.inf
+    if original is not None and rerun is not None:
+        difference = abs(rerun - original)
+        if difference == 0:
+            relative = 0.0
+        elif math.isfinite(difference) and scale > 0:
+            relative = difference / scale
+        elif math.isnan(original) and math.isnan(rerun):
+            relative = 0.0
+    return Comparison(metric, step, original, rerun, relative)
+
+
+def _family(metric: str) -> str:
+    return metric.rsplit("/", 1)[-1]
+
+
+def _find_scales(metrics: Mapping[str, History]) -> dict[str, float]:
+    scales: dict[str, float] = {}
+    for metric, history in metrics.items():
+        values = [abs(value) for value in history.values() if math.isfinite(value)]
+        family = _family(metric)
+        scales[family] = max([scales.get(family, 0.0), *values])
+    return scales
+
+
+def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str) -> str:
+    """Say in one line how far two runs agree, and why not further.
+
+    Args:
+        reasons: what is known to differ between the runs.
+        so_far: said of an original that ended early; else empty.
+
+    """
+    num = len(agreement.comparisons)
+    end = f"; {so_far}" if so_far else ""
+    if agreement.verdict is Verdict.BIT_IDENTICAL:
+        noted = f", although {'; '.join(reasons)}" if reasons else ""
+        metrics = f"{num} values of {agreement.num_metrics} metrics"
+        return f"{agreement.verdict}: {metrics}{noted}{end}"
+    why = (
+        f"because {'; '.join(reasons)}"
+        if reasons
+        else "though nothing that was recorded differs: the computation itself is not "
+        "deterministic here (trainer.full_determinism=true makes it so where it can be)"
+    )
+    largest = agreement.largest
+    assert largest is not None
+    if agreement.verdict is Verdict.WITHIN_TOLERANCE:
+        size = f"{abs(largest.difference):.2g} ({largest.relative:.2g} of its scale)"
+        where = f"in {largest.metric} at {largest.where}"
+        count = f"{len(agreement.differing)} of {num} values differ"
+        return f"{agreement.verdict}: largest difference {size} {where}, {count}, {why}{end}"
+    first = agreement.first_beyond
+    assert first is not None
+    values = f"{first.metric} {_show(first.original)} -> {_show(first.rerun)}"
+    earlier = agreement.differing[0].where
+    noted = f", differing from {earlier} on" if earlier != first.where else ""
+    return f"{agreement.verdict} at {first.where} ({values}{noted}), {why}{end}"
+
+
+def _show(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.6g}"

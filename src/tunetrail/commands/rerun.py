@@ -1,0 +1,104 @@
+"""Do a recorded run again, and say whether it gives the same numbers.
+
+The exit code tells too: 0 bit-identical, 3 within the tolerance, 4 diverged; 1 where it could not
+be done. Config, seeds, data, threads and number of GPUs are as recorded; where to write is as
+conf/config.yaml says today. A recorded config is not trusted: it may only name what conf/ names.
+The weights are not saved a second time, unless tracking.log_model=true is given.
+"""
+
+import argparse
+import sys
+
+from tunetrail.commands.arguments import ROOT, add_uri
+
+HELP = "do a run again and compare every number"
+_EXIT_CODES = {"bit-identical": 0, "within tolerance": 3, "diverged": 4}
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN_ID", help="a single run or a trial of a sweep")
+    parser.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="instead of what the record says, such as data that moved (right after RUN_ID). The "
+        "record is resolved: seed=1 alone leaves training_seed as it was",
+    )
+    add_uri(parser)
+    parser.add_argument(
+        "--checkout",
+        action="store_true",
+        help="run the recorded commit with the recorded patch, in a git worktree that is removed "
+        "afterwards. The patch is code that the store holds: only where you trust it",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="instead of as many threads as recorded"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-2,
+        metavar="SHARE",
+        help="the largest difference that still counts as the same result, as a share of the "
+        "metric's largest value (default: %(default)s)",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tunetrail.child_run import stopping_on_sigterm
+
+    with stopping_on_sigterm():
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)  # noqa: T201 - what a command says
+            return _INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from tunetrail.recorded_config import load_project
+    from tunetrail.rerun import (
+        compare_with_original,
+        load_original,
+        log_comparison,
+        open_code,
+        run_again,
+    )
+
+    uri = arguments.uri
+    original, notes = load_original(arguments.run_id, uri=uri)
+    num_threads = arguments.threads or original.num_threads
+    with open_code(original, ROOT, checkout=arguments.checkout) as (root, code):
+        trial = original.tags.get("tunetrail.trial")
+        study = f", trial {trial} of {original.tags.get('tunetrail.study')}" if trial else ""
+        _say(
+            *notes,
+            f"rerun of   {original.run_id} ({original.name}{study})",
+            f"threads    {num_threads or 'not recorded: as the libraries choose'}",
+            f"code       {code}",
+        )
+        repeated = run_again(
+            original,
+            load_project(root),
+            load_project(ROOT),
+            overrides=arguments.overrides,
+            uri=uri,
+            num_threads=num_threads,
+        )
+    rerun = compare_with_original(original, repeated, ROOT, tolerance=arguments.tolerance)
+    log_comparison(rerun, uri=uri)
+    _say("", f"rerun      {repeated.run_id}", rerun.line)
+    return _EXIT_CODES[rerun.agreement.verdict]
+
+
+def _say(*lines: str) -> None:
+    print("\n".join(lines), flush=True)  # noqa: T201 - what a command says

@@ -1,0 +1,170 @@
+"""What differs between runs in all that they recorded beside their metrics."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tunetrail.run_records import RunRecord
+
+
+class Missing(Enum):
+    """Why a run has no value for a key."""
+
+    ABSENT = "-"  # such as a package that was not installed
+    UNKNOWN = "not recorded"
+
+
+# Of the machine, those that decide the order of sums, and those that choose among algorithms.
+_THREADS = ("num_threads", "num_interop_threads")
+_DETERMINISTIC = "deterministic"
+
+# Text, or why there is none.
+Fact = str | Missing
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key of several runs, a fact for each, in the order of the runs."""
+
+    group: str
+    key: str
+    facts: tuple[Fact, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether two runs are known to differ; what one did not record is no difference."""
+        return len({fact for fact in self.facts if fact is not Missing.UNKNOWN}) > 1
+
+
+# A group's facts about one run; None where the run recorded none of them.
+_Facts = Mapping[str, str] | None
+
+
+def lay_out(records: Sequence[RunRecord], code: Sequence[str | None]) -> list[Row]:
+    """Lay out what runs recorded side by side, group after group.
+
+    Args:
+        code: name of the code that each run was made by, equal for equal code; None: unknown.
+
+    """
+    rows: list[Row] = []
+    for group, read, otherwise in _GROUPS:
+        of_runs = [read(record) for record in records]
+        if group == "code" and None not in code:
+            # What a run is made by is known exactly: commits that differ elsewhere do not matter.
+            of_runs = [{"src, conf, train.py": str(name)} for name in code]
+        keys = dict.fromkeys(key for facts in of_runs for key in sorted(facts or {}))
+        rows += [
+            Row(group, key, tuple(_pick(facts, key, otherwise) for facts in of_runs))
+            for key in keys
+        ]
+    return rows
+
+
+def _pick(facts: _Facts, key: str, otherwise: Missing) -> Fact:
+    return Missing.UNKNOWN if facts is None else facts.get(key, otherwise)
+
+
+def _config(record: RunRecord) -> _Facts:
+    return record.config and {key: _text(value) for key, value in record.config.items()}
+
+
+def _data(record: RunRecord) -> _Facts:
+    if record.splits is None:
+        return None
+    return {
+        split: f"{num_rows} rows {sha256[:12]}"
+        for split, (sha256, num_rows) in record.splits.items()
+    }
+
+
+def _files(record: RunRecord) -> _Facts:
+    return record.files and {name: sha256[:12] for name, sha256 in record.files.items()}
+
+
+def _model(record: RunRecord) -> _Facts:
+    if record.model is None:
+        return None
+    names = ("checkpoint", "revision", "num_parameters")
+    facts = {name: _text(record.model[name]) for name in names if name in record.model}
+    return facts | {"weights": str(record.model.get("sha256"))[:12]}
+
+
+def _code(record: RunRecord) -> _Facts:
+    if record.code.commit is None:
+        return None
+    patch = record.code.patch
+    changed = hashlib.sha256(patch.encode()).hexdigest()[:12] if patch else "none"
+    return {"commit": record.code.commit[:12], "uncommitted changes": changed}
+
+
+def _packages(record: RunRecord) -> _Facts:
+    return record.packages
+
+
+def _of_machine(is_asked: Callable[[str], bool]) -> Callable[[RunRecord], _Facts]:
+    def read(record: RunRecord) -> _Facts:
+        if record.machine is None:
+            return None
+        return {key: _text(value) for key, value in record.machine.items() if is_asked(key)}
+
+    return read
+
+
+def _seeds(record: RunRecord) -> _Facts:
+    return record.seeds and {name: _text(seed) for name, seed in record.seeds.items()}
+
+
+def _is_hardware(key: str) -> bool:
+    return key not in _THREADS and not key.startswith(_DETERMINISTIC)
+
+
+# Name, how it is read, and what it means that a run which recorded the group lacks a key.
+_GROUPS: tuple[tuple[str, Callable[[RunRecord], _Facts], Missing], ...] = (
+    ("config", _config, Missing.ABSENT),
+    ("data", _data, Missing.ABSENT),
+    ("source files", _files, Missing.ABSENT),
+    ("weights started from", _model, Missing.UNKNOWN),
+    ("code", _code, Missing.UNKNOWN),
+    ("packages", _packages, Missing.ABSENT),
+    ("machine", _of_machine(_is_hardware), Missing.UNKNOWN),
+    ("threads", _of_machine(lambda key: key in _THREADS), Missing.UNKNOWN),
+    ("determinism", _of_machine(lambda key: key.startswith(_DETERMINISTIC)), Missing.UNKNOWN),
+    ("seeds", _seeds, Missing.UNKNOWN),
+)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def describe(rows: Sequence[Row], code_changes: Sequence[str]) -> list[str]:
+    """Say what differs between two runs, a phrase for each group of rows.
+
+    Args:
+        code_changes: what changed in the code, file by file, where that is known.
+
+    """
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if row.differs:
+            change = f"{row.key} {show(row.facts[0])} -> {show(row.facts[1])}"
+            groups.setdefault(row.group, []).append(change)
+    if "code" in groups and code_changes:
+        groups["code"] = list(code_changes)
+    return [f"{group} changed ({shorten(changes)})" for group, changes in groups.items()]
+
+
+def shorten(changes: Sequence[str]) -> str:
+    """List the first three, and count the rest."""
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return ", ".join(changes[:3]) + more
+
+
+def show(value: Fact, *, length: int = 40) -> str:
+    """Write a value in one line of at most ``length`` characters."""
+    text = " ".join((value.value if isinstance(value, Missing) else value).split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"

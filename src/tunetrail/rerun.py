@@ -1,0 +1,198 @@
+"""Do a recorded run again, top to bottom, and say how far the numbers agree."""
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tunetrail.agreement import check_agreement, format_verdict
+from tunetrail.child_run import build_environment, require_own_sources, run_train
+from tunetrail.code_trees import CodeTrees, checked_out, list_patched
+from tunetrail.differences import describe, lay_out, shorten
+from tunetrail.errors import InputError
+from tunetrail.recorded_config import (
+    GivenValue,
+    Project,
+    build_config,
+    parse_config,
+    parse_given,
+    require_safe,
+)
+from tunetrail.rerun_report import Rerun, plot, tabulate, write_report
+from tunetrail.run_records import RunRecord, find_by_name, load_record
+from tunetrail.tracking import add_to_run
+
+# Chosen by name when the original was composed; a recorded config has none of these choices.
+_CHOICES = ("experiment", "task", "data", "model", "method")
+
+
+def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
+    """Read the run that is to be done again, and notes on what it is.
+
+    Raises:
+        InputError: there is no such run, it is no single training, or it left nothing to go by.
+
+    """
+    record = load_record(run_id, uri=uri)
+    notes = []
+    source = record.tags.get("tunetrail.reused_from")
+    if source is not None:
+        notes.append(f"{record.run_id} was not trained: it has the numbers of {source}")
+        record = load_record(source, uri=uri)
+    if "tunetrail.study" in record.tags and "tunetrail.trial" not in record.tags:
+        best = record.tags.get("tunetrail.best_run")
+        which = f"its best trial is {best}" if best else "give one of its trials"
+        raise InputError(f"run {record.run_id} is the study {record.name}, not a run; {which}")
+    if record.config_text is None:
+        raise InputError(
+            f"run {record.run_id} recorded no config.yaml (state: {record.status}); it cannot be "
+            "done again"
+        )
+    if not record.metrics:
+        raise InputError(
+            f"run {record.run_id} logged no metric (state: {record.status}); there is nothing to "
+            "compare a rerun with"
+        )
+    return record, notes
+
+
+@contextlib.contextmanager
+def open_code(original: RunRecord, root: Path, *, checkout: bool) -> Iterator[tuple[Path, str]]:
+    """Give the folder whose ``train.py`` runs, and a line on what code that is.
+
+    Args:
+        checkout: take the recorded commit and patch instead of what stands in ``root``.
+
+    Raises:
+        InputError: the recorded code cannot be had.
+
+    """
+    code = original.code
+    if not checkout:
+        yield root, _compare_with_present(original, root)
+        return
+    if code.left_out:
+        raise InputError(
+            f"--checkout: the record lacks what was left out of its patch "
+            f"({shorten(code.left_out)}); leave --checkout out to run today's code"
+        )
+    with checked_out(root, commit=code.commit, patch=code.patch) as tree:
+        patched = list_patched(tree, code.patch) if code.patch else []
+        note = f", patched by the store: {', '.join(patched)}" if patched else ""
+        yield tree, f"as recorded: {str(code.commit)[:12]}{note}"
+
+
+def _compare_with_present(original: RunRecord, root: Path) -> str:
+    code = original.code
+    recorded = "not recorded" if code.commit is None else code.commit[:12]
+    recorded += " with uncommitted changes" if code.patch else ""
+    with CodeTrees(root) as trees:
+        before, now = trees.recorded(code.commit, code.patch), trees.present()
+        if before is None or now is None:
+            return f"of today; recorded: {recorded}, which cannot be compared with it here"
+        changes = trees.changes(before, now)
+    if not changes:
+        return f"of today, the same as recorded ({recorded})"
+    return f"of today; since {recorded}: {shorten(changes)}"
+
+
+def run_again(
+    original: RunRecord,
+    code: Project,
+    present: Project,
+    *,
+    overrides: Sequence[str],
+    uri: str,
+    num_threads: int | None,
+) -> RunRecord:
+    """Train again in a process of its own and read back what it left.
+
+    Args:
+        code: whose ``train.py`` runs, and whose YAML says what a record may name.
+        present: what says where to write.
+
+    Raises:
+        InputError: the record must not be run, or the new run left no numbers.
+        KeyboardInterrupt: a person stopped it; the new run has ended and says so too.
+
+    """
+    # Older code of a checkout knows nothing of reruns: its run is found by its name.
+    run_name = f"rerun-{original.run_id[:8]}-{secrets.token_hex(4)}"
+    assert original.config_text is not None
+    recorded = parse_config(original.config_text)
+    given = parse_given(overrides, recorded)
+    require_safe(recorded, code, given=given, store_dirs=_store_dirs(present, given, uri))
+    config = build_config(recorded, code, present, given=given, uri=uri, run_name=run_name)
+    environment = build_environment(code.root, num_threads=num_threads, num_gpus=original.num_gpus)
+    require_own_sources(code.root, environment)
+    try:
+        exit_code = run_train(code.root, config, overrides=overrides, environment=environment)
+    finally:
+        run_id = find_by_name(run_name, uri=uri)
+        if run_id is not None:
+            _note_origin(run_id, original, uri=uri)
+            # An interrupted run keeps checkpoints to go on from; a rerun begins anew.
+            folder = Path(present.config["tracking"]["checkpoint_dir"]) / run_id
+            shutil.rmtree(folder, ignore_errors=True)
+    repeated = None if run_id is None else load_record(run_id, uri=uri)
+    if repeated is None or (exit_code and not repeated.metrics):
+        raise InputError(
+            f"the rerun of {original.run_id} failed before its first number, see above"
+        )
+    return repeated
+
+
+def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list[Path]:
+    """List where a run may write: where the config of today, or a person, says that it does."""
+    tracking = present.config["tracking"]
+    named = [tracking["artifact_dir"], tracking["checkpoint_dir"], present.config["cache_dir"]]
+    keys = ("tracking.artifact_dir", "tracking.checkpoint_dir", "cache_dir")
+    named += [value.value for value in given if value.key in keys]
+    if uri.startswith("sqlite:///"):
+        named.append(str(Path(uri.removeprefix("sqlite:///")).parent))
+    return [Path(str(name)) for name in named]
+
+
+def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:
+    choices = {f"tunetrail.{name}": original.tags.get(f"tunetrail.{name}") for name in _CHOICES}
+    known = {name: value for name, value in choices.items() if value is not None}
+    add_to_run(uri=uri, run_id=run_id).tags({"tunetrail.rerun_of": original.run_id, **known})
+
+
+def compare_with_original(
+    original: RunRecord, repeated: RunRecord, root: Path, *, tolerance: float
+) -> Rerun:
+    """Compare a rerun with its original, and find what may explain a difference."""
+    agreement = check_agreement(
+        original.metrics,
+        repeated.metrics,
+        tolerance=tolerance,
+        has_ended_early=original.has_ended_early,
+    )
+    with CodeTrees(root) as trees:
+        before, after = (
+            trees.recorded(record.code.commit, record.code.patch) for record in (original, repeated)
+        )
+        rows = lay_out([original, repeated], [trees.digest(before), trees.digest(after)])
+        changes = trees.changes(before, after) if before and after else []
+    reasons = describe(rows, changes)
+    if repeated.status != "FINISHED" and not original.has_ended_early:
+        failure = repeated.tags.get("tunetrail.failure", repeated.status)
+        reasons.append(f"the rerun did not finish ({failure})")
+    so_far = ""
+    if original.has_ended_early:
+        state = original.tags.get("tunetrail.state", original.status)
+        so_far = f"as far as the original went ({state})"
+    line = format_verdict(agreement, reasons, so_far=so_far)
+    return Rerun(original, repeated, agreement, rows, line)
+
+
+def log_comparison(rerun: Rerun, *, uri: str) -> None:
+    """Write verdict, report, table and figure into the new run."""
+    run_log = add_to_run(uri=uri, run_id=rerun.repeated.run_id)
+    run_log.text(write_report(rerun), "reports/rerun.md")
+    run_log.text(tabulate(rerun).to_csv(index=False), "tables/rerun.csv")
+    run_log.figure(plot(rerun), "figures/rerun.png")
+    # Last, because its presence means that all of it is there.
+    run_log.tags({"tunetrail.rerun": str(rerun.agreement.verdict)})

@@ -1,0 +1,103 @@
+"""A run and its rerun side by side: report, table and figure."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tunetrail.agreement import Agreement, Verdict
+from tunetrail.diagnostics.rerun_plots import plot_rerun
+from tunetrail.differences import Row, show
+from tunetrail.run_records import RunRecord
+
+# Rows of the table of the largest differences.
+_NUM_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A run done again, how far it agrees with the original, and what was recorded of both.
+
+    ``line`` is the verdict in one line.
+    """
+
+    original: RunRecord
+    repeated: RunRecord
+    agreement: Agreement
+    rows: list[Row]
+    line: str
+
+
+def tabulate(rerun: Rerun) -> pd.DataFrame:
+    """Make the table of every value: metric, step, original, rerun, difference."""
+    return pd.DataFrame(
+        [
+            (found.metric, found.step, found.original, found.rerun, found.difference)
+            for found in rerun.agreement.comparisons
+        ],
+        columns=["metric", "step", "original", "rerun", "difference"],
+    )
+
+
+def plot(rerun: Rerun) -> Figure:
+    """Draw the curves of both runs and how far they lie apart."""
+    original, repeated = rerun.original, rerun.repeated
+    differences: dict[str, dict[int, float]] = {}
+    for found in rerun.agreement.comparisons:
+        if not found.is_of_the_whole_run:
+            differences.setdefault(found.metric, {})[found.step] = min(found.relative, 1.0)
+    main = (original.config or {}).get("task.main_metric")
+    wanted = ("train/step_loss", "validation/loss", f"validation/{main}")
+    return plot_rerun(
+        {
+            name: (original.metrics[name], repeated.metrics.get(name, {}))
+            for name in wanted
+            if name in original.metrics
+        },
+        differences,
+        tolerance=rerun.agreement.tolerance,
+        title=f"{original.name} and its rerun: {rerun.agreement.verdict}",
+    )
+
+
+def write_report(rerun: Rerun) -> str:
+    """Lay out verdict, differences and the largest of them in Markdown."""
+    original, repeated, agreement = rerun.original, rerun.repeated, rerun.agreement
+    lines = [
+        f"# Rerun of {original.name}",
+        "",
+        rerun.line,
+        "",
+        (
+            f"Original `{original.run_id}`, rerun `{repeated.run_id}`, tolerance "
+            f"{agreement.tolerance:g} of a metric's scale. Times are not compared."
+        ),
+        "",
+        "## What was recorded and differs",
+        "",
+    ]
+    differing = [row for row in rerun.rows if row.differs]
+    if differing:
+        lines += ["| | | original | rerun |", "|---|---|---|---|"]
+        lines += [
+            f"| {row.group} | {row.key} | {_cell(show(row.facts[0], length=200))} | "
+            f"{_cell(show(row.facts[1], length=200))} |"
+            for row in differing
+        ]
+    else:
+        lines.append("Nothing.")
+    lines += ["", "## The largest differences", ""]
+    if agreement.verdict is Verdict.BIT_IDENTICAL:
+        return "\n".join([*lines, "None.", ""])
+    lines += ["| metric | step | original | rerun | share of scale |", "|---|---|---|---|---|"]
+    largest = sorted(agreement.differing, key=lambda found: (-found.relative, found.order))
+    lines += [
+        f"| {found.metric} | {found.step} | {found.original!r} | {found.rerun!r} | "
+        f"{found.relative:.2g} |"
+        for found in largest[:_NUM_SHOWN]
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

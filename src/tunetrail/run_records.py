@@ -1,0 +1,278 @@
+"""Runs read back from the store: everything that one recorded, as plain values."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from tunetrail.config_leaves import flatten_params
+from tunetrail.errors import InputError
+from tunetrail.recorded_config import parse_config
+from tunetrail.secrets import redact
+from tunetrail.tracking import connect_existing, store_errors
+
+# Times differ from run to run, and means over seeds are the study's, not the run's.
+_NOT_REPEATED = ("speed/", "seeds/")
+_WHOLE_ID = re.compile(r"[0-9a-f]{32}")
+_ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
+
+History = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class RecordedCode:
+    """What ran: a commit, and what was changed in it (``patch``, for ``git apply``)."""
+
+    commit: str | None
+    branch: str | None
+    patch: str
+    patched: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its store holds it. What it did not record, or not readably, is None.
+
+    Attributes:
+        config_text: ``config.yaml``, untrusted.
+        config: its leaves that decide the result, interpolations unresolved.
+        packages: name of a distribution -> version.
+        machine: flat, with dots between keys; lists as text.
+        splits: split -> SHA-256 and number of rows.
+        files: name of a source file -> SHA-256.
+        metrics: name -> step -> value, without times.
+
+    """
+
+    run_id: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+    config_text: str | None
+    config: Mapping[str, Any] | None
+    code: RecordedCode
+    packages: Mapping[str, str] | None
+    machine: Mapping[str, Any] | None
+    seeds: Mapping[str, Any] | None
+    splits: Mapping[str, tuple[str, int]] | None
+    files: Mapping[str, str] | None
+    model: Mapping[str, Any] | None
+    metrics: Mapping[str, History]
+
+    @property
+    def num_threads(self) -> int | None:
+        """Threads that it computed with."""
+        number = (self.machine or {}).get("num_threads")
+        return number if isinstance(number, int) and number > 0 else None
+
+    @property
+    def num_gpus(self) -> int | None:
+        """GPUs that it saw."""
+        gpus = (self.machine or {}).get("gpus")
+        return len(gpus) if isinstance(gpus, list) else None
+
+    @property
+    def has_ended_early(self) -> bool:
+        """Whether it was pruned, failed or was stopped: another may go on for longer."""
+        return self.status != "FINISHED" or self.tags.get("tunetrail.state") == "PRUNED"
+
+
+def load_record(asked: str, *, uri: str) -> RunRecord:
+    """Read a run.
+
+    Args:
+        asked: its id, or the first 8 digits or more where no other run begins with them.
+
+    Raises:
+        InputError: there is no such run, it was deleted, or its artifacts do not lie where those
+            of its experiment do.
+
+    """
+    client = connect_existing(uri)
+    with store_errors(uri):
+        run = _find_run(client, asked, uri=uri)
+        artifacts = _Artifacts(client, run)
+        return _read(client, run, artifacts)
+
+
+def find_by_name(name: str, *, uri: str) -> str | None:
+    """Find the id of the run that is called ``name``, in whatever experiment."""
+    client = connect_existing(uri)
+    with store_errors(uri):
+        found = _search(client, f"attributes.run_name = '{name}'")
+    return None if not found else str(found[0].info.run_id)
+
+
+def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
+    run_id = asked
+    if _ID_PREFIX.fullmatch(asked):
+        found = _search(client, f"attributes.run_id LIKE '{asked}%'")
+        if len(found) > 1:
+            ids = ", ".join(sorted(run.info.run_id for run in found))
+            raise InputError(f"run {asked}: several runs begin so ({ids}); give more digits")
+        run_id = found[0].info.run_id if found else asked
+    elif not _WHOLE_ID.fullmatch(asked):
+        raise InputError(
+            f"run {asked}: not the id of a run; it has 32 digits from 0 to f, of which the first "
+            "8 are enough"
+        )
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise InputError(
+            f"run {asked} is not in {redact(uri)}; give the store it was logged to with --uri"
+        ) from error
+    if run.info.lifecycle_stage == "deleted":
+        raise InputError(
+            f"run {asked} was deleted; restore it with `mlflow runs restore --run-id {run_id}`"
+        )
+    return run
+
+
+def _search(client: MlflowClient, condition: str) -> list[Run]:
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(experiments, condition, max_results=10))
+
+
+class _Artifacts:
+    """Text artifacts of a run that lie where those of its experiment do."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self._client = client
+        self._run_id: str = run.info.run_id
+        self._uri: str = run.info.artifact_uri
+        location = client.get_experiment(run.info.experiment_id).artifact_location
+        inside = f"{location.rstrip('/')}/"
+        if not self._uri.startswith(inside) or ".." in unquote(self._uri).split("/"):
+            raise InputError(
+                f"run {self._run_id}: its artifacts lie in {redact(self._uri)}, outside "
+                f"{redact(location)} of its experiment; refused"
+            )
+
+    def text(self, path: str) -> str | None:
+        """Read one; None where it was not recorded or is not text."""
+        try:
+            if urlsplit(self._uri).scheme == "file":
+                return self._read_local(path)
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(self._client.download_artifacts(self._run_id, path, folder))
+                return file.read_text("utf-8")
+        except (OSError, MlflowException, UnicodeDecodeError):
+            return None
+
+    def _read_local(self, path: str) -> str:
+        root = Path(unquote(urlsplit(self._uri).path)).resolve()
+        file = (root / path).resolve()
+        if not file.is_relative_to(root):
+            raise InputError(f"run {self._run_id}: {path} is a link out of the store; refused")
+        return file.read_text("utf-8")
+
+    def mapping(self, path: str) -> dict[str, Any] | None:
+        """Read one that holds a JSON object."""
+        try:
+            content = json.loads(self.text(path) or "null")
+        except (ValueError, RecursionError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def _read(client: MlflowClient, run: Run, artifacts: _Artifacts) -> RunRecord:
+    config_text = artifacts.text("config.yaml")
+    machine = artifacts.mapping("environment/machine.json")
+    data = artifacts.mapping("reports/data.json")
+    return RunRecord(
+        run_id=run.info.run_id,
+        name=str(run.info.run_name),
+        status=run.info.status,
+        tags=run.data.tags,
+        config_text=config_text,
+        config=_read_config(config_text),
+        code=_read_code(run, artifacts),
+        packages=_read_packages(artifacts.text("environment/requirements.txt")),
+        machine=None if machine is None else dict(_flatten(machine)),
+        seeds=artifacts.mapping("environment/seeds.json"),
+        splits=None if data is None else _read_splits(data),
+        files=None if data is None else _read_files(data),
+        model=artifacts.mapping("environment/model.json"),
+        metrics={
+            name: _read_history(client, run.info.run_id, name)
+            for name in sorted(run.data.metrics)
+            if not name.startswith(_NOT_REPEATED)
+        },
+    )
+
+
+def _read_history(client: MlflowClient, run_id: str, name: str) -> dict[int, float]:
+    # Earliest first. A run that was interrupted and resumed has logged some steps twice: those
+    # after its last checkpoint, of which the later one belongs to the training that went on.
+    return {metric.step: metric.value for metric in client.get_metric_history(run_id, name)}
+
+
+def _read_config(text: str | None) -> dict[str, Any] | None:
+    try:
+        return None if text is None else flatten_params(parse_config(text))
+    except InputError:
+        return None
+
+
+def _read_code(run: Run, artifacts: _Artifacts) -> RecordedCode:
+    tags = run.data.tags
+    code = artifacts.mapping("environment/code.json") or {}
+    left_out = code.get("left_out")
+    return RecordedCode(
+        commit=tags.get("tunetrail.commit"),
+        branch=tags.get("tunetrail.branch"),
+        patch=artifacts.text("environment/diff.patch") or "",
+        patched=tuple(str(path) for path in code.get("patched") or ()),
+        left_out=tuple(
+            str(entry.get("path"))
+            for entry in (left_out if isinstance(left_out, list) else [])
+            if isinstance(entry, dict)
+        ),
+    )
+
+
+def _read_packages(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    lines = (line.partition("==") for line in text.splitlines())
+    return {name: version for name, equals, version in lines if equals}
+
+
+def _read_splits(data: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    splits = data.get("splits", data)
+    return {
+        name: (str(split["sha256"]), int(split["num_rows"]))
+        for name, split in (splits.items() if isinstance(splits, dict) else ())
+        if isinstance(split, dict) and {"sha256", "num_rows"} <= split.keys()
+    }
+
+
+def _read_files(data: Mapping[str, Any]) -> dict[str, str] | None:
+    files = data.get("files")
+    if not isinstance(files, list):
+        return None
+    return {
+        str(file["name"]): str(file["sha256"])
+        for file in files
+        if isinstance(file, dict) and {"name", "sha256"} <= file.keys()
+    }
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

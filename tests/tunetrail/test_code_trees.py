@@ -1,0 +1,141 @@
+"""Code as git knows it: recorded commits with their patch, beside what stands here now."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tunetrail.code_trees import CodeTrees, checked_out, list_patched
+from tunetrail.errors import InputError
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(
+        ["git", *identity, "-C", str(folder), *arguments],
+        check=True, timeout=30, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    (folder / "src").mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / "src" / "a.py").write_text("x = 1\n")
+    (folder / "README.md").write_text("one\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    return folder
+
+
+def head(repository: Path) -> str:
+    return git(repository, "rev-parse", "HEAD").strip()
+
+
+def patch_of(repository: Path) -> str:
+    git(repository, "add", "-AN")
+    patch = git(repository, "diff", "HEAD", "--binary")
+    git(repository, "reset", "-q")
+    return patch
+
+
+def test_a_commit_with_its_patch_is_what_stands_there(repository: Path) -> None:
+    before = head(repository)
+    (repository / "src" / "a.py").write_text("x = 2\n")
+    (repository / "src" / "b.py").write_text("y = 1\n")
+    patch = patch_of(repository)
+    objects = sorted(path.name for path in (repository / ".git" / "objects").rglob("*"))
+    with CodeTrees(repository) as trees:
+        clean, dirty, now = (
+            trees.recorded(before, ""), trees.recorded(before, patch), trees.present(),
+        )  # fmt: skip
+        assert clean is not None
+        assert dirty == now is not None
+        assert trees.digest(clean) != trees.digest(now)
+        assert trees.changes(clean, now) == ["src/a.py +1 -1", "src/b.py +1 -0"]
+    # and nothing of it stays in the repository
+    assert sorted(path.name for path in (repository / ".git" / "objects").rglob("*")) == objects
+    assert git(repository, "status", "--porcelain").split() == ["M", "src/a.py", "??", "src/b.py"]
+
+
+def test_commits_that_differ_in_other_files_are_the_same_code(repository: Path) -> None:
+    before = head(repository)
+    (repository / "README.md").write_text("two\n")
+    git(repository, "commit", "-qam", "two")
+    with CodeTrees(repository) as trees:
+        first, second = trees.recorded(before, ""), trees.recorded(head(repository), "")
+        assert first != second
+        assert trees.digest(first) == trees.digest(second) is not None
+
+
+def test_code_that_cannot_be_known_is_none(repository: Path, tmp_path: Path) -> None:
+    with CodeTrees(repository) as trees:
+        for commit, patch in (("0" * 40, ""), ("--help", ""), (head(repository), "no patch")):
+            assert trees.recorded(commit, patch) is None
+        assert trees.recorded(None, "") is None
+        assert trees.digest(None) is None
+    (tmp_path / "plain").mkdir()
+    with CodeTrees(tmp_path / "plain") as trees:
+        assert trees.present() is None
+
+
+def test_a_checkout_has_commit_and_patch_and_goes_away(repository: Path) -> None:
+    before = head(repository)
+    (repository / "src" / "a.py").write_text("x = 2\n")
+    patch = patch_of(repository)
+    assert list_patched(repository, patch) == ["src/a.py"]
+    (repository / "src" / "a.py").write_text("x = 3\n")
+    git(repository, "commit", "-qam", "three")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        checked_out(repository, commit=before, patch=patch) as tree,
+    ):
+        assert (tree / "src" / "a.py").read_text() == "x = 2\n"
+        raise KeyboardInterrupt
+    assert not tree.exists()
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+OUTSIDE = "diff --git a/../../x b/../../x\n--- /dev/null\n+++ b/../../x\n@@ -0,0 +1 @@\n+x\n"
+
+
+@pytest.mark.parametrize(
+    ("commit", "patch", "message"),
+    [
+        (None, "", "recorded no commit"),
+        ("--force", "", "recorded no commit"),
+        ("0" * 40, "", "is not known here"),
+        ("HEAD", OUTSIDE, "does not apply"),
+        ("HEAD", "nonsense\n", "does not apply"),
+    ],
+)
+def test_what_cannot_be_checked_out_is_one_line_and_leaves_nothing(
+    repository: Path, commit: str | None, patch: str, message: str
+) -> None:
+    asked = head(repository) if commit == "HEAD" else commit
+    with (
+        pytest.raises(InputError, match=message) as caught,
+        checked_out(repository, commit=asked, patch=patch),
+    ):
+        raise AssertionError
+    assert "\n" not in str(caught.value)
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_without_git_there_is_no_checkout(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="is no git checkout"),
+        checked_out(tmp_path, commit="0" * 40, patch=""),
+    ):
+        raise AssertionError
+
+
+def test_a_checkout_runs_no_hooks(repository: Path, tmp_path: Path) -> None:
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    with checked_out(repository, commit=head(repository), patch=""):
+        pass
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,437 @@
+"""``tunetrail rerun``: a recorded run done again, and what is said about it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+from PIL import Image
+from servers import Server
+from toys import ROOT, make_rows, write_csv
+
+from tunetrail.__main__ import main
+from tunetrail.run_records import load_record
+from tunetrail.tracking import open_run
+
+Train = Callable[..., Any]
+URI = "sqlite:///mlruns/mlflow.db"
+BARE = ("tracking.log_model=false", "trainer.logging_steps=2")
+TASKS = [path.stem for path in sorted((ROOT / "conf" / "task").glob("*.yaml"))]
+METHODS = [path.stem for path in sorted((ROOT / "conf" / "method").glob("*.yaml"))]
+
+
+def client() -> MlflowClient:
+    return MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+
+
+def all_runs(condition: str = "") -> list[Any]:
+    experiment = client().get_experiment_by_name("tunetrail")
+    return list(client().search_runs([experiment.experiment_id], condition))
+
+
+def artifact(run: Any, path: str) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://")) / path
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the command said and how it ended; the verdict is its last line."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def verdict(self) -> str:
+        return self.out.strip().splitlines()[-1]
+
+    @property
+    def run(self) -> Any:
+        (run_id,) = re.findall(r"^rerun      ([0-9a-f]{32})$", self.out, re.MULTILINE)
+        return client().get_run(run_id)
+
+
+@pytest.fixture
+def again(workspace: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """``tunetrail rerun …`` in this process; the run it starts is a process of its own."""
+
+    def run(*arguments: str) -> Said:
+        capfd.readouterr()
+        exit_code = main(["rerun", *arguments])
+        said = capfd.readouterr()
+        return Said(exit_code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def original(train: Train, tiny: list[str]) -> str:
+    """The id of a run that is over."""
+    train(*tiny, *BARE)
+    (run,) = all_runs()
+    return str(run.info.run_id)
+
+
+Again = Callable[..., Said]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_and_method_gives_the_same_bits(
+    train: Train, tiny: list[str], again: Again, task: str, method: str
+) -> None:
+    train(*tiny, *BARE, f"task={task}", f"method={method}")
+    (run,) = all_runs()
+    said = again(run.info.run_id)
+    assert said.exit_code == 0, said
+    found = re.fullmatch(r"bit-identical: (\d+) values of (\d+) metrics", said.verdict)
+    assert found is not None, said.verdict
+    num_values = sum(
+        len({metric.step for metric in client().get_metric_history(run.info.run_id, name)})
+        for name in run.data.metrics
+        if not name.startswith("speed/")
+    )
+    assert int(found[1]) == num_values > 50
+    assert {
+        "tunetrail.method": method,
+        "tunetrail.task": task,
+    }.items() <= said.run.data.tags.items()
+
+
+@pytest.mark.slow
+def test_a_rerun_says_what_it_is_of_and_holds_the_comparison(again: Again, original: str) -> None:
+    said = again(original[:8])
+    run = said.run
+    assert run.data.tags["tunetrail.rerun_of"] == original
+    assert run.data.tags["tunetrail.rerun"] == "bit-identical"
+    assert run.data.params == client().get_run(original).data.params
+    assert "bit-identical" in artifact(run, "reports/rerun.md").read_text()
+    table = pd.read_csv(artifact(run, "tables/rerun.csv"))
+    assert list(table) == ["metric", "step", "original", "rerun", "difference"]
+    assert (table["difference"] == 0).all()
+    assert "validation/loss" in set(table["metric"])
+    with Image.open(artifact(run, "figures/rerun.png")) as image:
+        assert image.size > (800, 800)
+    assert not list(Path("mlruns").rglob("*.safetensors"))
+    # a rerun is a run like any other
+    assert again(run.info.run_id).verdict == said.verdict
+
+
+@pytest.mark.slow
+def test_another_number_of_threads_is_named_as_the_reason(again: Again, original: str) -> None:
+    """Whether so small a model gives the same bits on two threads depends on the processor."""
+    said = again(original, "--threads", "2")
+    assert said.exit_code in (0, 3), said
+    assert said.verdict.startswith(("bit-identical", "within tolerance"))
+    assert "threads changed (num_threads 1 -> 2" in said.verdict
+
+
+@pytest.mark.slow
+def test_other_rows_are_named_as_the_reason(again: Again, original: str, workspace: Path) -> None:
+    write_csv(workspace / "train.csv", make_rows(57, seed=9))
+    said = again(original)
+    assert said.exit_code == 4
+    assert said.verdict.startswith("diverged at step 2 (")
+    assert "because data changed (train 60 rows " in said.verdict
+    assert " -> 57 rows " in said.verdict
+    assert said.run.data.tags["tunetrail.rerun"] == "diverged"
+    assert "| data | train |" in artifact(said.run, "reports/rerun.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_override_counts_and_is_named_as_the_reason(again: Again, original: str) -> None:
+    said = again(original, "trainer.learning_rate=1e-3")
+    assert said.exit_code == 4
+    assert "config changed (trainer.learning_rate 0.003 -> 0.001)" in said.verdict
+    # and so is a value within the tolerance
+    said = again(original, "trainer.weight_decay=0.0100001", "--tolerance", "0.5")
+    assert said.exit_code in (0, 3)
+    assert "trainer.weight_decay 0.01 -> 0.0100001" in said.verdict
+
+
+@pytest.mark.slow
+def test_trials_of_warm_workers_rerun_alone_give_the_same_bits(
+    run_train: Callable[..., Any], tiny: list[str], again: Again
+) -> None:
+    """Two workers, several trials each, of different lengths; one was pruned."""
+    names = ("trainer.num_train_epochs", "trainer.learning_rate")
+    fixed = [value for value in tiny if not value.startswith(names)]
+    done = run_train(
+        "-m", *fixed, *BARE, "study=s", "sweep.num_trials=6", "hydra.sweeper.num_workers=2",
+        "trainer.learning_rate=tag(log,interval(1e-5,1e-2))", "trainer.num_train_epochs=2,3",
+        "trainer.per_device_train_batch_size=8,16", "pruner=threshold", "pruner.lower=0.36",
+        "pruner.n_warmup_steps=0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    study = optuna.load_study(study_name="s", storage="sqlite:///mlruns/optuna.db")
+    pruned = [trial for trial in study.trials if trial.state is TrialState.PRUNED]
+    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    assert pruned
+    assert len(complete) >= 3
+    for trial in (*complete[-3:], pruned[0]):
+        said = again(trial.user_attrs["mlflow_run_id"])
+        assert said.exit_code == 0, said
+        assert said.verdict.startswith("bit-identical")
+        assert f"trial {trial.number} of s" in said.out
+        assert "mlflow.parentRunId" not in said.run.data.tags
+    assert said.verdict.endswith("as far as the original went (PRUNED)")
+    # the study itself is no run
+    parent = study.user_attrs["mlflow_run_id"]
+    best = study.best_trial.user_attrs["mlflow_run_id"]
+    said = again(parent)
+    assert said.exit_code == 1
+    assert f"is the study s, not a run; its best trial is {best}" in said.err
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_fails_again_in_the_same_way(
+    train: Train, tiny: list[str], again: Again
+) -> None:
+    with pytest.raises(SystemExit, match=r"lower trainer\.learning_rate"):
+        train(*tiny, *BARE, "trainer.learning_rate=1e30", "trainer.max_grad_norm=0")
+    (run,) = all_runs()
+    if not run.data.metrics:
+        pytest.fail("it must fail after its first numbers")
+    said = again(run.info.run_id)
+    assert said.exit_code == 0, said
+    assert said.verdict.endswith("as far as the original went (FAILED)")
+    assert said.run.info.status == "FAILED"
+    # the original may be resumed, a rerun begins anew
+    assert [path.name for path in Path("mlruns/checkpoints").iterdir()] == [run.info.run_id]
+
+
+@pytest.mark.slow
+def test_a_server_serves_as_well_as_a_file(
+    workspace: Path, again: Again, train: Train, tiny: list[str]
+) -> None:
+    server = Server(workspace)
+    server.start()
+    try:
+        train(*tiny, *BARE, f"tracking.uri={server.uri}")
+        (run,) = all_runs()
+        said = again(run.info.run_id, "--uri", server.uri)
+        assert said.exit_code == 0, said
+        assert said.run.data.tags["tunetrail.rerun_of"] == run.info.run_id
+        assert main(["compare", run.info.run_id, said.run.info.run_id, "--uri", server.uri]) == 0
+        by_file = load_record(run.info.run_id, uri=URI)
+        assert load_record(run.info.run_id[:8], uri=server.uri).metrics == by_file.metrics
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of its own: the sources of this one, committed."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("src", "conf"):
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    shutil.copy(ROOT / "train.py", folder)
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "all")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(
+        ["git", *identity, "-C", str(folder), *arguments],
+        check=True, timeout=60, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def in_clone(clone: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "PYTHONPATH": str(clone / "src")},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def change_numbers(clone: Path, factor: float) -> None:
+    """Edit a source file so that every learning rate is another one."""
+    path = clone / "src" / "tunetrail" / "pipeline.py"
+    before, end, after = path.read_text().partition("    return arguments\n")
+    assert end
+    path.write_text(f"{before}    arguments.learning_rate *= {factor}\n{end}{after}")
+
+
+@pytest.mark.slow
+def test_later_code_shows_as_the_reason_and_does_not_matter_with_checkout(
+    workspace: Path, clone: Path, tiny: list[str]
+) -> None:
+    # the run has uncommitted changes of its own
+    change_numbers(clone, 0.5)
+    done = in_clone(clone, str(clone / "train.py"), *tiny, *BARE)
+    assert done.returncode == 0, done.stderr
+    (run,) = all_runs()
+    run_id = run.info.run_id
+
+    change_numbers(clone, 3.0)
+    git(clone, "commit", "-qam", "train faster")
+    done = in_clone(clone, "-m", "tunetrail", "rerun", run_id)
+    assert done.returncode == 4, done.stderr
+    verdict = done.stdout.strip().splitlines()[-1]
+    assert verdict.startswith("diverged at step 2 (")
+    assert "because code changed (src/tunetrail/pipeline.py +1 -0)" in verdict
+    assert "with uncommitted changes: src/tunetrail/pipeline.py +1 -0" in done.stdout
+
+    done = in_clone(clone, "-m", "tunetrail", "rerun", run_id, "--checkout")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith("bit-identical")
+    assert "patched by the store: src/tunetrail/pipeline.py" in done.stdout
+    assert len(git(clone, "worktree", "list").splitlines()) == 1
+    assert git(clone, "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_rerun_that_is_stopped_leaves_things_in_order(
+    workspace: Path, clone: Path, tiny: list[str], stop: signal.Signals
+) -> None:
+    done = in_clone(clone, str(clone / "train.py"), *tiny, *BARE)
+    assert done.returncode == 0, done.stderr
+    (run,) = all_runs()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunetrail", "rerun", run.info.run_id,
+         "trainer.num_train_epochs=500", "--checkout"],
+        env={**os.environ, "PYTHONPATH": str(clone / "src")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 120
+        checkpoints = workspace / "mlruns" / "checkpoints"
+        while not list(checkpoints.glob("*/checkpoint-*")) and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.2)
+        if stop is signal.SIGINT:
+            os.killpg(process.pid, stop)  # as a terminal does
+        else:
+            process.send_signal(stop)
+        _, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.endswith("error: interrupted\n")
+    (stopped,) = all_runs(f"tags.`tunetrail.rerun_of` = '{run.info.run_id}'")
+    assert stopped.info.status == "KILLED"
+    assert not list(checkpoints.iterdir())
+    assert len(git(clone, "worktree", "list").splitlines()) == 1
+
+
+def put_run(tags: dict[str, str] | None = None, *, config: str | None = None) -> str:
+    with open_run(
+        uri=URI, experiment="tunetrail", artifact_dir="mlruns/artifacts", tags=tags or {}
+    ) as run_log:
+        if config is not None:
+            run_log.text(config, "config.yaml")
+    return run_log.run_id
+
+
+def test_what_cannot_be_done_again_is_one_line(again: Again, workspace: Path) -> None:
+    bare, without_metrics = put_run(), put_run(config="seed: 1\n")
+    deleted = put_run()
+    client().delete_run(deleted)
+    study = put_run({"tunetrail.study": "s", "tunetrail.best_run": bare})
+    reused = put_run({"tunetrail.reused_from": bare})
+    for asked, message in (
+        ("0" * 32, f"run {'0' * 32} is not in sqlite:///mlruns/mlflow.db"),
+        ("00000000", "run 00000000 is not in"),
+        ("../../etc/passwd", "run ../../etc/passwd: not the id of a run"),
+        ("%", "run %: not the id of a run"),
+        (deleted, "was deleted; restore it with `mlflow runs restore"),
+        (bare, "recorded no config.yaml"),
+        (without_metrics, "logged no metric"),
+        (study, f"its best trial is {bare}"),
+        (reused, f"run {bare} recorded no config.yaml"),
+    ):
+        said = again(asked)
+        assert said.exit_code == 1
+        assert said.err.startswith("error: ")
+        assert message in said.err
+        assert said.err.count("\n") == 1
+    said = again(bare, "--uri", "sqlite:///nowhere/x.db")
+    assert "no store in" in said.err
+    assert not Path("nowhere").exists()
+
+
+def test_artifacts_that_lie_outside_the_store_are_refused(again: Again, workspace: Path) -> None:
+    import sqlite3
+
+    run_id = put_run(config="seed: 1\n")
+    location = f"file://{workspace}/mlruns/artifacts"
+    for uri in (
+        f"file://{workspace}", f"{location}/../../secret", f"{location}/%2e%2e/secret",
+        f"{location}-more/x",
+    ):  # fmt: skip
+        with sqlite3.connect("mlruns/mlflow.db") as database:
+            database.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (uri, run_id))
+        database.close()
+        said = again(run_id)
+        assert said.exit_code == 1
+        assert "outside" in said.err
+
+
+def test_a_link_out_of_the_store_is_refused(again: Again, workspace: Path) -> None:
+    run_id = put_run(config="seed: 1\n")
+    (workspace / "secret.yaml").write_text("seed: 1\n")
+    config = artifact(client().get_run(run_id), "config.yaml")
+    config.unlink()
+    config.symlink_to(workspace / "secret.yaml")
+    said = again(run_id)
+    assert said.exit_code == 1
+    assert "config.yaml is a link out of the store; refused" in said.err
+
+
+def test_environment_of_the_record_is_read_in_both_shapes(workspace: Path) -> None:
+    """A run that recorded less is read as far as it goes."""
+    with open_run(
+        uri=URI,
+        experiment="tunetrail",
+        artifact_dir="mlruns/artifacts",
+        tags={"tunetrail.commit": "c" * 40},
+    ) as run_log:
+        run_log.data(
+            {"num_threads": 4, "gpus": [{"name": "x"}], "deterministic": {"algorithms": True}},
+            "environment/machine.json",
+        )
+        run_log.data(
+            {
+                "splits": {"train": {"sha256": "ab", "num_rows": 3}},
+                "files": [{"name": "a.csv", "sha256": "cd", "num_bytes": 1}],
+            },
+            "reports/data.json",
+        )
+        run_log.data(
+            {"patched": ["a.py"], "left_out": [{"path": "b.bin", "reason": "large"}]},
+            "environment/code.json",
+        )
+        run_log.text("a==1\nb==2\n", "environment/requirements.txt")
+        run_log.text(json.dumps([1]), "environment/seeds.json")
+    record = load_record(run_log.run_id, uri=URI)
+    assert (record.num_threads, record.num_gpus) == (4, 1)
+    assert record.machine is not None
+    assert record.machine["deterministic.algorithms"] is True
+    assert record.splits == {"train": ("ab", 3)}
+    assert record.files == {"a.csv": "cd"}
+    assert record.code.left_out == ("b.bin",)
+    assert record.packages == {"a": "1", "b": "2"}
+    # not what it should be, or not there
+    assert record.seeds is record.model is record.config is None
