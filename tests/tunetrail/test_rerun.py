@@ -172,17 +172,16 @@ def test_trials_of_warm_workers_rerun_alone_give_the_same_bits(
     fixed = [value for value in tiny if not value.startswith(names)]
     done = run_train(
         "-m", *fixed, *BARE, "study=s", "sweep.num_trials=6", "hydra.sweeper.num_workers=2",
-        "trainer.learning_rate=tag(log,interval(1e-5,1e-2))", "trainer.num_train_epochs=2,3",
-        "trainer.per_device_train_batch_size=8,16", "pruner=threshold", "pruner.lower=0.36",
-        "pruner.n_warmup_steps=0",
+        "sampler=grid", "trainer.learning_rate=1e-6,3e-3,8e-3", "trainer.num_train_epochs=2,3",
+        "pruner=threshold", "pruner.lower=0.42", "pruner.n_warmup_steps=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     study = optuna.load_study(study_name="s", storage="sqlite:///mlruns/optuna.db")
     pruned = [trial for trial in study.trials if trial.state is TrialState.PRUNED]
     complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
     assert pruned
-    assert len(complete) >= 3
-    for trial in (*complete[-3:], pruned[0]):
+    assert len(complete) >= 2
+    for trial in (*complete[-2:], pruned[0]):
         said = again(trial.user_attrs["mlflow_run_id"])
         assert said.exit_code == 0, said
         assert said.verdict.startswith("bit-identical")
