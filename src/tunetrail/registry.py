@@ -1,7 +1,6 @@
 """MLflow's model registry: the winner of a study as a version, and who is the champion."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,9 @@ _METRIC, _SCORE = "tunetrail.test_metric", "tunetrail.test_score"
 _REASON = "tunetrail.alias_reason"
 # What a column of a version takes.
 _DESCRIPTION_LENGTH = 5000
-# Seconds from reading who is the champion to looking again: longer than the other study that
-# registers at the same time takes from its reading to its setting.
-_SETTLE = 0.5
+# Milliseconds within which versions count as registered at the same time: longer than a study takes
+# from reading who is the champion to setting it.
+_SAME_TIME = 60_000
 
 
 @dataclass(frozen=True)
@@ -159,29 +158,50 @@ def _crown(
     candidate: Candidate,
     compare: Callable[[Rival], str | None],
 ) -> Registered:
-    """Give the alias that the version has earned.
-
-    The registry cannot set an alias on a condition. So a version that was made champion looks
-    again, and whoever is better than the one it finds there sets it once more: of two that come
-    at the same time the better one stays. Each step needs a strictly higher score, so it ends.
-    """
+    """Give the alias that the version has earned."""
     name, number = version.name, int(version.version)
-    reason = version.tags.get(_REASON, "")
-    while True:
-        champion = _find_champion(client, name)
-        if champion is not None and int(champion.version) == number:
-            return Registered(name, number, CHAMPION, reason)
-        earned, reason = _judge(candidate, champion)
-        if champion is not None:
-            reason += _note_comparison(client, version, champion, compare)
-        client.set_model_version_tag(name, str(number), _REASON, reason)
-        if not earned:
-            client.set_registered_model_alias(name, CHALLENGER, str(number))
-            return Registered(name, number, CHALLENGER, reason)
+    champion = _find_champion(client, name)
+    if champion is not None and int(champion.version) == number:
+        return Registered(name, number, CHAMPION, version.tags.get(_REASON, ""))
+    earned, reason = _judge(candidate, champion)
+    if champion is not None:
+        reason += _note_comparison(client, version, champion, compare)
+    if earned:
         client.set_registered_model_alias(name, CHAMPION, str(number))
-        if int(_aliases(client, name).get(CHALLENGER, 0)) == number:
-            client.delete_registered_model_alias(name, CHALLENGER)
-        time.sleep(_SETTLE)
+        best = _settle(client, version, candidate)
+        earned = best == number
+        if not earned:
+            reason = f"version {best}, registered at the same time, has the better test score"
+    client.set_model_version_tag(name, str(number), _REASON, reason)
+    if not earned:
+        client.set_registered_model_alias(name, CHALLENGER, str(number))
+        return Registered(name, number, CHALLENGER, reason)
+    if int(_aliases(client, name).get(CHALLENGER, 0)) == number:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    return Registered(name, number, CHAMPION, reason)
+
+
+def _settle(client: MlflowClient, version: ModelVersion, candidate: Candidate) -> int:
+    """Make the best of the versions that came at the same time champion, and return its number.
+
+    The registry cannot set an alias on a condition, so another study may have read the champion
+    before this one set it. A version carries its score from the start, and whoever sets the alias
+    looks again afterwards: the last to set it sees all of them, and leaves the best.
+    """
+    name, since = version.name, int(version.creation_timestamp) - _SAME_TIME
+    while True:
+        scores = {int(version.version): float(candidate.score or 0.0)}
+        for other in client.search_model_versions(f"name = '{name}'"):
+            comparable = (
+                other.tags.get(TEST_FINGERPRINT) == candidate.test_fingerprint
+                and other.tags.get(_METRIC) == candidate.metric
+            )
+            if comparable and _SCORE in other.tags and int(other.creation_timestamp) >= since:
+                scores[int(other.version)] = float(other.tags[_SCORE])
+        best = max(scores, key=lambda number: (scores[number], -number))
+        if int(_aliases(client, name).get(CHAMPION, 0)) == best:
+            return best
+        client.set_registered_model_alias(name, CHAMPION, str(best))
 
 
 def _judge(candidate: Candidate, champion: ModelVersion | None) -> tuple[bool, str]:

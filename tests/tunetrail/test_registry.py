@@ -16,8 +16,7 @@ from tunetrail.tracking import connect
 
 
 @pytest.fixture
-def client(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    monkeypatch.setattr(registry, "_SETTLE", 0.0)
+def client(workspace: Path) -> MlflowClient:
     return connect("sqlite:///mlruns/mlflow.db")
 
 
@@ -120,11 +119,11 @@ def test_a_version_says_how_it_did_against_the_champion_row_by_row(client: Mlflo
     assert tags["tunetrail.against_champion"] == "version 1: accuracy +0.1"
 
 
+@pytest.mark.parametrize("scores", [(0.8, 0.9), (0.9, 0.8)])
 def test_of_two_that_come_at_once_the_better_stays(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, scores: tuple[float, float]
 ) -> None:
     """Both have read that there is no champion when each makes itself one."""
-    monkeypatch.setattr(registry, "_SETTLE", 0.3)
     both = threading.Barrier(2)
     real = registry._judge
     waited = threading.local()
@@ -137,7 +136,7 @@ def test_of_two_that_come_at_once_the_better_stays(
         return found
 
     monkeypatch.setattr(registry, "_judge", judge)
-    ones = [candidate(client, score) for score in (0.8, 0.9)]
+    ones = [candidate(client, score) for score in scores]
     found: list[Registered] = []
     threads = [
         threading.Thread(target=lambda one=one: found.append(enter(client, one))) for one in ones
@@ -146,7 +145,8 @@ def test_of_two_that_come_at_once_the_better_stays(
         thread.start()
     for thread in threads:
         thread.join(30)
-    better = int(client.search_model_versions(f"run_id = '{ones[1].run_id}'")[0].version)
+    one = ones[scores.index(0.9)]
+    better = int(client.search_model_versions(f"run_id = '{one.run_id}'")[0].version)
     assert aliases(client)["champion"] == better
     # The other one may have been champion for a moment, and have been told so.
     assert {one.version: one.alias for one in found}[better] == "champion"
