@@ -167,14 +167,14 @@ def _crown(
     if champion is not None:
         reason += _note_comparison(client, version, champion, compare)
     if earned:
-        client.set_registered_model_alias(name, CHAMPION, str(number))
+        _set_alias(client, name, CHAMPION, str(number))
         best = _settle(client, version, candidate)
         earned = best == number
         if not earned:
             reason = f"version {best}, registered at the same time, has the better test score"
     client.set_model_version_tag(name, str(number), _REASON, reason)
     if not earned:
-        client.set_registered_model_alias(name, CHALLENGER, str(number))
+        _set_alias(client, name, CHALLENGER, str(number))
         return Registered(name, number, CHALLENGER, reason)
     if int(_aliases(client, name).get(CHALLENGER, 0)) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
@@ -201,7 +201,19 @@ def _settle(client: MlflowClient, version: ModelVersion, candidate: Candidate) -
         best = max(scores, key=lambda number: (scores[number], -number))
         if int(_aliases(client, name).get(CHAMPION, 0)) == best:
             return best
-        client.set_registered_model_alias(name, CHAMPION, str(best))
+        _set_alias(client, name, CHAMPION, str(best))
+
+
+def _set_alias(client: MlflowClient, name: str, alias: str, number: str) -> None:
+    """Set an alias, once more where another study set it in between.
+
+    MLflow looks for the alias and then inserts it: of two at once the second to insert fails, and
+    finds it there when it tries again.
+    """
+    try:
+        client.set_registered_model_alias(name, alias, number)
+    except MlflowException:
+        client.set_registered_model_alias(name, alias, number)
 
 
 def _judge(candidate: Candidate, champion: ModelVersion | None) -> tuple[bool, str]:
