@@ -27,48 +27,29 @@ ALLOWED: dict[str, set[str]] = {
     "predicting": {"saved_models", "tables", "text_classifier"},
     "export": {"predicting", "saved_models"},
     "registry": {"logged_models", "tracking"},
-    "finals": {"trial", "trial_states"},
-    "conclusion": {"diagnostics", "finals", "registry"},
-    "winner_report": {"conclusion", "data", "finals"},
-    "model_card": {"conclusion", "data", "provenance", "winner_report"},
     "winner": {
-        "conclusion", "data", "diagnostics", "finals", "logged_models", "model_card", "provenance",
-        "registry", "reporting", "scoring", "screen", "tracking", "trial_runs", "warm",
-        "winner_report",
+        "data", "diagnostics", "logged_models", "provenance", "registry", "reporting", "scoring",
+        "screen", "tracking", "trial", "trial_runs", "trial_states", "warm",
     },
+    "runs": {"config_leaves", "diagnostics", "secrets", "tracking"},
     "screen": set(),
     "trial_runs": {"logged_models", "tracking", "trial_states"},
     "trial_states": set(),
     "trial": set(),
     "training": {"disk"},
-    "diagnostics": {"finals", "training", "trial_states"},
+    "diagnostics": {"training", "trial_states"},
     "inputs": {"data", "models", "settings", "tasks", "training", "warm"},
     "scoring": {"data", "diagnostics", "inputs", "settings", "tasks", "training"},
     "callbacks": {"tracking", "training", "trial"},
     "tasks": {"metrics", "models", "diagnostics"},
     "config_leaves": set(),
-    "recorded_config": set(),
-    "code_trees": set(),
-    "child_run": set(),
-    "run_records": {"config_leaves", "recorded_config", "secrets", "tracking"},
-    "agreement": {"run_records"},
-    "differences": {"run_records"},
-    "comparison": {"code_trees", "differences", "run_records"},
-    "rerun_report": {"agreement", "diagnostics", "differences", "run_records"},
-    "rerun": {
-        "agreement", "child_run", "code_trees", "differences", "recorded_config", "rerun_report",
-        "run_records", "tracking",
-    },
     "settings": {"config_leaves", "secrets", "training"},
     "summary": {"diagnostics", "secrets", "tracking", "training"},
     "reporting": {
         "data", "diagnostics", "logged_models", "provenance", "scoring", "tasks", "tracking",
         "training",
     },
-    "commands": {
-        "child_run", "comparison", "export", "predicting", "recorded_config", "rerun",
-        "run_records", "saved_models", "tables",
-    },
+    "commands": {"export", "predicting", "runs", "saved_models", "tables"},
     "__main__": {"commands"},
     "study_report": {"trial", "trial_states"},
     "warm": {"models", "tasks"},
@@ -83,8 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }  # fmt: skip
 KNOWS_OMEGACONF = {
-    "hydra_files", "inputs", "output_dir", "pipeline", "recorded_config", "scoring", "settings",
-    "study",
+    "hydra_files", "inputs", "output_dir", "pipeline", "runs", "scoring", "settings", "study",
 }  # fmt: skip
 
 
@@ -138,7 +118,7 @@ def test_few_modules_know_mlflow() -> None:
         part for part, modules in parts().items() if any(m.startswith("mlflow") for m in modules)
     }
     assert knowing == {
-        "logged_models", "registry", "run_records", "saved_models", "text_classifier", "tracking",
+        "logged_models", "registry", "runs", "saved_models", "text_classifier", "tracking",
         "trial_runs",
     }  # fmt: skip
 

@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, module in modules.items():
         command = parsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(command)
-    asked = parser.parse_args(arguments)
+    asked, rest = parser.parse_known_args(arguments)
+    # argparse ends a list of KEY=VALUE at the first option: what comes after belongs to it, too.
+    if not hasattr(asked, "overrides") or any(text.startswith("-") for text in rest):
+        parser.parse_args(arguments)  # which says what it does not know
+    else:
+        asked.overrides += rest
     try:
         return int(modules[asked.command].run(asked))
     except InputError as error:

@@ -26,7 +26,7 @@ from tunetrail.tracking import (
 from tunetrail.trial import FINAL_OF, rank
 from tunetrail.trial_runs import TrialRuns
 from tunetrail.trial_states import is_feasible
-from tunetrail.winner import Terms, crown_winner, read_section
+from tunetrail.winner.crown import Terms, crown_winner, read_section
 
 log = logging.getLogger(__name__)
 

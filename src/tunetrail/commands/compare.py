@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tunetrail.comparison import format_comparison
-    from tunetrail.run_records import load_record
+    from tunetrail.runs.comparison import format_comparison
+    from tunetrail.runs.records import load_record
 
     asked = [arguments.run_id, *arguments.others]
     records = [load_record(run_id, uri=arguments.uri) for run_id in asked]

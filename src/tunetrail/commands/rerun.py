@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
-        default=[],
-        help="instead of what the record says, such as data that moved (right after RUN_ID). The "
+        help="instead of what the record says, such as data that moved. The "
         "record is resolved: seed=1 alone leaves training_seed as it was",
     )
     add_uri(parser)
@@ -54,7 +53,7 @@ def _positive(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tunetrail.child_run import stopping_on_sigterm
+    from tunetrail.runs.child import stopping_on_sigterm
 
     with stopping_on_sigterm():
         try:
@@ -65,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tunetrail.recorded_config import load_project
-    from tunetrail.rerun import (
+    from tunetrail.runs.recorded_config import load_project
+    from tunetrail.runs.rerun import (
         compare_with_original,
         load_original,
         log_comparison,

@@ -17,13 +17,9 @@ import optuna
 import pandas as pd
 
 from tunetrail import logged_models, provenance, registry, reporting
-from tunetrail.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
 from tunetrail.data.preparation import PreparedData
-from tunetrail.diagnostics.finals_plot import plot_finals
 from tunetrail.diagnostics.paired import Interval, PairedTest, compare_rows
 from tunetrail.errors import DiskFullError, InputError, OutageError
-from tunetrail.finals import Field, Finalist, collect_field
-from tunetrail.model_card import write_card
 from tunetrail.scoring import Recorded, load_recorded, score_saved
 from tunetrail.screen import quiet_libraries
 from tunetrail.tracking import (
@@ -37,7 +33,11 @@ from tunetrail.tracking import (
 )
 from tunetrail.trial_runs import TrialRuns
 from tunetrail.warm import isolated
-from tunetrail.winner_report import say_no_winner, say_winner, write_no_winner, write_winner
+from tunetrail.winner.card import write_card
+from tunetrail.winner.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
+from tunetrail.winner.finals import Field, Finalist, collect_field
+from tunetrail.winner.plots import plot_finals
+from tunetrail.winner.report import say_no_winner, say_winner, write_no_winner, write_winner
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from tunetrail.config_leaves import flatten_params
 from tunetrail.errors import InputError
-from tunetrail.recorded_config import parse_config
+from tunetrail.runs.recorded_config import parse_config
 from tunetrail.secrets import redact
 from tunetrail.tracking import connect_existing, store_errors
 

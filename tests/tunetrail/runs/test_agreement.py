@@ -2,7 +2,7 @@
 
 import math
 
-from tunetrail.agreement import Agreement, Verdict, check_agreement, format_verdict
+from tunetrail.runs.agreement import Agreement, Verdict, check_agreement, format_verdict
 
 BASE = {
     "train/loss": {1: 1.0, 2: 0.5},

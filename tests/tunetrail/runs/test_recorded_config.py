@@ -15,7 +15,7 @@ from toys import ROOT
 
 from tunetrail.__main__ import main
 from tunetrail.errors import InputError
-from tunetrail.recorded_config import (
+from tunetrail.runs.recorded_config import (
     build_config,
     load_project,
     parse_config,

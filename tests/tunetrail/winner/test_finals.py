@@ -7,12 +7,12 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-from tunetrail.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
-from tunetrail.diagnostics.finals_plot import plot_finals
 from tunetrail.diagnostics.paired import Interval, PairedTest
-from tunetrail.finals import Field, Finalist, collect_field
 from tunetrail.registry import Registered
-from tunetrail.winner_report import say_winner, write_no_winner, write_winner
+from tunetrail.winner.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
+from tunetrail.winner.finals import Field, Finalist, collect_field
+from tunetrail.winner.plots import plot_finals
+from tunetrail.winner.report import say_winner, write_no_winner, write_winner
 
 LEVELS = {"worse": (-0.3, -0.1), "same": (-0.1, 0.1), "better": (0.1, 0.3)}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tunetrail.run_records import RunRecord
+from tunetrail.runs.records import RunRecord
 
 
 class Missing(Enum):

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunetrail.conclusion import Conclusion, TestRecord
 from tunetrail.data.preparation import PreparedData
 from tunetrail.data.reporting import markdown_table
 from tunetrail.provenance import SplitFingerprint
-from tunetrail.winner_report import list_params, list_verdicts
+from tunetrail.winner.conclusion import Conclusion, TestRecord
+from tunetrail.winner.report import list_params, list_verdicts
 
 
 def write_card(

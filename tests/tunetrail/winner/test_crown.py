@@ -20,9 +20,10 @@ from PIL import Image
 from servers import Server
 from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
-from tunetrail import scoring, winner
+from tunetrail import scoring
 from tunetrail.study import TrackStudy
 from tunetrail.tracking import connect
+from tunetrail.winner import crown
 
 pytestmark = pytest.mark.slow
 
@@ -296,10 +297,10 @@ def test_weights_that_the_registry_hands_out_are_never_removed(
 
 STEPS = [
     (scoring, "score_test"),
-    (winner.reporting, "log_test"),
-    (winner.registry, "register"),
-    (winner.registry, "describe"),
-    (winner, "_log_conclusion"),
+    (crown.reporting, "log_test"),
+    (crown.registry, "register"),
+    (crown.registry, "describe"),
+    (crown, "_log_conclusion"),
 ]
 
 

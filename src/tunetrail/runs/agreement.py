@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from tunetrail.run_records import History
+from tunetrail.runs.records import History
 
 # Logged once, when training is over, with no step of their own.
 _OF_THE_WHOLE_RUN = ("best/", "test/")

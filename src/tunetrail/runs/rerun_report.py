@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tunetrail.agreement import Agreement, Verdict
 from tunetrail.diagnostics.rerun_plots import plot_rerun
-from tunetrail.differences import Row, show
-from tunetrail.run_records import RunRecord
+from tunetrail.runs.agreement import Agreement, Verdict
+from tunetrail.runs.differences import Row, show
+from tunetrail.runs.records import RunRecord
 
 # Rows of the table of the largest differences.
 _NUM_SHOWN = 20

@@ -23,7 +23,7 @@ from servers import Server
 from toys import ROOT, make_rows, write_csv
 
 from tunetrail.__main__ import main
-from tunetrail.run_records import load_record
+from tunetrail.runs.records import load_record
 from tunetrail.tracking import open_run
 
 Train = Callable[..., Any]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunetrail.diagnostics.paired import Interval, PairedTest
-from tunetrail.finals import Field, Finalist
 from tunetrail.registry import Registered
+from tunetrail.winner.finals import Field, Finalist
 
 # What a comparison with the config as composed is called.
 DEFAULT = "the default config"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from tunetrail.conclusion import DEFAULT, Comparison, Conclusion
 from tunetrail.data.reporting import markdown_table
-from tunetrail.finals import Field, Finalist
+from tunetrail.winner.conclusion import DEFAULT, Comparison, Conclusion
+from tunetrail.winner.finals import Field, Finalist
 
 _SEEDS_ARE_FRESH = (
     "The rows are those that the search chose its points on; the seeds are fresh. So luck with a "

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from tunetrail.finals import Field
+from tunetrail.winner.finals import Field
 
 # Okabe and Ito's colours, as in the other figures of a study.
 _WINNER, _OTHER, _SEARCH = "#D55E00", "#0072B2", "#555555"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tunetrail.code_trees import CodeTrees
-from tunetrail.differences import Row, lay_out, show
-from tunetrail.run_records import RunRecord
+from tunetrail.runs.code_trees import CodeTrees
+from tunetrail.runs.differences import Row, lay_out, show
+from tunetrail.runs.records import RunRecord
 
 # With the mark of equal metrics.
 _WIDTH = 98

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunetrail.code_trees import CodeTrees, checked_out, list_patched
 from tunetrail.errors import InputError
+from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
 
 
 def git(folder: Path, *arguments: str) -> str:

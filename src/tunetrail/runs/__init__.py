@@ -1,0 +1,1 @@
+"""Recorded runs: read back, done again, laid side by side."""

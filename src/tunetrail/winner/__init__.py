@@ -1,0 +1,1 @@
+"""The winner of a study: measured on test once, compared, registered, told."""
