@@ -57,13 +57,13 @@ class CodeTrees:
         there = [name for name in _MAKES_A_RUN if (self._repository / name).exists()]
         return self._git("write-tree") if self._git("add", "-A", "--", *there) is not None else None
 
-    def recorded(self, commit: str | None, patch: str) -> str | None:
+    def recorded(self, commit: str | None, patch: bytes) -> str | None:
         """Make the tree of a commit with a patch applied."""
         if not self._is_checkout or commit is None or not _COMMIT.fullmatch(commit):
             return None
         if self._git("read-tree", commit) is None:
             return None
-        if patch and self._git("apply", "--cached", "--whitespace=nowarn", "-", text=patch) is None:
+        if patch and self._git("apply", "--cached", "--whitespace=nowarn", "-", given=patch) is None:
             return None
         return self._git("write-tree")
 
@@ -78,13 +78,13 @@ class CodeTrees:
         rows = (line.split("\t", 2) for line in shown.splitlines())
         return [f"{path} +{added} -{removed}" for added, removed, path in rows]
 
-    def _git(self, *arguments: str, text: str | None = None) -> str | None:
-        done = _run_git(self._repository, *arguments, text=text, environment=self._environment)
+    def _git(self, *arguments: str, given: bytes = b"") -> str | None:
+        done = _run_git(self._repository, *arguments, given=given, environment=self._environment)
         return None if done.returncode else done.stdout.strip()
 
 
 @contextlib.contextmanager
-def checked_out(repository: Path, *, commit: str | None, patch: str) -> Iterator[Path]:
+def checked_out(repository: Path, *, commit: str | None, patch: bytes) -> Iterator[Path]:
     """Check a recorded commit out, with its patch, into a folder that goes away afterwards.
 
     Raises:
@@ -112,14 +112,14 @@ def checked_out(repository: Path, *, commit: str | None, patch: str) -> Iterator
             _run_git(repository, "worktree", "remove", "--force", str(tree))
 
 
-def list_patched(repository: Path, patch: str) -> list[str]:
+def list_patched(repository: Path, patch: bytes) -> list[str]:
     """List the files that a patch touches; nothing where it is none."""
-    rows = _run_git(repository, "apply", "--numstat", "-", text=patch).stdout.splitlines()
+    rows = _run_git(repository, "apply", "--numstat", "-", given=patch).stdout.splitlines()
     return [row.split("\t", 2)[-1] for row in rows]
 
 
-def _apply(tree: Path, patch: str) -> None:
-    done = _run_git(tree, "apply", "--whitespace=nowarn", "-", text=patch)
+def _apply(tree: Path, patch: bytes) -> None:
+    done = _run_git(tree, "apply", "--whitespace=nowarn", "-", given=patch)
     if done.returncode:
         raise InputError(
             f"--checkout: the recorded diff.patch does not apply ({_last_line(done.stderr)}); "
@@ -139,20 +139,22 @@ def _last_line(text: str) -> str:
 def _run_git(
     folder: Path,
     *arguments: str,
-    text: str | None = None,
+    given: bytes = b"",
     environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
+    """Run git on bytes: a patch is what files hold, in whatever encoding and with their ends."""
     inherited = {k: v for k, v in os.environ.items() if k not in _REPOSITORY_VARIABLES}
-    command = ["git", "-C", str(folder), *arguments]
+    # Names of files are shown: whatever bytes they are, in ASCII.
+    command = ["git", "-C", str(folder), "-c", "core.quotePath=true", *arguments]
     try:
-        return subprocess.run(  # noqa: S603 - no shell; commits are checked to be hexadecimal
+        done = subprocess.run(  # noqa: S603 - no shell; commits are checked to be hexadecimal
             command,
-            input=text,
+            input=given,
             env={**inherited, **(environment or {})},
             capture_output=True,
-            text=True,
-            errors="surrogateescape",
             check=False,
         )
     except OSError as error:  # no git on this machine
         return subprocess.CompletedProcess(command, 127, "", str(error))
+    out, err = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+    return subprocess.CompletedProcess(command, done.returncode, out, err)

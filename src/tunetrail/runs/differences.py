@@ -97,7 +97,7 @@ def _code(record: RunRecord) -> _Facts:
     if record.code.commit is None:
         return None
     patch = record.code.patch
-    changed = hashlib.sha256(patch.encode()).hexdigest()[:12] if patch else "none"
+    changed = hashlib.sha256(patch).hexdigest()[:12] if patch else "none"
     return {"commit": record.code.commit[:12], "uncommitted changes": changed}
 
 

@@ -33,7 +33,7 @@ class RecordedCode:
 
     commit: str | None
     branch: str | None
-    patch: str
+    patch: bytes
     patched: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -146,7 +146,7 @@ def _search(client: MlflowClient, condition: str) -> list[Run]:
 
 
 class _Artifacts:
-    """Text artifacts of a run that lie where those of its experiment do."""
+    """Artifacts of a run that lie where those of its experiment do."""
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self._client = client
@@ -162,21 +162,28 @@ class _Artifacts:
 
     def text(self, path: str) -> str | None:
         """Read one; None where it was not recorded or is not text."""
+        content = self.content(path)
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError:
+            return None
+
+    def content(self, path: str) -> bytes | None:
+        """Read the bytes of one; None where it was not recorded."""
         try:
             if urlsplit(self._uri).scheme == "file":
                 return self._read_local(path)
             with tempfile.TemporaryDirectory() as folder:
-                file = Path(self._client.download_artifacts(self._run_id, path, folder))
-                return file.read_text("utf-8")
-        except (OSError, MlflowException, UnicodeDecodeError):
+                return Path(self._client.download_artifacts(self._run_id, path, folder)).read_bytes()
+        except (OSError, MlflowException):
             return None
 
-    def _read_local(self, path: str) -> str:
+    def _read_local(self, path: str) -> bytes:
         root = Path(unquote(urlsplit(self._uri).path)).resolve()
         file = (root / path).resolve()
         if not file.is_relative_to(root):
             raise InputError(f"run {self._run_id}: {path} is a link out of the store; refused")
-        return file.read_text("utf-8")
+        return file.read_bytes()
 
     def mapping(self, path: str) -> dict[str, Any] | None:
         """Read one that holds a JSON object."""
@@ -233,7 +240,7 @@ def _read_code(run: Run, artifacts: _Artifacts) -> RecordedCode:
     return RecordedCode(
         commit=tags.get("tunetrail.commit"),
         branch=tags.get("tunetrail.branch"),
-        patch=artifacts.text("environment/diff.patch") or "",
+        patch=artifacts.content("environment/diff.patch") or b"",
         patched=tuple(str(path) for path in code.get("patched") or ()),
         left_out=tuple(
             str(entry.get("path"))

@@ -1,11 +1,13 @@
 """Code as git knows it: recorded commits with their patch, beside what stands here now."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tunetrail.errors import InputError
+from tunetrail.provenance import describe_code
 from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
 
 
@@ -34,11 +36,8 @@ def head(repository: Path) -> str:
     return git(repository, "rev-parse", "HEAD").strip()
 
 
-def patch_of(repository: Path) -> str:
-    git(repository, "add", "-AN")
-    patch = git(repository, "diff", "HEAD", "--binary")
-    git(repository, "reset", "-q")
-    return patch
+def patch_of(repository: Path) -> bytes:
+    return describe_code(repository).diff
 
 
 def test_a_commit_with_its_patch_is_what_stands_there(repository: Path) -> None:
@@ -49,7 +48,7 @@ def test_a_commit_with_its_patch_is_what_stands_there(repository: Path) -> None:
     objects = sorted(path.name for path in (repository / ".git" / "objects").rglob("*"))
     with CodeTrees(repository) as trees:
         clean, dirty, now = (
-            trees.recorded(before, ""), trees.recorded(before, patch), trees.present(),
+            trees.recorded(before, b""), trees.recorded(before, patch), trees.present(),
         )  # fmt: skip
         assert clean is not None
         assert dirty == now is not None
@@ -65,16 +64,16 @@ def test_commits_that_differ_in_other_files_are_the_same_code(repository: Path) 
     (repository / "README.md").write_text("two\n")
     git(repository, "commit", "-qam", "two")
     with CodeTrees(repository) as trees:
-        first, second = trees.recorded(before, ""), trees.recorded(head(repository), "")
+        first, second = trees.recorded(before, b""), trees.recorded(head(repository), b"")
         assert first != second
         assert trees.digest(first) == trees.digest(second) is not None
 
 
 def test_code_that_cannot_be_known_is_none(repository: Path, tmp_path: Path) -> None:
     with CodeTrees(repository) as trees:
-        for commit, patch in (("0" * 40, ""), ("--help", ""), (head(repository), "no patch")):
+        for commit, patch in (("0" * 40, b""), ("--help", b""), (head(repository), b"no patch")):
             assert trees.recorded(commit, patch) is None
-        assert trees.recorded(None, "") is None
+        assert trees.recorded(None, b"") is None
         assert trees.digest(None) is None
     (tmp_path / "plain").mkdir()
     with CodeTrees(tmp_path / "plain") as trees:
@@ -98,21 +97,42 @@ def test_a_checkout_has_commit_and_patch_and_goes_away(repository: Path) -> None
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
-OUTSIDE = "diff --git a/../../x b/../../x\n--- /dev/null\n+++ b/../../x\n@@ -0,0 +1 @@\n+x\n"
+def test_a_file_that_is_no_utf_8_comes_back_to_the_byte(repository: Path) -> None:
+    """Latin-1, with the ends of lines of Windows, under a name that is no UTF-8 either."""
+    before = head(repository)
+    changed = b"x = 2\r\n# \xe9\r\n"
+    (repository / "src" / "a.py").write_bytes(changed)
+    odd = os.fsdecode(b"n\xe9.py")
+    (repository / "src" / odd).write_bytes(changed)
+    patch = patch_of(repository)
+    git(repository, "config", "core.quotePath", "false")
+    assert list_patched(repository, patch) == ["src/a.py", r'"src/n\351.py"']
+    with CodeTrees(repository) as trees:
+        recorded = trees.recorded(before, patch)
+        assert recorded == trees.present() is not None
+        clean = trees.recorded(before, b"")
+        assert clean is not None
+        assert trees.changes(clean, recorded) == ["src/a.py +2 -1", r'"src/n\351.py" +2 -0']
+    with checked_out(repository, commit=before, patch=patch) as tree:
+        assert (tree / "src" / "a.py").read_bytes() == changed
+        assert (tree / "src" / odd).read_bytes() == changed
+
+
+OUTSIDE = b"diff --git a/../../x b/../../x\n--- /dev/null\n+++ b/../../x\n@@ -0,0 +1 @@\n+x\n"
 
 
 @pytest.mark.parametrize(
     ("commit", "patch", "message"),
     [
-        (None, "", "recorded no commit"),
-        ("--force", "", "recorded no commit"),
-        ("0" * 40, "", "is not known here"),
+        (None, b"", "recorded no commit"),
+        ("--force", b"", "recorded no commit"),
+        ("0" * 40, b"", "is not known here"),
         ("HEAD", OUTSIDE, "does not apply"),
-        ("HEAD", "nonsense\n", "does not apply"),
+        ("HEAD", b"nonsense\n", "does not apply"),
     ],
 )
 def test_what_cannot_be_checked_out_is_one_line_and_leaves_nothing(
-    repository: Path, commit: str | None, patch: str, message: str
+    repository: Path, commit: str | None, patch: bytes, message: str
 ) -> None:
     asked = head(repository) if commit == "HEAD" else commit
     with (
@@ -127,7 +147,7 @@ def test_what_cannot_be_checked_out_is_one_line_and_leaves_nothing(
 def test_without_git_there_is_no_checkout(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match="is no git checkout"),
-        checked_out(tmp_path, commit="0" * 40, patch=""),
+        checked_out(tmp_path, commit="0" * 40, patch=b""),
     ):
         raise AssertionError
 
@@ -136,6 +156,6 @@ def test_a_checkout_runs_no_hooks(repository: Path, tmp_path: Path) -> None:
     hook = repository / ".git" / "hooks" / "post-checkout"
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
-    with checked_out(repository, commit=head(repository), patch=""):
+    with checked_out(repository, commit=head(repository), patch=b""):
         pass
     assert not (tmp_path / "ran").exists()

@@ -266,7 +266,7 @@ def in_clone(clone: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 def change_numbers(clone: Path, factor: float) -> None:
     """Edit a source file so that every learning rate is another one."""
-    path = clone / "src" / "tunetrail" / "pipeline.py"
+    path = clone / "src" / "tunetrail" / "inputs.py"
     before, end, after = path.read_text().partition("    return arguments\n")
     assert end
     path.write_text(f"{before}    arguments.learning_rate *= {factor}\n{end}{after}")
@@ -276,26 +276,28 @@ def change_numbers(clone: Path, factor: float) -> None:
 def test_later_code_shows_as_the_reason_and_does_not_matter_with_checkout(
     workspace: Path, clone: Path, tiny: list[str]
 ) -> None:
-    # the run has uncommitted changes of its own
+    # the run has uncommitted changes of its own, not all of them UTF-8
     change_numbers(clone, 0.5)
+    (clone / "src" / "words.md").write_bytes(b"caf\xe9\r\n")
     done = in_clone(clone, str(clone / "train.py"), *tiny, *BARE)
     assert done.returncode == 0, done.stderr
     (run,) = all_runs()
     run_id = run.info.run_id
 
     change_numbers(clone, 3.0)
-    git(clone, "commit", "-qam", "train faster")
+    git(clone, "add", ".")
+    git(clone, "commit", "-qm", "train faster")
     done = in_clone(clone, "-m", "tunetrail", "rerun", run_id)
     assert done.returncode == 4, done.stderr
     verdict = done.stdout.strip().splitlines()[-1]
     assert verdict.startswith("diverged at step 2 (")
-    assert "because code changed (src/tunetrail/pipeline.py +1 -0)" in verdict
-    assert "with uncommitted changes: src/tunetrail/pipeline.py +1 -0" in done.stdout
+    assert "because code changed (src/tunetrail/inputs.py +1 -0)" in verdict
+    assert "with uncommitted changes: src/tunetrail/inputs.py +1 -0" in done.stdout
 
     done = in_clone(clone, "-m", "tunetrail", "rerun", run_id, "--checkout")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith("bit-identical")
-    assert "patched by the store: src/tunetrail/pipeline.py" in done.stdout
+    assert "patched by the store: src/tunetrail/inputs.py, src/words.md" in done.stdout
     assert len(git(clone, "worktree", "list").splitlines()) == 1
     assert git(clone, "status", "--porcelain") == ""
 
