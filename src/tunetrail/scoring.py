@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import transformers
 from datasets import Dataset
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.data.preparation import PreparedData
 from tunetrail.diagnostics.paired import NUM_RESAMPLES, Interval, percentile_interval
 from tunetrail.inputs import build_arguments, load_rows, tokenise_rows
+from tunetrail.runs.recorded_config import resolve_config
 from tunetrail.settings import build, plain
 from tunetrail.tasks.base import Task
 from tunetrail.training import build_predictor, score_metrics
@@ -81,10 +82,14 @@ class Recorded:
         return load_rows(self.cfg)
 
 
-def load_recorded(config: str) -> Recorded:
-    """Read a run's ``config.yaml``."""
-    cfg = OmegaConf.create(config)
-    assert isinstance(cfg, DictConfig)
+def load_recorded(config: str, *, known_targets: frozenset[str]) -> Recorded:
+    """Read a run's ``config.yaml``.
+
+    Raises:
+        InputError: it names what is none of the known targets.
+
+    """
+    cfg = resolve_config(config, known=known_targets)
     return Recorded(cfg, build(cfg.task))
 
 

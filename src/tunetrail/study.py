@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from tunetrail.checkout import ROOT
 from tunetrail.diagnostics.study_page import plot_study_interactive
 from tunetrail.diagnostics.study_plots import plot_study
+from tunetrail.runs.recorded_config import list_targets, load_project
 from tunetrail.settings import require_job
 from tunetrail.study_report import list_trials, write_report
 from tunetrail.tracking import (
@@ -133,6 +135,7 @@ class TrackStudy:
             registry_name=config.registry.name,
             keeps_weights=config.tracking.log_model,
             scores_all=config.score_test,
+            known_targets=_list_known_targets(config),
         )
         with store_errors(self._uri):
             for line in crown_winner(study, finals, finalists, parent=parent, terms=terms):
@@ -221,6 +224,12 @@ class TrackStudy:
         winner = read_section(uri=self._uri, run_id=parent.run_id)
         report = write_report(study, self._objectives, self._constraints, run_ids, winner=winner)
         parent.text(report, "report.md")
+
+
+def _list_known_targets(config: DictConfig) -> frozenset[str]:
+    """List what the project's own YAML names, and what a person chose instead for this study."""
+    chosen = list_targets(OmegaConf.to_container(config, resolve=False))
+    return load_project(ROOT).targets | chosen
 
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Arguments that several commands take."""
 
 import argparse
-from pathlib import Path
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 
-# The checkout that this package runs from: conf/ and train.py lie in it.
-ROOT = Path(__file__).resolve().parents[3]
+from tunetrail.checkout import ROOT
 
 
 def add_uri(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from tunetrail.commands.arguments import ROOT, add_uri
+from tunetrail.checkout import ROOT
+from tunetrail.commands.arguments import add_uri
 
 HELP = "what differs between runs, and their metrics side by side"
 

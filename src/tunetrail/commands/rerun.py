@@ -9,7 +9,8 @@ The weights are not saved a second time, unless tracking.log_model=true is given
 import argparse
 import sys
 
-from tunetrail.commands.arguments import ROOT, add_uri
+from tunetrail.checkout import ROOT
+from tunetrail.commands.arguments import add_uri
 
 HELP = "do a run again and compare every number"
 _EXIT_CODES = {"bit-identical": 0, "within tolerance": 3, "diverged": 4}

@@ -63,7 +63,10 @@ class CodeTrees:
             return None
         if self._git("read-tree", commit) is None:
             return None
-        if patch and self._git("apply", "--cached", "--whitespace=nowarn", "-", given=patch) is None:
+        if (
+            patch
+            and self._git("apply", "--cached", "--whitespace=nowarn", "-", given=patch) is None
+        ):
             return None
         return self._git("write-tree")
 

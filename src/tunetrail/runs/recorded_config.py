@@ -1,7 +1,7 @@
 """A recorded config is untrusted input: what of it is run again, and what is refused by name.
 
-Nothing here imports or instantiates what a config names, and nothing is resolved: an interpolation
-would read files and environment variables of whoever runs it.
+Nothing here imports or instantiates what a config names. Of a run that is done again nothing is
+resolved either: an interpolation would read environment variables of whoever does it.
 """
 
 import re
@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tunetrail.errors import InputError
@@ -76,17 +76,18 @@ def load_project(root: Path) -> Project:
     if not (conf / "config.yaml").is_file() or not (root / "train.py").is_file():
         raise InputError(f"{root} holds no train.py and conf/config.yaml: nothing can be run there")
     read = {path: yaml.safe_load(path.read_text("utf-8")) for path in conf.rglob("*.yaml")}
-    targets = {
-        value
-        for content in read.values()
-        for _, name, value in _walk(content)
-        if name == "_target_" and isinstance(value, str)
-    }
     return Project(
         root=root,
-        targets=frozenset(targets),
+        targets=list_targets(list(read.values())),
         config=read[conf / "config.yaml"],
         sweep=read.get(conf / "sweep" / "default.yaml") or {},
+    )
+
+
+def list_targets(content: Any) -> frozenset[str]:
+    """List every ``_target_`` in plain values."""
+    return frozenset(
+        value for _, name, value in _walk(content) if name == "_target_" and isinstance(value, str)
     )
 
 
@@ -184,12 +185,7 @@ def require_safe(
     for name in _OF_HYDRA:
         if name in recorded:
             raise InputError(f"{name}: no run records this key; refused")
-    for key, name, value in _walk(recorded):
-        if name == "_target_" and (not isinstance(value, str) or value not in project.targets):
-            raise InputError(
-                f"{key}={value}: a recorded config may only name what the project's own YAML "
-                "names; refused"
-            )
+    _require_known_targets(recorded, project.targets)
     folders = [folder.resolve() for folder in store_dirs]
     kept = {name: value for name, value in recorded.items() if name not in (*_PLACES, *_JOB)}
     for value in given:
@@ -201,6 +197,42 @@ def require_safe(
             _require_inside(key, str(value), folders)
         if name in _SENDING and value:
             raise InputError(f"{key}={value}: sends what it makes elsewhere; refused")
+
+
+def resolve_config(text: str, *, known: frozenset[str]) -> DictConfig:
+    """Read back a config that may be instantiated here, where its run was.
+
+    Its environment variables are those of this process.
+
+    Args:
+        text: a recorded ``config.yaml``.
+        known: every target that it may name.
+
+    Raises:
+        InputError: it names another one, as it stands or resolved, or cannot be resolved.
+
+    """
+    config = OmegaConf.create(parse_config(text))
+    try:
+        # What an interpolation makes may be a mapping with a target.
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"config.yaml: cannot be resolved ({first})") from error
+    _require_known_targets(resolved, known)
+    for key, _, value in _walk(resolved):
+        if isinstance(value, str) and "${" in value:
+            raise InputError(f"{key}={value}: would be resolved a second time; refused")
+    return config
+
+
+def _require_known_targets(config: Any, known: frozenset[str]) -> None:
+    for key, name, value in _walk(config):
+        if name == "_target_" and (not isinstance(value, str) or value not in known):
+            raise InputError(
+                f"{key}={value}: a recorded config may only name what the project's own YAML "
+                "names; refused"
+            )
 
 
 def _require_plain(key: str, value: str) -> None:

@@ -174,7 +174,9 @@ class _Artifacts:
             if urlsplit(self._uri).scheme == "file":
                 return self._read_local(path)
             with tempfile.TemporaryDirectory() as folder:
-                return Path(self._client.download_artifacts(self._run_id, path, folder)).read_bytes()
+                return Path(
+                    self._client.download_artifacts(self._run_id, path, folder)
+                ).read_bytes()
         except (OSError, MlflowException):
             return None
 

@@ -56,6 +56,7 @@ class Terms:
         registry_name: None registers nowhere.
         keeps_weights: ``tracking.log_model``.
         scores_all: ``score_test``: every run was measured on test, not the winner alone.
+        known_targets: all that the record of a run may have instantiated.
 
     """
 
@@ -64,6 +65,7 @@ class Terms:
     registry_name: str | None
     keeps_weights: bool
     scores_all: bool
+    known_targets: frozenset[str]
 
 
 @dataclass
@@ -166,7 +168,7 @@ def _open_case(study: optuna.Study, finals: optuna.Study, winner: Finalist, term
             "set tracking.uri to the store it was logged to"
         )
     config = read_artifact(uri=terms.uri, run_id=own[-1].run_id, path="config.yaml")
-    return _Case(terms, study, runs, own, load_recorded(config))
+    return _Case(terms, study, runs, own, load_recorded(config, known_targets=terms.known_targets))
 
 
 def _examine(case: _Case, found: Field, winner: Finalist) -> Conclusion:

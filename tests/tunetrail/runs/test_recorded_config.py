@@ -22,6 +22,7 @@ from tunetrail.runs.recorded_config import (
     parse_given,
     require_safe,
 )
+from tunetrail.scoring import load_recorded
 from tunetrail.tracking import open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
@@ -151,6 +152,44 @@ def test_a_refused_config_starts_nothing(
         assert "the-planted-value" not in said.err + said.out
         assert not trap.exists()
         assert num_runs() == number
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("task._target_", "os.system", "task._target_=os.system: a recorded config may only"),
+        ("data.source", HARM, "data.source._target_=trap.spring: a recorded config may only"),
+        (
+            "data.source.train", "${oc.create:'{_target_: trap.spring}'}",
+            "data.source.train._target_=trap.spring: a recorded config may only",
+        ),
+        (
+            "model.source.path", "\\${oc.create:'{_target_: trap.spring}'}",
+            "would be resolved a second time; refused",
+        ),
+        ("data.text_column", "${oc.env:NO_SUCH_VARIABLE}", "config.yaml: cannot be resolved ("),
+    ],
+)  # fmt: skip
+def test_the_record_of_a_winner_is_not_trusted_either(
+    config: dict[str, Any], trap: Path, key: str, value: Any, message: str
+) -> None:
+    put(config, key, value)
+    with pytest.raises(InputError) as caught:
+        load_recorded(yaml.safe_dump(config), known_targets=load_project(ROOT).targets)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not trap.exists()
+
+
+def test_the_record_of_a_winner_may_read_the_environment_and_name_what_the_study_does(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWS", "/data/rows.csv")
+    put(config, "data.source.train", "${oc.env:ROWS}")
+    put(config, "method.apply._target_", "mine.apply")
+    known = load_project(ROOT).targets | {"mine.apply"}
+    recorded = load_recorded(yaml.safe_dump(config), known_targets=known)
+    assert recorded.values["data"]["source"]["train"] == "/data/rows.csv"
 
 
 TEXTS = {
