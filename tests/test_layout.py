@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "screen", "tracking", "trial", "trial_runs", "trial_states", "warm",
     },
     "runs": {"config_leaves", "diagnostics", "secrets", "tracking"},
+    "run_lock": set(),
     "screen": set(),
     "trial_runs": {"logged_models", "tracking", "trial_states"},
     "trial_states": set(),
@@ -60,8 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pipeline": {
         "callbacks", "config_leaves", "data", "diagnostics", "disk", "inputs", "models",
-        "reporting", "scoring", "screen", "secrets", "settings", "summary", "tasks", "tracking",
-        "training", "trial", "warm",
+        "reporting", "run_lock", "scoring", "screen", "secrets", "settings", "summary", "tasks",
+        "tracking", "training", "trial", "warm",
     },
 }  # fmt: skip
 KNOWS_OMEGACONF = {

@@ -27,6 +27,7 @@ from tunetrail.disk import require_space_for_model, weights_size
 from tunetrail.errors import DiskFullError, InputError, chain_of
 from tunetrail.inputs import build_arguments, load_rows, tokenise_rows
 from tunetrail.models.loading import load_tokenizer, read_weights
+from tunetrail.run_lock import hold_run
 from tunetrail.scoring import score_test
 from tunetrail.screen import quiet_libraries
 from tunetrail.secrets import redact
@@ -89,8 +90,7 @@ def _run(cfg: DictConfig) -> float | list[float]:
         Path(cfg.tracking.checkpoint_dir),
         key=f"tracking.checkpoint_dir={cfg.tracking.checkpoint_dir}",
     )
-    resume_from = None if cfg.resume is None else _require_resumable(cfg)
-    with _open_run_log(cfg, trial) as run_log:
+    with _open_run_log(cfg, trial) as (run_log, resume_from):
         # Config and code first, so that a run that crashes can be run again.
         _log_origin(run_log, cfg)
 
@@ -112,7 +112,7 @@ def _run(cfg: DictConfig) -> float | list[float]:
         model = build(cfg.method.apply)(model)
         baseline = task.measure_baseline(data.dataset["train"], data.dataset["validation"])
 
-        checkpoint_dir = _checkpoint_dir(cfg, run_log)
+        checkpoint_dir = _checkpoint_dir(cfg, run_log.run_id)
         trainer = build_trainer(
             model=model,
             tokenizer=tokenizer,
@@ -195,16 +195,18 @@ def _open_trial(cfg: DictConfig, objective: str) -> Trial | None:
     )
 
 
-def _require_resumable(cfg: DictConfig) -> Path:
+def _require_resumable(cfg: DictConfig, held: contextlib.ExitStack) -> Path:
     """Find the checkpoint to go on from, before anything of the run's record is touched."""
     require_interrupted(uri=cfg.tracking.uri, run_id=cfg.resume)
+    held.enter_context(hold_run(_checkpoint_dir(cfg, cfg.resume), run_id=cfg.resume))
     recorded = read_artifact(uri=cfg.tracking.uri, run_id=cfg.resume, path="config.yaml")
     require_same_settings(cfg, recorded, run_id=cfg.resume)
-    return find_checkpoint(Path(cfg.tracking.checkpoint_dir) / cfg.resume, run_id=cfg.resume)
+    return find_checkpoint(_checkpoint_dir(cfg, cfg.resume), run_id=cfg.resume)
 
 
 @contextlib.contextmanager
-def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[RunLog]:
+def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog, Path | None]]:
+    """Open the run for this process alone; of one that goes on the checkpoint comes with it."""
     tags, name = {}, cfg.tracking.run_name
     if trial is not None:
         tags = {"tunetrail.study": trial.study_name, "tunetrail.trial": str(trial.number)}
@@ -213,31 +215,37 @@ def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[RunLog]:
         if trial.repeat is not None:
             tags["tunetrail.repeat"] = str(trial.repeat)
         name = trial.run_name
-    with open_run(
-        uri=cfg.tracking.uri,
-        experiment=cfg.tracking.experiment,
-        artifact_dir=cfg.tracking.artifact_dir,
-        name=name,
-        run_id=cfg.resume,
-        tags=tags,
-        no_failure=optuna.TrialPruned,
-    ) as run_log:
-        if trial is not None:
-            trial.set_run_id(run_log.run_id)
-        try:
-            with _clear_disk_errors():
-                yield run_log
-        except BaseException:
-            # A single run can be resumed from its checkpoints. A trial is tried again from its
-            # start, and its checkpoints would fill the disk.
+    # Let go of last, when the run's record says how it ended.
+    with contextlib.ExitStack() as held:
+        resume_from = None if cfg.resume is None else _require_resumable(cfg, held)
+        with open_run(
+            uri=cfg.tracking.uri,
+            experiment=cfg.tracking.experiment,
+            artifact_dir=cfg.tracking.artifact_dir,
+            name=name,
+            run_id=cfg.resume,
+            tags=tags,
+            no_failure=optuna.TrialPruned,
+        ) as run_log:
+            checkpoint_dir = _checkpoint_dir(cfg, run_log.run_id)
+            if resume_from is None:
+                held.enter_context(hold_run(checkpoint_dir, run_id=run_log.run_id))
             if trial is not None:
-                shutil.rmtree(_checkpoint_dir(cfg, run_log), ignore_errors=True)
-            raise
-        shutil.rmtree(_checkpoint_dir(cfg, run_log), ignore_errors=True)
+                trial.set_run_id(run_log.run_id)
+            try:
+                with _clear_disk_errors():
+                    yield run_log, resume_from
+            except BaseException:
+                # A single run can be resumed from its checkpoints. A trial is tried again from its
+                # start, and its checkpoints would fill the disk.
+                if trial is not None:
+                    shutil.rmtree(checkpoint_dir, ignore_errors=True)
+                raise
+            shutil.rmtree(checkpoint_dir, ignore_errors=True)
 
 
-def _checkpoint_dir(cfg: DictConfig, run_log: RunLog) -> Path:
-    return Path(cfg.tracking.checkpoint_dir) / run_log.run_id
+def _checkpoint_dir(cfg: DictConfig, run_id: str) -> Path:
+    return Path(cfg.tracking.checkpoint_dir) / run_id
 
 
 @contextlib.contextmanager

@@ -272,10 +272,12 @@ def add_to_run(*, uri: str, run_id: str) -> RunLog:
 
 
 def require_interrupted(*, uri: str, run_id: str) -> None:
-    """Check that a run ended before its time and is not under way.
+    """Check that a run did not come to its end.
+
+    One whose process was killed stays RUNNING: the store cannot tell whether it still trains.
 
     Raises:
-        InputError: the store has no such run, or it finished, or it is running.
+        InputError: the store has no such run, or it finished.
 
     """
     client = connect(uri)

@@ -1,11 +1,11 @@
 """A run that was killed goes on from its last checkpoint, to the same numbers."""
 
-import os
+import contextlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from toys import ROOT
 
+from tunetrail.__main__ import main
 from tunetrail.errors import InputError
 from tunetrail.training import find_checkpoint
 
@@ -38,8 +39,9 @@ def histories(client: MlflowClient, run_id: str) -> dict[str, set[tuple[int, flo
     }
 
 
-def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: int) -> str:
-    """Start a run, kill -9 it once it has saved at ``step``, and return its id."""
+@contextlib.contextmanager
+def started(overrides: tuple[str, ...], workspace: Path, *, step: int) -> Iterator[Any]:
+    """A run as a process of its own that has saved at ``step``, and its id; killed at the end."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *overrides],
         cwd=workspace,
@@ -54,12 +56,17 @@ def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: 
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=60)
+        (folder,) = checkpoints.iterdir()
+        yield process, folder.name
     finally:
         process.kill()
-    (folder,) = checkpoints.iterdir()
-    return folder.name
+        process.wait(timeout=60)
+
+
+def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: int) -> str:
+    """Start a run, kill -9 it once it has saved at ``step``, and return its id."""
+    with started(overrides, workspace, step=step) as (_, run_id):
+        return str(run_id)
 
 
 @pytest.mark.slow
@@ -95,6 +102,37 @@ def test_a_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(
     assert {"best/validation/loss", "train/step_loss", "validation/macro_f1"} < set(expected)
     for name in expected.keys() | found.keys():
         assert found.get(name) == expected.get(name), name
+    # nor does a rerun, which is never interrupted, find a difference
+    assert main(["rerun", run_id]) == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_is_still_training_elsewhere_is_not_resumed(
+    workspace: Path, tiny: list[str], train: Callable[..., Any]
+) -> None:
+    overrides = (*tiny, *STEPS, "trainer.num_train_epochs=500")
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    with started(overrides, workspace, step=20) as (process, run_id):
+        with pytest.raises(SystemExit, match=f"error: resume={run_id}: this run is still training"):
+            train(*overrides, f"resume={run_id}")
+        assert process.poll() is None
+        assert client.get_run(run_id).info.status == "RUNNING"
+        # as a terminal does
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert client.get_run(run_id).info.status == "KILLED"
+    # it is still there to go on from, as soon as nobody trains it
+    with pytest.raises(SystemExit, match="the config differs from the run's"):
+        train(*tiny, *STEPS, f"resume={run_id}")
+    assert list((workspace / "mlruns" / "checkpoints" / run_id).glob("checkpoint-*"))
+
+
+def test_a_run_that_saved_nothing_leaves_no_folder(
+    workspace: Path, tiny: list[str], train: Callable[..., Any]
+) -> None:
+    with pytest.raises(SystemExit, match="no such file"):
+        train(*tiny, "data.train=nowhere.csv")
+    assert not list((workspace / "mlruns" / "checkpoints").iterdir())
 
 
 @pytest.fixture

@@ -1,0 +1,41 @@
+"""One process trains a run: another that would go on with it is told so.
+
+The process holds a POSIX record lock on a file among the run's checkpoints. The kernel drops it
+when the process ends, however it ends, so that a killed run can be resumed at once; a forked child
+does not inherit it.
+"""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunetrail.errors import InputError
+
+
+@contextlib.contextmanager
+def hold_run(folder: Path, *, run_id: str) -> Iterator[None]:
+    """Keep other processes of this machine from training a run.
+
+    Args:
+        folder: of the run's checkpoints; removed at the end where it holds none.
+
+    Raises:
+        InputError: another process is training it.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "run.lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise InputError(
+                f"resume={run_id}: this run is still training in another process; let it end, or "
+                "stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            if not any(folder.glob("checkpoint-*")):
+                shutil.rmtree(folder, ignore_errors=True)
