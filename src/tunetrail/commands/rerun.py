@@ -7,6 +7,7 @@ The weights are not saved a second time, unless tracking.log_model=true is given
 """
 
 import argparse
+import math
 import sys
 
 from tunetrail.checkout import ROOT
@@ -34,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "afterwards. The patch is code that the store holds: only where you trust it",
     )
     parser.add_argument(
-        "--threads", type=_positive, metavar="N", help="instead of as many threads as recorded"
+        "--threads", type=_read_threads, metavar="N", help="instead of as many threads as recorded"
     )
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=_read_share,
         default=1e-2,
         metavar="SHARE",
         help="the largest difference that still counts as the same result, as a share of the "
@@ -46,11 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
-    return number
+def _read_threads(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
+    return int(text)
+
+
+def _read_share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of 0 or more")
+    return share
 
 
 def run(arguments: argparse.Namespace) -> int:

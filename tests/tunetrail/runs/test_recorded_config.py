@@ -272,6 +272,40 @@ def test_an_override_that_a_rerun_cannot_take_is_an_error(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["seed=3", "--threads", "1", "seed=1,2"],
+        ["--threads", "1", "seed=1,2"],
+        ["seed=1,2", "--tolerance", "0"],
+        ["--checkout=no"],
+        ["--threads", "1", "seed=1,2", "--no-such-option"],
+        ["--threads", "0"],
+        ["--threads", "two"],
+        ["--tolerance", "nan"],
+        ["--tolerance", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_overrides_count_wherever_they_stand_and_options_are_checked(
+    config: dict[str, Any],
+    record: Record,
+    capsys: pytest.CaptureFixture[str],
+    typed: list[str],
+) -> None:
+    run_id = record(config)
+    if "seed=1,2" in typed and "--no-such-option" not in typed:
+        assert main(["rerun", run_id, *typed]) == 1
+        assert "error: seed=1,2: a rerun takes one value for each key" in capsys.readouterr().err
+    else:
+        with pytest.raises(SystemExit) as caught:
+            main(["rerun", run_id, *typed])
+        assert caught.value.code == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert typed[-1].partition("=")[0] in said
+        assert "_read" not in said
+
+
 def test_every_target_of_the_project_s_own_yaml_may_be_named() -> None:
     targets = load_project(ROOT).targets
     assert {"transformers.TrainingArguments", "optuna.pruners.MedianPruner"} <= targets

@@ -114,7 +114,10 @@ def test_every_task_and_method_gives_the_same_bits(
 
 @pytest.mark.slow
 def test_a_rerun_says_what_it_is_of_and_holds_the_comparison(again: Again, original: str) -> None:
-    said = again(original[:8])
+    # that trial was not trained: what it says of itself is another run's
+    reused = put_run({"tunetrail.reused_from": original, "tunetrail.trial": "7"})
+    said = again(reused[:8])
+    assert f"{reused} was not trained: it has the numbers of {original}" in said.out
     run = said.run
     assert run.data.tags["tunetrail.rerun_of"] == original
     assert run.data.tags["tunetrail.rerun"] == "bit-identical"
