@@ -3,18 +3,19 @@
 import os
 import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import requests
-from toys import ROOT
+from servers import Server
+from toys import ROOT, run_here
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:warned:UserWarning")]
 
 # Each of another shape or from another place, told apart by its number.
 MARKERS = [f"Pl4nted{number:02d}Secret" for number in range(10)]
@@ -69,26 +70,36 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def run_planted(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """``python train.py …`` in this process, with secrets in its environment."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "planted_method.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "planted_method", raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return lambda *overrides: run_here(monkeypatch, *overrides)
+
+
 def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(folder), *arguments], check=True, timeout=30)
 
 
-Start = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 @pytest.fixture
-def start(checkout: Path, workspace: Path) -> Start:
+def start(checkout: Path, workspace: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """``python train.py …`` of the checkout, in the workspace, with secrets in the environment."""
 
-    def run(*overrides: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+    def run(*overrides: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             [sys.executable, str(checkout / "train.py"), *overrides],
             cwd=workspace,
             env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(checkout / "src")},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=240,
-            check=False,
         )
 
     return run
@@ -124,15 +135,41 @@ def find(workspace: Path) -> dict[str, set[str]]:
 
 
 def read_all(workspace: Path, pattern: str) -> str:
-    return "\n".join(path.read_text() for path in sorted((workspace / "mlruns").rglob(pattern)))
+    return "\n".join(path.read_text() for path in sorted(workspace.rglob(pattern)))
 
 
-def test_a_single_run_writes_no_secret(start: Start, planted: list[str], workspace: Path) -> None:
-    done = start(*planted)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def server(workspace: Path) -> Iterator[str]:
+    """An address with a password, which the server does not ask for."""
+    running = Server(workspace)
+    running.start()
+    yield running.uri.replace("//", f"//me:{IN_URI}@")
+    running.stop()
+
+
+def test_a_single_run_writes_no_secret_while_it_trains_nor_at_its_end(
+    start: Callable[..., "subprocess.Popen[str]"], planted: list[str], workspace: Path, server: str
+) -> None:
+    """Into a server whose address has a password; checkpoints, for one, hold pickled arguments."""
+    process = start(*planted, f"tracking.uri={server}", "trainer.num_train_epochs=20")
+    try:
+        until = time.monotonic() + 120
+        while not list(workspace.rglob("checkpoint-*/trainer_state.json")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        process.send_signal(signal.SIGSTOP)
+        assert list(workspace.rglob("training_args.bin"))
+        assert find(workspace) == {}
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert IN_URI not in out + err
     assert find(workspace) == {}
     # it is there, by its name
-    config = read_all(workspace, "artifacts/*/artifacts/config.yaml")
+    config = read_all(workspace, "artifacts/**/config.yaml")
     assert "inside: a-${oc.env:PLAIN_VARIABLE}-b" in config
     assert "through: a-${oc.env:PLAIN_VARIABLE}-b" in config
     assert "hub_token: '***'" in config
@@ -145,118 +182,78 @@ def test_a_single_run_writes_no_secret(start: Start, planted: list[str], workspa
     assert "settings.ini" in code
 
 
-def test_an_interrupted_run_keeps_no_secret_in_its_checkpoints(
-    start: Start, planted: list[str], workspace: Path, checkout: Path
-) -> None:
-    """Whose arguments are pickled."""
-    process = subprocess.Popen(
-        [sys.executable, str(checkout / "train.py"), *planted, "trainer.num_train_epochs=500"],
-        cwd=workspace,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(checkout / "src")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until = time.monotonic() + 120
-        while not list(workspace.rglob("checkpoint-*/trainer_state.json")):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.2)
-    finally:
-        process.kill()
-        process.wait()
-    assert list(workspace.rglob("training_args.bin"))
-    assert find(workspace) == {}
-
-
 def test_a_run_that_fails_writes_no_secret(
-    start: Start, planted: list[str], workspace: Path
+    run_planted: Callable[..., Any], planted: list[str], workspace: Path
 ) -> None:
-    done = start(*planted, f"data.train=no-{IN_SECRET_VARIABLE}-{token(SAID_BY_JOB)}.csv")
-    assert "error: data.train=no-***-***.csv: no such file" in done.stderr
-    done = start(*planted, "data.train=${oc.env:PLAIN_VARIABLE}.csv")
-    assert "error: data.train=${oc.env:PLAIN_VARIABLE}.csv: no such file" in done.stderr
+    with pytest.raises(SystemExit, match=r"error: data\.train=no-\*{3}-\*{3}\.csv: no such file"):
+        run_planted(*planted, f"data.train=no-{IN_SECRET_VARIABLE}-{token(SAID_BY_JOB)}.csv")
+    said = r"error: data\.train=\$\{oc\.env:PLAIN_VARIABLE\}\.csv: no such file"
+    with pytest.raises(SystemExit, match=said):
+        run_planted(*planted, "data.train=${oc.env:PLAIN_VARIABLE}.csv")
     assert find(workspace) == {}
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_sweep_writes_no_secret(
-    start: Start, planted: list[str], workspace: Path, num_workers: int
-) -> None:
-    """One of its trials fails with a secret in its error; what jobs print goes to a file."""
+@pytest.fixture
+def sweep(planted: list[str]) -> list[str]:
+    """Three trials, one of which fails with a secret in its error."""
     fixed = [text for text in planted if not text.startswith("trainer.learning_rate=")]
-    arguments = [
+    return [
         "-m",
         *fixed,
         "trainer.learning_rate=1e-3,3e-3,4e-3,5e-3,6e-3",
         "sampler=grid",
         "study=s",
         "sweep.num_trials=3",
-        f"hydra.sweeper.num_workers={num_workers}",
         "sweep.max_failure_rate=1",
     ]
-    done = start(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "1 fail" in done.stdout
+
+
+def require_told_without_secrets(workspace: Path) -> None:
     assert find(workspace) == {}
     assert "RuntimeError: raised *** ***" in read_all(workspace, "trial-*/train.log")
     assert "raised ***" in read_all(workspace, "report.md")
-    if num_workers > 1:
-        printed = read_all(workspace, "console.log")
-        assert "printed ***" in printed
-        assert "written ***" in printed
-        return
+
+
+def test_a_sweep_writes_no_secret_and_goes_on_with_another(
+    run_planted: Callable[..., Any],
+    sweep: list[str],
+    workspace: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run_planted(*sweep)
+    assert "1 fail" in capfd.readouterr().out
+    require_told_without_secrets(workspace)
     # the same question is asked when it goes on, and what is hidden is no change
-    arguments = [text.replace(AS_HUB_TOKEN, AS_PASSWORD) for text in arguments]
-    done = start(*arguments, "sweep.num_trials=3")
-    assert "was started with another" not in done.stderr
-    assert done.returncode == 0, done.stderr
+    run_planted(*(text.replace(AS_HUB_TOKEN, AS_PASSWORD) for text in sweep))
+    assert "was started with another" not in capfd.readouterr().err
     assert find(workspace) == {}
+
+
+def test_what_workers_print_is_written_without_secrets(
+    start: Callable[..., "subprocess.Popen[str]"], sweep: list[str], workspace: Path
+) -> None:
+    process = start(*sweep, "hydra.sweeper.num_workers=2")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "1 fail" in out
+    require_told_without_secrets(workspace)
+    printed = read_all(workspace, "console.log")
+    assert "printed ***" in printed
+    assert "written ***" in printed
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(
-    start: Start, planted: list[str], workspace: Path
+    run_planted: Callable[..., Any],
+    planted: list[str],
+    workspace: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     url = f"postgresql://me:{IN_DATABASE_URL}@127.0.0.1:1/none"
     searched = "trainer.weight_decay=0,0.1"
-    done = start("-m", *planted, searched, f"hydra.sweeper.storage={url}", "study=s")
-    assert done.returncode != 0
-    assert "postgresql://***@127.0.0.1:1/none" in done.stdout + done.stderr
-    assert IN_DATABASE_URL not in done.stdout + done.stderr
+    with pytest.raises(SystemExit) as caught:
+        run_planted("-m", *planted, searched, f"hydra.sweeper.storage={url}", "study=s")
+    captured = capfd.readouterr()
+    said = f"{caught.value}{captured.out}{captured.err}"
+    assert "postgresql://***@127.0.0.1:1/none" in said
+    assert IN_DATABASE_URL not in said
     assert find(workspace) == {}
-
-
-@pytest.fixture
-def server(workspace: Path) -> Iterator[str]:
-    """``mlflow server`` on loopback; its address has a password, which it does not ask for."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}",
-         "--workers=1", f"--backend-store-uri=sqlite:///{workspace}/mlruns/mlflow.db",
-         f"--artifacts-destination={workspace}/mlruns/artifacts"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < until
-            try:
-                if requests.get(f"http://127.0.0.1:{port}/health", timeout=1).ok:
-                    break
-            except requests.RequestException:
-                time.sleep(0.2)
-        yield f"http://me:{IN_URI}@127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()
-
-
-def test_the_password_of_a_server_stays_out_of_its_runs(
-    start: Start, planted: list[str], workspace: Path, server: str
-) -> None:
-    done = start(*planted, f"tracking.uri={server}")
-    assert done.returncode == 0, done.stderr
-    assert find(workspace) == {}
-    assert IN_URI not in done.stdout
