@@ -63,7 +63,7 @@ def _format_block(
 ) -> str:
     head = [record.run_id[:8] for record in records[columns]]
     names = [show(record.name, length=width) for record in records[columns]]
-    lines = [_line("run", head, width), _line("", names, width).rstrip()]
+    lines = [_line("run", head, width).rstrip(), _line("", names, width).rstrip()]
     group = None
     for row in rows:
         if row.group != group:
