@@ -157,8 +157,10 @@ def _verdicts(conclusion: Conclusion) -> list[list[str]]:
     if conclusion.winner.is_default:
         lines.insert(0, "- The winner is the default config: the search has found nothing better.")
     meaning = (
-        f"Differences in {conclusion.row_metric} on the same rows, with 95 % bootstrap intervals "
-        "and a two-sided sign-flip permutation test. More than noise: the interval excludes 0."
+        f"Differences in {conclusion.row_metric} on the same rows, with 95 % intervals and "
+        "two-sided p values: of one seed by a bootstrap and a sign-flip permutation test of the "
+        "rows, of several by Student's t, with rows and seeds as two sources of noise. More than "
+        "noise: the interval excludes 0."
     )
     blocks = [["### Is it more than noise?"], lines, [meaning]]
     if any(one.against == DEFAULT for one in conclusion.comparisons):
