@@ -7,7 +7,8 @@ from tunetrail.errors import InputError
 from tunetrail.predicting import load_classifier
 from tunetrail.saved_models import SavedModel
 
-_HEADING = "## Use"
+# A card has its own section on how the model is used from its store.
+_HEADING = "## Use this directory"
 
 
 def require_empty(folder: Path) -> None:

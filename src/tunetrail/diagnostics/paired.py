@@ -3,13 +3,17 @@
 Intervals are percentiles of a bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap,
 1993). Why predictions on the same rows are compared in pairs, and by a test that draws instead of
 assuming a distribution: Dror et al., The Hitchhiker's Guide to Testing Statistical Significance
-in Natural Language Processing, ACL 2018.
+in Natural Language Processing, ACL 2018. Several seeds are a second source of noise, and too few
+to resample: the variances of both are added, and Student's t says what so few are worth, with
+degrees of freedom after Satterthwaite, An Approximate Distribution of Estimates of Variance
+Components, Biometrics Bulletin 1946.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 # Of an interval's ends and of a p value: both are then stable to about the last digit shown.
 NUM_RESAMPLES = 2_000
@@ -38,8 +42,8 @@ class Interval:
 class PairedTest:
     """One against another on the same rows: the mean difference of a row's score.
 
-    ``p_value`` is two-sided. With several seeds the interval holds their spread as far as so few
-    can show it; with one it knows nothing of what another seed would have given.
+    ``p_value`` is two-sided. With several seeds it and the interval hold what other seeds might
+    have given; with one they know nothing of it.
     """
 
     difference: float
@@ -77,10 +81,12 @@ def percentile_interval(samples: npt.ArrayLike) -> Interval:
 def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> PairedTest:
     """Compare two sets of scores of the same rows.
 
-    The interval resamples rows and, where there are several, seeds. The p value comes from
-    flipping the sign of each row's difference, averaged over seeds, at random: if neither were
-    better, either sign would be as likely. What was observed counts as one of the draws, so that
-    p is never 0 (Phipson and Smyth, Permutation P-values Should Never Be Zero, 2010).
+    With one seed the interval resamples rows, and the p value comes from flipping the sign of each
+    row's difference at random: if neither were better, either sign would be as likely. What was
+    observed counts as one of the draws, so that p is never 0 (Phipson and Smyth, Permutation
+    P-values Should Never Be Zero, 2010). With several seeds both come from Student's t: a
+    difference must stand out from the rows' noise and from the seeds', and two seeds that happen
+    to agree prove little.
 
     Args:
         one, other: scores, shape (rows,) or (seeds, rows); what has no seeds, such as a baseline,
@@ -88,29 +94,55 @@ def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> Pair
         seed: of the draws.
 
     """
-    differences = np.atleast_2d(np.asarray(one, dtype=float) - np.asarray(other, dtype=float))
+    ones, others = (np.atleast_2d(np.asarray(scores, dtype=float)) for scores in (one, other))
+    differences = ones - others
     num_seeds, num_rows = differences.shape
-    draw = np.random.default_rng(seed)
-    # Rows that differ alike are interchangeable: how often each kind is drawn is all there is.
-    kinds, counts = np.unique(differences, axis=1, return_counts=True)
+    told = _judge_seeds(ones, others) if num_seeds > 1 else None
+    interval, p_value = told or _draw_rows(differences.mean(axis=0), np.random.default_rng(seed))
     return PairedTest(
         difference=float(differences.mean()),
-        interval=percentile_interval(_resample(kinds, counts, draw)),
-        p_value=_flip_signs(kinds.mean(axis=0), counts, draw),
+        interval=interval,
+        p_value=p_value,
         num_rows=num_rows,
         num_seeds=num_seeds,
     )
 
 
+def _judge_seeds(ones: Scores, others: Scores) -> tuple[Interval, float] | None:
+    """Take rows and seeds as drawn at random; None where neither makes a difference vary.
+
+    Rows are paired. Seeds are not: what a seed does to one says nothing of the other, and two
+    spreads tell more than that of their difference.
+    """
+    differences = (ones - others).mean(axis=0)
+    parts = [(differences.var() / len(differences), len(differences) - 1)] + [
+        (scores.mean(axis=1).var(ddof=1) / len(scores), len(scores) - 1)
+        for scores in (ones, others)
+        if len(scores) > 1
+    ]
+    mean, error = float(differences.mean()), float(np.sqrt(sum(part for part, _ in parts)))
+    if error < _ROUNDING:
+        return None
+    freedom = error**4 / sum(part**2 / max(free, 1) for part, free in parts)
+    reach = error * float(stats.t.ppf(_SHARES[1] / 100, freedom))
+    return Interval(mean - reach, mean + reach), float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+def _draw_rows(differences: Scores, draw: np.random.Generator) -> tuple[Interval, float]:
+    # Rows that differ alike are interchangeable: how often each kind is drawn is all there is.
+    kinds, counts = np.unique(differences, return_counts=True)
+    return percentile_interval(_resample(kinds, counts, draw)), _flip_signs(kinds, counts, draw)
+
+
 def _resample(kinds: Scores, counts: npt.NDArray[np.intp], draw: np.random.Generator) -> Scores:
-    """Draw the mean difference again, shape (draws,). ``kinds`` has shape (seeds, kinds)."""
-    num_seeds, num_rows = len(kinds), counts.sum()
-    means = []
-    for size in _chunks(len(counts)):
-        rows = draw.multinomial(num_rows, counts / num_rows, size=size) / num_rows
-        seeds = draw.multinomial(num_seeds, [1 / num_seeds] * num_seeds, size=size) / num_seeds
-        means.append(((rows @ kinds.T) * seeds).sum(axis=1))
-    return np.concatenate(means)
+    """Draw the mean difference again, shape (draws,)."""
+    num_rows = counts.sum()
+    return np.concatenate(
+        [
+            draw.multinomial(num_rows, counts / num_rows, size=size) @ kinds / num_rows
+            for size in _chunks(len(counts))
+        ]
+    )
 
 
 def _flip_signs(kinds: Scores, counts: npt.NDArray[np.intp], draw: np.random.Generator) -> float:

@@ -1,13 +1,14 @@
 """The model card of a winner: what it was made from, how good it is, and what it is not for."""
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 from tunetrail.data.preparation import PreparedData
 from tunetrail.data.reporting import markdown_table
 from tunetrail.provenance import SplitFingerprint
 from tunetrail.winner.conclusion import Conclusion, TestRecord
-from tunetrail.winner.report import list_params, list_verdicts
+from tunetrail.winner.report import explain_verdicts, list_params, list_verdicts
 
 
 def write_card(
@@ -47,6 +48,13 @@ def write_card(
     return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n"))
 
 
+def without_header(card: str) -> str:
+    """Leave out what the hub reads: where Markdown is shown it would be a heading of its own."""
+    from huggingface_hub import ModelCard
+
+    return str(ModelCard(card).text).strip()
+
+
 def _summary(conclusion: Conclusion, config: Mapping[str, Any]) -> str:
     return (
         f"`{config['model']['name']}` trained on `{config['data']['name']}`: "
@@ -76,10 +84,22 @@ def _data(
     return [
         ["## Data"],
         [f"Source: {', '.join(f'{key} `{value}`' for key, value in kept.items())}."],
+        [f"Licence, as the package that it came in states it: {_licence(source)}."],
         markdown_table(["split", "rows", "SHA-256 of the rows, first digits"], rows),
         [f"Labels: {', '.join(f'`{label}`' for label in labels)}."],
         found,
     ]
+
+
+def _licence(source: Mapping[str, Any]) -> str:
+    """Say what the package that something came in states: the files in it may have another."""
+    try:
+        about = metadata(source["distribution"])
+    except (KeyError, PackageNotFoundError):
+        return "not known here"
+    stated = about.get("License-Expression") or about.get("License") or ""
+    # Some packages put the whole text there.
+    return stated.strip().partition("\n")[0] or "not stated by its package"
 
 
 def _training(
@@ -89,6 +109,7 @@ def _training(
     base = source.get("id") or source.get("distribution") or source.get("path")
     chosen = {
         "model": base,
+        "licence of the model's package": _licence(source),
         "method": config["method"]["name"],
         "training_seed": config["training_seed"],
         "precision": config["precision"],
@@ -121,7 +142,11 @@ def _results(conclusion: Conclusion, tags: Mapping[str, str]) -> list[list[str]]
         blocks.append(markdown_table([f"test, {test.num_rows:,} rows", "score", "95 %"], rows))
     if winner.is_default:
         blocks.append(["The winner is the default config: the search has found nothing better."])
-    blocks.append(list_verdicts(conclusion.comparisons))
+    if conclusion.comparisons:
+        blocks += [
+            list_verdicts(conclusion.comparisons),
+            [explain_verdicts(conclusion.row_metric)],
+        ]
     return blocks
 
 
@@ -174,4 +199,4 @@ def _use(conclusion: Conclusion) -> list[list[str]]:
             f"mlflow models serve -m 'models:/{found.name}/{found.version}' --env-manager local",
             again,
         ]
-    return [["## Use it, and run it again"], ["```", *lines, "```"]]
+    return [["## Use it from its store, and run it again"], ["```", *lines, "```"]]

@@ -1,4 +1,4 @@
-"""What the finals of a study have shown, as numbers; how it is told is in :mod:`.winner_report`."""
+"""What the finals of a study have shown, as numbers; how it is told is in :mod:`.report`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

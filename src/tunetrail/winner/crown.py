@@ -33,7 +33,7 @@ from tunetrail.tracking import (
 )
 from tunetrail.trial_runs import TrialRuns
 from tunetrail.warm import isolated
-from tunetrail.winner.card import write_card
+from tunetrail.winner.card import without_header, write_card
 from tunetrail.winner.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
 from tunetrail.winner.finals import Field, Finalist, collect_field
 from tunetrail.winner.plots import plot_finals
@@ -392,7 +392,7 @@ def _log_card(case: _Case, conclusion: Conclusion) -> None:
     if model is not None:
         logged_models.write_card(run_log.client, model, card)
     if registered is not None:
-        registry.describe(run_log.client, registered, card)
+        registry.describe(run_log.client, registered, without_header(card))
 
 
 def _log_conclusion(conclusion: Conclusion, parent: RunLog) -> None:

@@ -90,7 +90,11 @@ def test_the_card_of_the_run_goes_with_it_and_texts_are_cut_where_training_cut(
     capsys.readouterr()
     assert main(["export", run.info.run_id, "out"]) == 0
     assert capsys.readouterr().out == f"run {run.info.run_id} -> out\n"
-    assert Path("out/README.md").read_text().startswith("# The card of the winner\n\n## Use\n")
+    assert (
+        Path("out/README.md")
+        .read_text()
+        .startswith("# The card of the winner\n\n## Use this directory\n")
+    )
     tokenizer = AutoTokenizer.from_pretrained("out")
     assert tokenizer.model_max_length == 16
     # an export of the export says the same once

@@ -50,8 +50,27 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert compare_rows(agreeing, other, seed=0).is_better
     found = compare_rows(differing, other, seed=0)
     assert (found.num_seeds, found.num_rows) == (2, 2000)
-    assert found.interval.low < 0.02
+    assert found.interval.low < 0
+    assert found.p_value > 0.05
     assert found.difference == pytest.approx(0.1, abs=0.02)
+
+
+def test_two_seeds_that_agree_by_chance_are_no_finding() -> None:
+    """Many rows make each seed's lead certain; another seed might well lead the other way."""
+    other = right(20_000, 0.6, 9)
+    found = compare_rows(np.stack([right(20_000, 0.68, 0), right(20_000, 0.62, 1)]), other, seed=0)
+    assert found.difference == pytest.approx(0.05, abs=0.02)
+    assert not found.is_better
+    assert found.p_value > 0.05
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_one_row_and_rows_that_all_differ_alike_are_judged_too(num_seeds: int) -> None:
+    one_row = compare_rows(np.ones((num_seeds, 1)), [0.0], seed=0)
+    assert one_row.p_value == 1
+    alike = compare_rows(np.ones((num_seeds, 20)), np.zeros(20), seed=0)
+    assert (alike.interval.low, alike.interval.high) == (1, 1)
+    assert 0 < alike.p_value < 0.001
 
 
 def test_scores_need_not_be_right_or_wrong() -> None:
@@ -77,6 +96,34 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         false_alarms += found.p_value <= 0.05
     assert 0.92 <= held / 400 <= 0.975
     assert false_alarms / 400 <= 0.075
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_seeds", [2, 3])
+@pytest.mark.parametrize("num_rows", [300, 5000])
+@pytest.mark.parametrize("seed_noise", [0.0, 0.02])
+def test_seeds_that_differ_as_much_as_rows_raise_few_false_alarms(
+    num_seeds: int, num_rows: int, seed_noise: float
+) -> None:
+    """Two recipes that are equal, whose every seed is a little better or worse than the recipe."""
+    false_alarms = rejected = 0
+    for seed in range(300):
+        draw = np.random.default_rng(seed)
+        rows = draw.random(num_rows)
+        one, other = (
+            np.stack(
+                [
+                    (rows + draw.normal(0, 0.2, num_rows) < draw.normal(0.7, seed_noise))
+                    for _ in range(num_seeds)
+                ]
+            ).astype(float)
+            for _ in range(2)
+        )
+        found = compare_rows(one, other, seed=seed)
+        false_alarms += found.is_better or found.is_worse
+        rejected += found.p_value <= 0.05
+    assert false_alarms == rejected
+    assert false_alarms / 300 <= 0.1
 
 
 def test_the_interval_is_the_middle_of_the_resamples() -> None:
