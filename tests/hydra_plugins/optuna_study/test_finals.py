@@ -498,7 +498,7 @@ def test_ctrl_c_in_the_finals_ends_warm_workers_in_order(launch, load_finals, wo
 
 @pytest.mark.slow
 def test_warm_workers_share_the_finals(launch, load_study, load_finals, workspace):
-    output = finish(launch("-m", "behaviour=slow", TWO, *FINALS, "num_trials=4"))
+    output = finish(launch("-m", "behaviour='meet 2'", TWO, *FINALS, "num_trials=4"))
     assert states(load_study()) == ["COMPLETE"] * 4
     assert states(load_finals()) == ["COMPLETE"] * 2
     pids = {trial.user_attrs["worker"]["pid"] for trial in load_study().trials}
