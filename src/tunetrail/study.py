@@ -1,8 +1,9 @@
 """The parent run of a study: opened when it starts, kept up to date, summed up at its end."""
 
+import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from tunetrail.settings import require_job
 from tunetrail.study_report import list_trials, write_report
 from tunetrail.tracking import (
     RunLog,
-    add_to_run,
     close_run,
     create_run,
     read_artifact,
@@ -40,7 +40,8 @@ class TrackStudy:
 
     The run's id stands in the study as ``mlflow_run_id``, so that trials find their parent and
     a continued study goes on in the same run. The finals of a study have a run of their own, a
-    child of the study's.
+    child of the study's, which is open again until the winner is found: what stopped or failed in
+    the finals is told there, too.
 
     Args:
         tracking: ``uri``, ``experiment``, ``artifact_dir`` and ``checkpoint_dir`` of the config.
@@ -60,6 +61,8 @@ class TrackStudy:
 
     # Set once there is a study.
     _runs: TrialRuns
+    # Of finals: the run of the study whose best points they train.
+    _searched: RunLog | None
 
     def before_study(self, config: DictConfig) -> None:
         """Find what no trial could be run with, before there is a study.
@@ -84,6 +87,10 @@ class TrackStudy:
         else:
             parent = reopen_run(uri=self._uri, run_id=run_id)
         self._runs = TrialRuns(parent, study=study.study_name, objectives=self._objectives)
+        searched_id = _searched_run_id(study)
+        self._searched = (
+            None if searched_id is None else reopen_run(uri=self._uri, run_id=searched_id)
+        )
         with store_errors(self._uri):
             self._bring_in_line(study, parent)
 
@@ -104,11 +111,11 @@ class TrackStudy:
         parent = self._reopen(study)
         status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
         with store_errors(self._uri):
-            if failure is not None:
-                parent.tags({"tunetrail.failure": failure})
             run_ids = self._bring_in_line(study, parent)
             # What sums up may fail, on a full disk for one: the numbers are safe by now.
-            close_run(parent, status)
+            _close(parent, status, failure)
+            if self._searched is not None and status != "FINISHED":
+                _close(self._searched, status, failure)
             self._sum_up(study, parent, run_ids)
         log.info("parent run   %s", parent.run_id)
 
@@ -128,7 +135,7 @@ class TrackStudy:
             finalists: number of a trial of the study -> number of its trial in ``finals``.
 
         """
-        parent = add_to_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
+        parent = self._reopen(study)
         terms = Terms(
             uri=self._uri,
             objective=self._objectives[0],
@@ -137,7 +144,7 @@ class TrackStudy:
             scores_all=config.score_test,
             known_targets=_list_known_targets(config),
         )
-        with store_errors(self._uri):
+        with store_errors(self._uri), _closed_at_end(parent):
             for line in crown_winner(study, finals, finalists, parent=parent, terms=terms):
                 log.info("%s", line)
             told = [
@@ -232,6 +239,27 @@ def _list_known_targets(config: DictConfig) -> frozenset[str]:
     return load_project(ROOT).targets | chosen
 
 
+def _close(run: RunLog, status: str, failure: str | None) -> None:
+    if failure is not None:
+        run.tags({"tunetrail.failure": failure})
+    close_run(run, status)
+
+
+@contextlib.contextmanager
+def _closed_at_end(run: RunLog) -> Iterator[None]:
+    """Close a run with what becomes of the block."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = not isinstance(error, Exception)
+        # The store itself may be what failed: its error must not be hidden by another.
+        with contextlib.suppress(Exception):
+            failure = None if stopped else f"{type(error).__name__}: {error}"
+            _close(run, "KILLED" if stopped else "FAILED", failure)
+        raise
+    _close(run, "FINISHED", None)
+
+
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:
     """Say how points are found; those of finals are given, and trained on seeds of their own."""
     if FINAL_OF in study.user_attrs:
@@ -242,14 +270,19 @@ def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]
 
 def _tags_of_finals(study: optuna.Study) -> dict[str, str]:
     """Make the run of finals a child of the run of the study whose best points they train."""
+    run_id = _searched_run_id(study)
+    if run_id is None:
+        return {}
+    return {"tunetrail.final_of": study.user_attrs[FINAL_OF], "mlflow.parentRunId": run_id}
+
+
+def _searched_run_id(study: optuna.Study) -> str | None:
+    """Find the run of the study whose best points are trained in this one; None where none are."""
     name = study.user_attrs.get(FINAL_OF)
     if name is None:
-        return {}
+        return None
     searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
-    return {
-        "tunetrail.final_of": name,
-        "mlflow.parentRunId": str(searched.user_attrs[_RUN_ID]),
-    }
+    return str(searched.user_attrs[_RUN_ID])
 
 
 def find_best(study: optuna.Study) -> FrozenTrial | None:

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from tunetrail.errors import InputError
 from tunetrail.study import TrackStudy
 from tunetrail.tracking import connect
 
@@ -378,6 +379,7 @@ import os, signal, sys
 import optuna
 from mlflow.tracking import MlflowClient
 from omegaconf import OmegaConf
+from tunetrail.errors import InputError
 from tunetrail.study import TrackStudy
 import test_study
 
@@ -488,3 +490,56 @@ def test_a_study_without_a_result_ends_with_a_report(bench: Bench, failed: bool)
     assert bench.parent.info.status == ("FAILED" if failed else "KILLED")
     folder = Path(bench.parent.info.artifact_uri.removeprefix("file://"))
     assert "No trial completed." in (folder / "report.md").read_text()
+
+
+@pytest.fixture
+def finals(bench: Bench) -> Bench:
+    """The finals of a study whose search is over."""
+    bench.trial(0.5)
+    bench.track.on_study_end(bench.study, interrupted=False, failure=None)
+    study = optuna.create_study(study_name="s-finals-2", storage=STORAGE, direction="maximize")
+    study.set_user_attr("final_of", "s")
+    study.set_user_attr("seeds", [1, 2])
+    return Bench("s-finals-2")
+
+
+def test_the_run_of_a_study_is_open_until_its_finals_are_over(bench: Bench, finals: Bench) -> None:
+    assert bench.parent.info.status == "RUNNING"
+    finals.track.on_study_end(finals.study, interrupted=False, failure=None)
+    assert finals.parent.info.status == "FINISHED"
+    assert bench.parent.info.status == "RUNNING"
+    conclude(bench, finals, {})
+    assert bench.parent.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(("failure", "status"), [(None, "KILLED"), ("ValueError: x", "FAILED")])
+def test_finals_that_end_before_their_time_end_the_run_of_their_study(
+    bench: Bench, finals: Bench, failure: str | None, status: str
+) -> None:
+    finals.track.on_study_end(finals.study, interrupted=failure is None, failure=failure)
+    assert finals.parent.info.status == bench.parent.info.status == status
+    assert bench.parent.data.tags.get("tunetrail.failure") == failure
+    # The same command again.
+    bench.start()
+    assert bench.parent.info.status == "RUNNING"
+    assert "tunetrail.failure" not in bench.parent.data.tags
+
+
+def test_a_winner_that_cannot_be_examined_is_told_by_the_run_of_its_study(
+    bench: Bench, finals: Bench
+) -> None:
+    finals.add(0.5, repeats=[[0.4], [0.6]])  # whose runs are in another store
+    with pytest.raises(InputError, match="has no finished run in this store"):
+        conclude(bench, finals, {0: 0})
+    assert bench.parent.info.status == "FAILED"
+    assert "no finished run in this store" in bench.parent.data.tags["tunetrail.failure"]
+
+
+def conclude(bench: Bench, finals: Bench, finalists: dict[int, int]) -> None:
+    """What the sweeper does last."""
+    config = OmegaConf.merge(
+        sweep_config(),
+        {"registry": {"name": None}, "tracking": {"log_model": True}, "score_test": False},
+    )
+    assert isinstance(config, DictConfig)
+    bench.track.on_finals_end(bench.study, finals.study, finalists, config)

@@ -128,6 +128,8 @@ def _format_optimism(best: Score, sign: float, objective: str) -> str:
 def _say_why(score: Score) -> str:
     if score.final is None:
         return "it was not begun"
+    if not score.final.state.is_finished():
+        return "it was not trained to its end yet"
     failure = read_failure(score.final)
     return failure.line if failure else name_ending(score.final)
 

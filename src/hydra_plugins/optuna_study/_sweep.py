@@ -1,6 +1,7 @@
 """The sweep, top to bottom: check, open the study, find workers, search, train the best again."""
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from hydra_plugins.optuna_study._work import Work, Workplace
 from hydra_plugins.optuna_study._worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._workers import Worker
 from hydra_plugins.optuna_study._yaml import plain, save_yaml
+
+log = logging.getLogger(__name__)
 
 
 def run_sweep(
@@ -79,8 +82,18 @@ def run_sweep(
             )
             workplace = Workplace(worker, pool, config, interruption, command)
             with contextlib.closing(pool):
+                _say_what_is_chance(asked)
                 Work(asked, study=study, workplace=workplace, budget=Budget(settings)).run()
                 run_finals(asked, study, workplace)
+
+
+def _say_what_is_chance(asked: Asked) -> None:
+    if asked.num_workers > 1 and asked.settings.seed is not None:
+        log.info(
+            "%d workers: which trial ends first is chance, and with it the points that are "
+            "proposed next; one worker proposes the same points every time",
+            asked.num_workers,
+        )
 
 
 def _build_pool(

@@ -124,12 +124,6 @@ class Work:
         self._require_result()
 
     def _start(self) -> None:
-        if self.asked.num_workers > 1 and self.settings.seed is not None:
-            log.info(
-                "%d workers: which trial ends first is chance, and with it the points that are "
-                "proposed next; one worker proposes the same points every time",
-                self.asked.num_workers,
-            )
         for name, callback in self.callbacks.items():
             try:
                 callback.on_study_start(self.study, self.config)

@@ -186,7 +186,9 @@ def test_an_interruption_of_the_finals_loses_nothing_that_was_finished(sweep, lo
         sweep(*FINALS, "num_trials=3", recorder(), task=task)
     assert caught.value.code == 130
     assert EVENTS[-1] == ("end", 3, True, None)
-    assert "interrupted; to continue: python app.py -m study=toy" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "has no result there: it was not trained to its end yet" in said
+    assert "interrupted; to continue: python app.py -m study=toy" in said
     num_jobs = len(task.calls)
     sweep(*FINALS, "num_trials=3", recorder(), task=task)
     finals = load_finals()
@@ -496,12 +498,14 @@ def test_ctrl_c_in_the_finals_ends_warm_workers_in_order(launch, load_finals, wo
 
 @pytest.mark.slow
 def test_warm_workers_share_the_finals(launch, load_study, load_finals, workspace):
-    output = finish(launch("-m", "behaviour=slow", TWO, *FINALS, "num_trials=4"))
+    output = finish(launch("-m", "behaviour='meet 2'", TWO, *FINALS, "num_trials=4"))
     assert states(load_study()) == ["COMPLETE"] * 4
     assert states(load_finals()) == ["COMPLETE"] * 2
     pids = {trial.user_attrs["worker"]["pid"] for trial in load_study().trials}
     assert {trial.user_attrs["worker"]["pid"] for trial in load_finals().trials} == pids
     assert len(re.findall(r"^final of trial \d+ \| complete", output, re.MULTILINE)) == 2
+    # Of the search alone: in the finals no point is proposed.
+    assert output.count("2 workers: which trial ends first is chance") == 1
     folder = workspace / "sweeps/toy/finals-2/trial-0"
     assert "jobs" in (folder / "console.log").read_text()
     assert "jobs" in (folder / "seed-1/console.log").read_text()

@@ -37,23 +37,31 @@ def console(workspace, number):
     return (workspace / "sweeps" / "toy" / f"trial-{number}" / "console.log").read_text()
 
 
-def wait_for_running(load_study, num_trials):
-    """Wait until so many trials run; returns them."""
+def wait_for_hanging(load_study, num_trials):
+    """Wait until so many trials hang, in the middle of their jobs; returns them."""
     deadline = time.monotonic() + 60
     while True:
         running = []
         with contextlib.suppress(KeyError):  # there is no study yet
             running = [t for t in load_study().trials if t.state.name == "RUNNING"]
-        if len(running) == num_trials and all("overrides" in t.user_attrs for t in running):
-            time.sleep(0.5)  # for the jobs themselves to begin
-            return running
+        hanging = [t for t in running if Path(f"hanging-{t.number}").exists()]
+        if len(hanging) == len(running) == num_trials:
+            return hanging
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def wait_for_end(load_study, number):
+    """Wait until a trial has ended."""
+    deadline = time.monotonic() + 60
+    while not load_study().trials[number].state.is_finished():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 @pytest.mark.slow
 def test_workers_stay_warm_and_leave_the_console_to_the_study(launch, workspace, load_study):
-    output = finish(launch("-m", "behaviour=slow", TWO, "num_trials=8"))
+    output = finish(launch("-m", "behaviour='meet 2'", TWO, "num_trials=8"))
     study = load_study()
     assert states(study) == ["COMPLETE"] * 8
     said = [console(workspace, number) for number in range(8)]
@@ -74,7 +82,7 @@ def test_workers_stay_warm_and_leave_the_console_to_the_study(launch, workspace,
 def test_each_worker_has_its_share(launch, workspace, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    process = launch("-m", "behaviour=slow", "hydra.sweeper.num_workers=auto", "num_trials=6")
+    process = launch("-m", "behaviour='meet 2'", "hydra.sweeper.num_workers=auto", "num_trials=6")
     output = finish(process)
     assert process.returncode == 0, output
     said = "".join(console(workspace, number) for number in range(6))
@@ -164,11 +172,11 @@ def test_a_point_that_cannot_be_composed_fails_alone(launch, load_study):
 @pytest.mark.slow
 def test_a_worker_killed_from_outside_is_replaced(launch, workspace, load_study):
     process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
-    killed, _ = wait_for_running(load_study, 2)
+    killed, _ = wait_for_hanging(load_study, 2)
     os.kill(killed.user_attrs["worker"]["pid"], signal.SIGKILL)
-    wait_for_running(load_study, 1)
+    wait_for_end(load_study, killed.number)
     # Both places are taken again.
-    running = wait_for_running(load_study, 2)
+    running = wait_for_hanging(load_study, 2)
     assert load_study().trials[killed.number].user_attrs["failure_kind"] == "worker died"
     assert len({trial.user_attrs["worker"]["pid"] for trial in running}) == 2
     process.send_signal(signal.SIGINT)
@@ -227,7 +235,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_infeasible(launch, load_st
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_study, number):
     process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
-    pids = {t.user_attrs["worker"]["pid"] for t in wait_for_running(load_study, 2)}
+    pids = {t.user_attrs["worker"]["pid"] for t in wait_for_hanging(load_study, 2)}
     sent = time.monotonic()
     # Twice: some programs signal a process, and then its group.
     process.send_signal(number)
@@ -248,7 +256,7 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
 @pytest.mark.slow
 def test_a_second_stop_has_no_patience_with_jobs_that_go_on(launch, workspace, load_study):
     process = launch("-m", "behaviour='hang on'", TWO, "num_trials=5")
-    wait_for_running(load_study, 2)
+    wait_for_hanging(load_study, 2)
     process.send_signal(signal.SIGINT)
     time.sleep(1.5)
     assert process.poll() is None
@@ -264,7 +272,7 @@ def test_a_second_stop_has_no_patience_with_jobs_that_go_on(launch, workspace, l
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_sweep_that_is_killed(launch, workspace, load_study):
     process = launch("-m", "behaviour=hang", TWO, "num_trials=5")
-    pids = {t.user_attrs["worker"]["pid"] for t in wait_for_running(load_study, 2)}
+    pids = {t.user_attrs["worker"]["pid"] for t in wait_for_hanging(load_study, 2)}
     process.kill()
     finish(process)
     deadline = time.monotonic() + 10
@@ -280,7 +288,7 @@ def test_workers_do_not_outlive_a_sweep_that_is_killed(launch, workspace, load_s
 
 @pytest.mark.slow
 def test_two_sweeps_with_workers_share_one_budget(launch, load_study):
-    sweeps = [launch("-m", "behaviour=slow", TWO, "num_trials=13") for _ in range(2)]
+    sweeps = [launch("-m", "behaviour='meet 4'", TWO, "num_trials=13") for _ in range(2)]
     outputs = [finish(process) for process in sweeps]
     assert [process.returncode for process in sweeps] == [0, 0], outputs
     study = load_study()
@@ -292,7 +300,7 @@ def test_two_sweeps_with_workers_share_one_budget(launch, load_study):
 def test_the_one_that_is_left_takes_over_what_the_other_leaves(launch, workspace, load_study):
     """The budget is filled by a trial of a process that dies: the other was waiting for it."""
     dying = launch("-m", "behaviour=hang", "num_trials=3")
-    wait_for(workspace / "started")
+    wait_for(workspace / "hanging-2")
     living = launch("-m", "num_trials=3")
     seen = ""
     while "waiting for them" not in seen:

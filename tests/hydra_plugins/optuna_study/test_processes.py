@@ -29,7 +29,7 @@ def states(study):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_closes_the_trial_and_prints_how_to_go_on(launch, workspace, load_study, number):
     process = launch("-m", "behaviour=hang", "study=toy")
-    wait_for(workspace / "started")
+    wait_for(workspace / "hanging-2")
     sent = time.monotonic()
     process.send_signal(number)
     output = finish(process)
@@ -51,7 +51,7 @@ def test_a_stop_closes_the_trial_and_prints_how_to_go_on(launch, workspace, load
 
 def test_a_killed_sweep_goes_on(launch, workspace, load_study):
     process = launch("-m", "behaviour=hang")
-    wait_for(workspace / "started")
+    wait_for(workspace / "hanging-2")
     process.kill()
     finish(process)
     killed = load_study()
@@ -70,7 +70,7 @@ def test_a_kill_in_the_middle_changes_none_of_ten_points(launch, workspace, load
     arguments = ["-m", f"sampler={{_target_: optuna.samplers.{sampler}}}", "num_trials=10"]
     finish(launch(*arguments, "study=whole"))
     process = launch(*arguments, "study=parts", "behaviour=hang")
-    wait_for(workspace / "started")
+    wait_for(workspace / "hanging-2")
     process.kill()
     finish(process)
     finish(launch(*arguments, "study=parts"))
@@ -85,20 +85,20 @@ def test_a_kill_in_the_middle_changes_none_of_ten_points(launch, workspace, load
 
 
 def test_two_processes_share_one_budget(launch, load_study):
-    workers = [launch("-m", "behaviour=slow", "num_trials=9") for _ in range(2)]
+    workers = [launch("-m", "behaviour='meet 2'", "num_trials=9") for _ in range(2)]
     outputs = [finish(worker) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     study = load_study()
     assert states(study) == ["COMPLETE"] * 9
     shares = [len(re.findall(r"^trial \d+", output, re.MULTILINE)) for output in outputs]
     assert sum(shares) == 9
-    assert min(shares) >= 2
+    assert min(shares) >= 1
     assert len({trial.user_attrs["worker"]["pid"] for trial in study.trials}) == 2
 
 
 def test_a_worker_takes_over_from_one_that_was_killed(launch, workspace, load_study):
     dying = launch("-m", "behaviour=hang")
-    wait_for(workspace / "started")
+    wait_for(workspace / "hanging-2")
     living = launch("-m", "behaviour=slow", "num_trials=14")
     wait_for(workspace / "sweeps" / "toy" / "trial-4")
     # While the other lives, its trial is left alone.

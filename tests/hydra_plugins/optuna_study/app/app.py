@@ -37,11 +37,11 @@ def job(cfg: DictConfig) -> Any:
 def _behave(cfg: DictConfig) -> None:
     match cfg.behaviour:
         case "slow":
-            Path("started").touch()
             time.sleep(0.3)
-            # What a long-lived process has, and what it may use.
-            share = {name: os.environ.get(name) for name in _SHARES}
-            sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
+            _tell()
+        case "meet 2" | "meet 4":
+            _meet(int(cfg.behaviour.removeprefix("meet ")))
+            _tell()
         case "crawl":
             time.sleep(2.5)
         case "hang" | "hang on" if cfg.trial.number >= 2:
@@ -54,9 +54,22 @@ def _behave(cfg: DictConfig) -> None:
             raise ValueError(f"broken at {cfg.trial.number}")
 
 
+def _tell() -> None:
+    """Print what a long-lived process has, and what it may use."""
+    share = {name: os.environ.get(name) for name in _SHARES}
+    sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
+
+
+def _meet(num_processes: int) -> None:
+    """Wait until so many processes have come to a job."""
+    Path(f"met-{os.getpid()}").touch()
+    while len(list(Path().glob("met-*"))) < num_processes:
+        time.sleep(0.05)
+
+
 def _hang(cfg: DictConfig) -> None:
-    Path("started").touch()
     try:
+        Path(f"hanging-{cfg.trial.number}").touch()
         time.sleep(600)
     except KeyboardInterrupt:
         if cfg.behaviour == "hang on":
