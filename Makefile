@@ -40,7 +40,7 @@ test: $(STAMP) ## the tests, about a minute and a half, no network
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take longer
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 bench: $(STAMP) ## what the sweeper costs a trial, against plain Optuna (ARGS='--rounds 1')
 	$(BIN)/python benchmarks/sweeper.py $(ARGS)

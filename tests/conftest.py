@@ -65,11 +65,17 @@ def tiny_gpt2(tiny_tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MLflow database with its tables made: making them takes seconds, copying it none."""
+    """A MLflow database, and Optuna's beside it, with their tables made.
+
+    Making them takes seconds, copying them none.
+    """
+    import optuna
+
     from tunetrail.tracking import connect
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     connect(f"sqlite:///{path}").search_experiments()
+    optuna.storages.RDBStorage(f"sqlite:///{path.with_name('optuna.db')}").engine.dispose()
     return path
 
 

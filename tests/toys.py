@@ -43,8 +43,7 @@ def write_csv(path: Path, rows: list[tuple[str, str]], *, header: str = "text,la
 
 def fill_workspace(folder: Path, empty_store: Path) -> None:
     """Lay out a folder to run in: an empty store, sixty rows to train on, thirty to validate."""
-    (folder / "mlruns").mkdir()
-    shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
+    shutil.copytree(empty_store.parent, folder / "mlruns")
     write_csv(folder / "train.csv", make_rows(60, seed=1))
     write_csv(folder / "validation.csv", make_rows(30, seed=2))
 

@@ -209,23 +209,23 @@ ENDINGS = [
 ]
 
 
-@pytest.mark.parametrize("left_as", ["RUNNING", "FINISHED", "KILLED", "FAILED"])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_run_says_how_its_trial_was_told(
-    bench: Bench, left_as: str, ending: tuple[TrialState, dict[str, str], str, str]
+    bench: Bench, ending: tuple[TrialState, dict[str, str], str, str]
 ) -> None:
     """Whatever the dying job had said, and though it had not noted its run in the study."""
     state, attrs, status, tag = ending
-    run_id = bench.run(0, left_as, state="COMPLETE", failure="KeyboardInterrupt")
-    ended = bench.client.get_run(run_id).info.end_time
-    trial = bench.add(0.5 if state is TrialState.COMPLETE else None, state, **attrs)
-    bench.track.on_trial_end(bench.study, trial)
-    run = bench.client.get_run(run_id)
-    assert run.info.status == status
-    assert run.info.end_time == (ended or int(trial.datetime_complete.timestamp() * 1000))
-    assert run.data.tags["tunetrail.state"] == tag
-    for name in ("failure", "failure_kind"):
-        assert run.data.tags.get(f"tunetrail.{name}") == attrs.get(name)
+    for number, left_as in enumerate(("RUNNING", "FINISHED", "KILLED", "FAILED")):
+        run_id = bench.run(number, left_as, state="COMPLETE", failure="KeyboardInterrupt")
+        ended = bench.client.get_run(run_id).info.end_time
+        trial = bench.add(0.5 if state is TrialState.COMPLETE else None, state, **attrs)
+        bench.track.on_trial_end(bench.study, trial)
+        run = bench.client.get_run(run_id)
+        assert run.info.status == status, left_as
+        assert run.info.end_time == (ended or int(trial.datetime_complete.timestamp() * 1000))
+        assert run.data.tags["tunetrail.state"] == tag
+        for name in ("failure", "failure_kind"):
+            assert run.data.tags.get(f"tunetrail.{name}") == attrs.get(name)
 
 
 def test_a_start_brings_in_line_what_was_told_before_a_kill(bench: Bench) -> None:

