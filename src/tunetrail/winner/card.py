@@ -97,7 +97,8 @@ def _licence(source: Mapping[str, Any]) -> str:
         about = metadata(source["distribution"])
     except (KeyError, PackageNotFoundError):
         return "not known here"
-    stated = about.get("License-Expression") or about.get("License") or ""
+    fields = ("License-Expression", "License")
+    stated = next((about[field] for field in fields if field in about), "")
     # Some packages put the whole text there.
     return stated.strip().partition("\n")[0] or "not stated by its package"
 
