@@ -162,20 +162,25 @@ def _crown(
     name, number = version.name, int(version.version)
     champion = _find_champion(client, name)
     if champion is not None and int(champion.version) == number:
-        return Registered(name, number, CHAMPION, version.tags.get(_REASON, ""))
+        return _keep_champion(client, name, number, version.tags.get(_REASON, ""))
     earned, reason = _judge(candidate, champion)
     if champion is not None:
         reason += _note_comparison(client, version, champion, compare)
+    # Before the alias: who is killed in between finds itself champion, and why.
+    client.set_model_version_tag(name, str(number), _REASON, reason)
     if earned:
         _set_alias(client, name, CHAMPION, str(number))
         best = _settle(client, version, candidate)
-        earned = best == number
-        if not earned:
-            reason = f"version {best}, registered at the same time, has the better test score"
-    client.set_model_version_tag(name, str(number), _REASON, reason)
-    if not earned:
-        _set_alias(client, name, CHALLENGER, str(number))
-        return Registered(name, number, CHALLENGER, reason)
+        if best == number:
+            return _keep_champion(client, name, number, reason)
+        reason = f"version {best}, registered at the same time, has the better test score"
+        client.set_model_version_tag(name, str(number), _REASON, reason)
+    _set_alias(client, name, CHALLENGER, str(number))
+    return Registered(name, number, CHALLENGER, reason)
+
+
+def _keep_champion(client: MlflowClient, name: str, number: int, reason: str) -> Registered:
+    """Take the other alias from the champion, which it may have had before."""
     if int(_aliases(client, name).get(CHALLENGER, 0)) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
     return Registered(name, number, CHAMPION, reason)

@@ -97,8 +97,7 @@ def _licence(source: Mapping[str, Any]) -> str:
         about = metadata(source["distribution"])
     except (KeyError, PackageNotFoundError):
         return "not known here"
-    fields = ("License-Expression", "License")
-    stated = next((about[field] for field in fields if field in about), "")
+    (stated, *_) = about.get_all("License-Expression") or about.get_all("License") or [""]
     # Some packages put the whole text there.
     return stated.strip().partition("\n")[0] or "not stated by its package"
 

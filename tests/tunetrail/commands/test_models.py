@@ -3,12 +3,14 @@
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
+from servers import Server
 from toys import Store
 from transformers import GPT2LMHeadModel
 
@@ -202,3 +204,40 @@ def test_the_code_in_a_logged_model_is_not_run(here: Store) -> None:
     (copy / "code" / "text_classifier.py").write_text("open('ran', 'w')")
     assert main(["predict", str(copy), "a day"]) == 0
     assert not Path("ran").exists()
+
+
+@pytest.mark.slow
+def test_what_a_server_sends_is_there_until_the_block_ends(
+    workspace: Path,
+    tiny: list[str],
+    train: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = Server(workspace)
+    server.start()
+    try:
+        train(*tiny, f"tracking.uri={server.uri}", "trainer.num_train_epochs=1")
+        client = connect(server.uri)
+        (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+        (output,) = run.outputs.model_outputs
+        client.create_registered_model("tiny")
+        client.create_model_version(
+            "tiny",
+            f"models:/{output.model_id}",
+            run_id=run.info.run_id,
+            model_id=output.model_id,
+        )
+        client.set_registered_model_alias("tiny", "champion", "1")
+        client.log_text(run.info.run_id, "# The card of the winner\n", "model_card.md")
+        for name in (run.info.run_id, "tiny@champion"):
+            with open_model(name, uri=server.uri) as model:
+                assert (model.model_dir / "model.safetensors").is_file()
+                assert model.card == "# The card of the winner\n"
+            assert not model.model_dir.exists()
+        capsys.readouterr()
+        assert main(["predict", "tiny", "a good day", "--uri", server.uri]) == 0
+        assert capsys.readouterr().out.count("a good day") == 1
+        remove_model(client, client.get_logged_model(output.model_id))
+        assert "its weights were removed" in refused("tiny@champion", uri=server.uri)
+    finally:
+        server.stop()
