@@ -8,12 +8,13 @@ start-up.
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote
+
+from tunetrail.environment import read_environment
 
 HIDDEN = "***"
 
@@ -173,7 +174,7 @@ def _hide_assigned(found: re.Match[str]) -> str:
 def _known_values() -> list[tuple[str, str]]:
     """Find what the environment holds that must not be written, longest first."""
     known: dict[str, str] = {}
-    for name, value in os.environ.items():
+    for name, value in read_environment().items():
         if len(value) < _MIN_LENGTH:
             continue
         if _is_secret_variable(name):

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset, DatasetDict
 
+from tunetrail.environment import read_environment
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_tokenizer, stamp_files
 from tunetrail.tasks.base import Task
@@ -120,4 +121,5 @@ def isolated() -> Iterator[None]:
 
 
 def _switches() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_SWITCHES)}
+    environment = read_environment()
+    return {name: value for name, value in environment.items() if name.startswith(_SWITCHES)}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from tunetrail.environment import read_environment
 from tunetrail.secrets import holds_secret
 
 # Of a file's part of the patch, and of an untracked file.
@@ -232,7 +233,7 @@ class _Git:
         kept = ("GIT_CONFIG", "GIT_CEILING", "GIT_DISCOVERY")
         self._environment = {
             name: value
-            for name, value in os.environ.items()
+            for name, value in read_environment().items()
             if not name.startswith("GIT_") or name.startswith(kept)
         }
         self._environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}

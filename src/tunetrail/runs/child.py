@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tunetrail.environment import read_environment
 from tunetrail.errors import InputError
 
 # What every numerical library reads before it is imported.
@@ -30,7 +31,7 @@ def build_environment(
             train on all of them; None leaves it open.
 
     """
-    environment = dict(os.environ)
+    environment = read_environment()
     paths = [str(root / "src"), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     if num_threads is not None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from tunetrail.environment import read_environment
 from tunetrail.errors import InputError
 
 _MAKES_A_RUN = ("src", "conf", "train.py")
@@ -146,7 +147,7 @@ def _run_git(
     environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run git on bytes: a patch is what files hold, in whatever encoding and with their ends."""
-    inherited = {k: v for k, v in os.environ.items() if k not in _REPOSITORY_VARIABLES}
+    inherited = {k: v for k, v in read_environment().items() if k not in _REPOSITORY_VARIABLES}
     # Names of files are shown: whatever bytes they are, in ASCII.
     command = ["git", "-C", str(folder), "-c", "core.quotePath=true", *arguments]
     try:
