@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         type=_read_share,
-        default=1e-2,
+        default=0.1,
         metavar="SHARE",
         help="the largest difference that still counts as the same result, as a share of the "
         "metric's largest value (default: %(default)s)",
