@@ -226,6 +226,7 @@ def test_test_rows_are_scored_only_on_request_and_never_returned(
     ]
     write_csv(workspace / "test.csv", rows)
     overrides = [*tiny, "data.test=test.csv", "tracking.log_model=false"]
+    overrides.append("trainer.num_train_epochs=6")
     score = train(*overrides)
     (run,) = all_runs(workspace)
     assert not any(name.startswith("test/") for name in run.data.metrics)
