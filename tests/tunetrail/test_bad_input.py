@@ -131,6 +131,7 @@ def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
         (f"registry.name={'x' * 251}", "has 251 characters; 250 at most"),
     ],
 )
+@pytest.mark.slow
 def test_bad_values(said: Callable[..., str], override: str, found: str) -> None:
     assert found in said(*([override] if "{" in override else override.split(" ")))
 

@@ -56,6 +56,7 @@ def files_of(folder: Path, pattern: str) -> list[Path]:
     return [path for path in folder.rglob(pattern) if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_is_not_begun(
     small: Small, failing: Callable[..., DiskFullError], tiny: list[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_checkpoint_that_does_not_fit_is_not_begun(
     assert not files_of(folder, "*")
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_fit_is_not_begun(
     small: Small, failing: Callable[..., DiskFullError], tiny: list[str], workspace: Path
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_model_that_does_not_fit_is_not_begun(
     assert run.data.tags["tunetrail.failure"].startswith("DiskFullError: the disk is full")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_the_middle_is_the_same_error(
     small: Small, failing: Callable[..., DiskFullError], tiny: list[str]
 ) -> None:

@@ -292,6 +292,7 @@ def test_frozen_trains_the_head_alone(train: Train, tiny: list[str], workspace: 
         assert torch.equal(weights, body[name]), name
 
 
+@pytest.mark.slow
 def test_the_tutorial_is_the_classic_recipe(train: Train, tiny_gpt2: Path, workspace: Path) -> None:
     """Both halves replaced by local files; every argument of the recipe stands."""
     train(
@@ -326,6 +327,7 @@ def test_the_tutorial_is_the_classic_recipe(train: Train, tiny_gpt2: Path, works
     assert config.pad_token_id == 0
 
 
+@pytest.mark.slow
 def test_the_tutorial_takes_exactly_the_rows_of_shuffle_and_select(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:

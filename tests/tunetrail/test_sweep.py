@@ -34,6 +34,7 @@ def load_study() -> optuna.Study:
     return optuna.load_study(study_name="s", storage="sqlite:///mlruns/optuna.db")
 
 
+@pytest.mark.slow
 def test_a_study_prunes_tracks_every_trial_and_keeps_only_the_best_weights(
     train: Train, small: list[str], workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
