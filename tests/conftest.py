@@ -117,7 +117,7 @@ def run_train(workspace: Path) -> Callable[..., "subprocess.CompletedProcess[str
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
 

@@ -148,7 +148,7 @@ def test_killed_in_the_finals_exactly_the_best_weights_are_left(
     done = [t.number for t in load("s-finals-2").trials if t.state is TrialState.COMPLETE]
     assert done
     process = start()
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     finals = load("s-finals-2")
     complete = [trial for trial in finals.trials if trial.state is TrialState.COMPLETE]

@@ -162,7 +162,7 @@ def test_a_single_run_writes_no_secret_while_it_trains_nor_at_its_end(
         assert list(workspace.rglob("training_args.bin"))
         assert find(workspace) == {}
         process.send_signal(signal.SIGCONT)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 0, err
@@ -233,7 +233,7 @@ def test_what_workers_print_is_written_without_secrets(
     start: Callable[..., "subprocess.Popen[str]"], sweep: list[str], workspace: Path
 ) -> None:
     process = start(*sweep, "hydra.sweeper.num_workers=2")
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "1 fail" in out
     require_told_without_secrets(workspace)

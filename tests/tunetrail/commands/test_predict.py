@@ -486,7 +486,7 @@ def test_memory_stays_as_it_is_on_a_file_ten_times_as_large(here: Store, kind: s
             [sys.executable, "-c", _MEASURED, "predict", str(here.exported), *options],
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=True,
         )
         peaks.append(int(done.stdout) / 1024)

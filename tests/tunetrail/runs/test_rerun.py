@@ -263,7 +263,7 @@ def in_clone(clone: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, *command],
         env={**os.environ, "PYTHONPATH": str(clone / "src")},
-        capture_output=True, text=True, timeout=240, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def start(workspace: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
         cwd=workspace,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 
