@@ -235,7 +235,8 @@ def test_what_workers_print_is_written_without_secrets(
     process = start(*sweep, "hydra.sweeper.num_workers=2")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert "1 fail" in out
+    # How many fail before the budget is reached is chance with two workers.
+    assert "| fail | RuntimeError: raised ***" in out
     require_told_without_secrets(workspace)
     printed = read_all(workspace, "console.log")
     assert "printed ***" in printed
