@@ -36,7 +36,7 @@ mlruns/optuna.db:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dashboard]'
 	@touch $@
 
-test: $(STAMP) ## the tests, about two minutes, no network
+test: $(STAMP) ## the tests, about a minute and a half, no network
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take longer
