@@ -79,6 +79,7 @@ def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: 
     ],
     ids=["steps", "steps-random", "epochs"],
 )
+@pytest.mark.timeout(900)
 def test_a_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(
     workspace: Path,
     tiny: list[str],

@@ -167,6 +167,7 @@ def test_an_override_counts_and_is_named_as_the_reason(again: Again, original: s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_trials_of_warm_workers_rerun_alone_give_the_same_bits(
     run_train: Callable[..., Any], tiny: list[str], again: Again
 ) -> None:

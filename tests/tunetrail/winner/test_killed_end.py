@@ -58,6 +58,7 @@ def start(workspace: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.timeout(900)
 def test_an_end_that_was_killed_after_each_of_its_steps_is_finished_by_the_same_command(
     workspace: Path, tiny: list[str]
 ) -> None:
