@@ -1,6 +1,5 @@
 """Points that a study tries first, and what a function adds to its space."""
 
-import importlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._compose import Composer, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._function import load_function
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
 from hydra_plugins.optuna_study._study import DEFAULT, POINT
@@ -32,14 +32,8 @@ def load_custom_search_space(settings: Settings) -> CustomSearchSpace | None:
     name = settings.custom_search_space
     if name is None:
         return None
-    try:
-        module, _, function = name.rpartition(".")
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return] # whatever it is, it is called
-    except Exception as error:
-        raise SweepError(
-            f"{settings.keys['custom_search_space']}={name}: no such function "
-            f"({first_line(error)}); give MODULE.FUNCTION"
-        ) from error
+    found: CustomSearchSpace = load_function(name, key=settings.keys["custom_search_space"])
+    return found
 
 
 def suggest(

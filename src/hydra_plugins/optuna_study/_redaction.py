@@ -1,12 +1,12 @@
 """What the app does not want written: passwords in URLs, tokens in overrides and in errors."""
 
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._function import load_function
 
 # Takes a text, or plain mappings and lists of texts, and gives the same back without secrets.
 Redact = Callable[[Any], Any]
@@ -22,14 +22,8 @@ def load_redact(name: str | None) -> Redact:
     """
     if name is None:
         return _as_it_is
-    try:
-        module, _, function = name.rpartition(".")
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return] # whatever it is, it is called
-    except Exception as error:
-        raise SweepError(
-            f"hydra.sweeper.redact={name}: no such function ({first_line(error)}); give "
-            "MODULE.FUNCTION, or null"
-        ) from error
+    found: Redact = load_function(name, key="hydra.sweeper.redact")
+    return found
 
 
 @contextmanager
