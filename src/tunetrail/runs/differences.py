@@ -88,7 +88,8 @@ def _files(record: RunRecord) -> _Facts:
 def _model(record: RunRecord) -> _Facts:
     if record.model is None:
         return None
-    names = ("checkpoint", "revision", "num_parameters")
+    # Not where they lie: another virtual environment holds the same weights.
+    names = ("revision", "num_parameters")
     facts = {name: _text(record.model[name]) for name in names if name in record.model}
     return facts | {"weights": str(record.model.get("sha256"))[:12]}
 

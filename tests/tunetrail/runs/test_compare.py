@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tunetrail.__main__ import main
-from tunetrail.tracking import open_run
+from tunetrail.tracking import add_to_run, open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
 
@@ -89,3 +89,16 @@ def test_a_run_that_is_not_there_is_one_line(
     with pytest.raises(SystemExit) as caught:
         main(["compare", run_id])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("sha256", "differs"), [("a" * 64, False), ("b" * 64, True)])
+def test_the_same_weights_from_another_place_are_no_difference(
+    workspace: Path, capsys: pytest.CaptureFixture[str], sha256: str, differs: bool
+) -> None:
+    """Another virtual environment holds the same package."""
+    runs = [put_run(0.1, 1.0), put_run(0.1, 1.0)]
+    for run_id, place, weights in zip(runs, ("here", "there"), ("a" * 64, sha256), strict=True):
+        model = {"checkpoint": place, "revision": None, "sha256": weights}
+        add_to_run(uri=URI, run_id=run_id).data(model, "environment/model.json")
+    assert main(["compare", *runs]) == 0
+    assert ("weights started from" in capsys.readouterr().out) == differs
