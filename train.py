@@ -14,9 +14,9 @@ def main(cfg: DictConfig) -> float | list[float]:
     """Run what the config says and return the objective, or a list of them in order."""
     # torch, transformers and mlflow are imported only once a run starts, so that --help,
     # --cfg and shell completion answer at once.
+    from tunetrail.config.secrets import redact
     from tunetrail.errors import InputError
     from tunetrail.pipeline import run
-    from tunetrail.secrets import redact
 
     try:
         return run(cfg)

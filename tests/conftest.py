@@ -71,7 +71,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import optuna
 
-    from tunetrail.tracking import connect
+    from tunetrail.tracking.store import connect
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     connect(f"sqlite:///{path}").search_experiments()

@@ -13,49 +13,49 @@ from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from tunetrail import reporting
-from tunetrail.callbacks import (
-    LogToRun,
-    OnEvaluation,
-    ProgressBar,
-    evaluation_metrics,
-)
-from tunetrail.config_leaves import flatten_params
-from tunetrail.data.preparation import PreparedData
-from tunetrail.diagnostics.fit import check_fit
-from tunetrail.disk import require_space_for_model, weights_size
-from tunetrail.errors import DiskFullError, InputError, chain_of
-from tunetrail.inputs import build_arguments, load_rows, tokenise_rows
-from tunetrail.models.loading import load_tokenizer, read_weights
-from tunetrail.run_lock import hold_run
-from tunetrail.scoring import score_test
-from tunetrail.screen import quiet_libraries
-from tunetrail.secrets import redact
-from tunetrail.settings import (
+from tunetrail.config.leaves import flatten_params
+from tunetrail.config.secrets import redact
+from tunetrail.config.settings import (
     build,
     read_constraints,
     record,
     require_job,
     require_same_settings,
 )
-from tunetrail.summary import print_summary
+from tunetrail.console import quiet_libraries
+from tunetrail.data.prepare import PreparedData
+from tunetrail.disk import require_space_for_model, weights_size
+from tunetrail.errors import DiskFullError, InputError, chain_of
+from tunetrail.evaluation.fit import check_fit
+from tunetrail.evaluation.scoring import score_test
+from tunetrail.evaluation.summary import print_summary
+from tunetrail.models.loading import load_tokenizer, read_weights
+from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task
-from tunetrail.tracking import (
+from tunetrail.tracking import recording as reporting
+from tunetrail.tracking.store import (
     RunLog,
     make_folder,
     open_run,
     read_artifact,
     require_interrupted,
 )
-from tunetrail.training import (
+from tunetrail.training.callbacks import (
+    LogToRun,
+    OnEvaluation,
+    ProgressBar,
+    evaluation_metrics,
+)
+from tunetrail.training.inputs import build_arguments, load_rows, tokenise_rows
+from tunetrail.training.isolation import TokenisedRows, by_length, isolated
+from tunetrail.training.run_lock import hold_run
+from tunetrail.training.trainer import (
     TrainingResult,
     build_trainer,
     collect_evaluations,
     find_checkpoint,
     train,
 )
-from tunetrail.trial import Trial
-from tunetrail.warm import TokenisedRows, by_length, isolated
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,10 @@ def _open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog
     """Open the run for this process alone; of one that goes on the checkpoint comes with it."""
     tags, name = {}, cfg.tracking.run_name
     if trial is not None:
-        tags = {"tunetrail.study": trial.study_name, "tunetrail.trial": str(trial.number)}
+        tags = {
+            "tunetrail.study": trial.study_name,
+            "tunetrail.trial": str(trial.number),
+        }
         if trial.parent_run_id is not None:
             tags["mlflow.parentRunId"] = trial.parent_run_id
         if trial.repeat is not None:

@@ -347,7 +347,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     train: Train, tiny: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped by Ctrl-C after its first epoch, resumed into the same MLflow run."""
-    from tunetrail import callbacks
+    from tunetrail.training.trainer import callbacks
 
     whole = train(*tiny)
     reference = only_run(workspace)

@@ -4,7 +4,7 @@ import argparse
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 
-from tunetrail.checkout import ROOT
+from tunetrail.config.project import ROOT
 
 
 def add_uri(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from tunetrail.checkout import ROOT
 from tunetrail.commands.arguments import add_uri
+from tunetrail.config.project import ROOT
 
 HELP = "what differs between runs, and their metrics side by side"
 

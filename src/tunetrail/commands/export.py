@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from tunetrail.export import export_model, require_empty
-    from tunetrail.saved_models import open_model
+    from tunetrail.serving.export import export_model, require_empty
+    from tunetrail.serving.find import open_model
 
     require_empty(arguments.folder)
     with open_model(arguments.model, uri=arguments.uri) as saved:

@@ -16,9 +16,9 @@ from typing import IO, TYPE_CHECKING, Any
 from tunetrail.commands.arguments import add_uri
 
 if TYPE_CHECKING:
-    from tunetrail.predicting import PredictionReport
-    from tunetrail.tables.files import OpenTable
-    from tunetrail.tables.rows import TableWriter
+    from tunetrail.data.tables.files import OpenTable
+    from tunetrail.data.tables.rows import TableWriter
+    from tunetrail.serving.predict import PredictionReport
 
 HELP = "label texts with a model of the store or a directory"
 SOME_BAD = 3
@@ -104,9 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> "PredictionReport":
     kind = _require_kind(arguments)
-    from tunetrail.predicting import load_classifier, predict_table
-    from tunetrail.saved_models import open_model
-    from tunetrail.tables.files import require_output
+    from tunetrail.data.tables.files import require_output
+    from tunetrail.serving.find import open_model
+    from tunetrail.serving.predict import load_classifier, predict_table
 
     if arguments.output is not None:
         require_output(arguments.output, kind=kind, source=arguments.input)
@@ -133,7 +133,7 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
 
 def _require_kind(arguments: argparse.Namespace) -> str:
     """Check that the arguments go together, and return the kind of table that is read."""
-    from tunetrail.tables.files import find_kind
+    from tunetrail.data.tables.files import find_kind
 
     refuse = arguments.refuse
     if arguments.texts:
@@ -153,7 +153,7 @@ def _require_kind(arguments: argparse.Namespace) -> str:
 
 
 def _added(arguments: argparse.Namespace, label_names: tuple[str, ...]) -> list[str]:
-    from tunetrail.tables.rows import answer_columns
+    from tunetrail.data.tables.rows import answer_columns
 
     return answer_columns(label_names, prefix=arguments.prefix)
 
@@ -162,7 +162,7 @@ def _added(arguments: argparse.Namespace, label_names: tuple[str, ...]) -> list[
 def _open_table(
     arguments: argparse.Namespace, kind: str, added: list[str]
 ) -> Iterator["OpenTable"]:
-    from tunetrail.tables.files import open_arguments, open_stream, open_table
+    from tunetrail.data.tables.files import open_arguments, open_stream, open_table
 
     if arguments.texts:
         yield open_arguments(arguments.texts, added=added)
@@ -183,7 +183,7 @@ def _open_table(
 
 @contextlib.contextmanager
 def _open_output(arguments: argparse.Namespace, kind: str) -> Iterator[IO[Any]]:
-    from tunetrail.tables.files import open_output
+    from tunetrail.data.tables.files import open_output
 
     if arguments.output is not None:
         with open_output(arguments.output, kind=kind) as file:
@@ -200,7 +200,7 @@ def _build_writer(
     file: IO[Any],
     added: list[str],
 ) -> "TableWriter":
-    from tunetrail.tables.plain import ScreenWriter
+    from tunetrail.data.tables.plain import ScreenWriter
 
     if arguments.texts and arguments.output is None and sys.stdout.isatty():
         return ScreenWriter(file, added=added)

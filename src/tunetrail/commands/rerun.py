@@ -10,8 +10,8 @@ import argparse
 import math
 import sys
 
-from tunetrail.checkout import ROOT
 from tunetrail.commands.arguments import add_uri
+from tunetrail.config.project import ROOT
 
 HELP = "do a run again and compare every number"
 _EXIT_CODES = {"bit-identical": 0, "within tolerance": 3, "diverged": 4}
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tunetrail.runs.recorded_config import load_project
+    from tunetrail.config.untrusted import load_project
     from tunetrail.runs.rerun import (
         compare_with_original,
         load_original,

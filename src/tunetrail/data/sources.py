@@ -24,7 +24,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
 from tunetrail.errors import InputError
-from tunetrail.hub import is_reachable
+from tunetrail.models.hub import is_reachable
 
 _SPLITS = ("train", "validation", "test")
 _BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tunetrail.environment import read_environment
+from tunetrail.config.environment import read_environment
 from tunetrail.errors import InputError
 
 # What every numerical library reads before it is imported.

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from tunetrail.environment import read_environment
+from tunetrail.config.environment import read_environment
 from tunetrail.errors import InputError
 
 _MAKES_A_RUN = ("src", "conf", "train.py")

@@ -13,11 +13,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tunetrail.config_leaves import flatten_params
+from tunetrail.config.leaves import flatten_params
+from tunetrail.config.secrets import redact
+from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
-from tunetrail.runs.recorded_config import parse_config
-from tunetrail.secrets import redact
-from tunetrail.tracking import connect_existing, store_errors
+from tunetrail.tracking.store import connect_existing, store_errors
 
 # Times differ from run to run, and means over seeds are the study's, not the run's.
 _NOT_REPEATED = ("speed/", "seeds/")

@@ -6,12 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tunetrail.errors import InputError
-from tunetrail.runs.agreement import check_agreement, format_verdict
-from tunetrail.runs.child import build_environment, require_own_sources, run_train
-from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
-from tunetrail.runs.differences import describe, lay_out, shorten
-from tunetrail.runs.recorded_config import (
+from tunetrail.config.untrusted import (
     GivenValue,
     Project,
     build_config,
@@ -19,9 +14,14 @@ from tunetrail.runs.recorded_config import (
     parse_given,
     require_safe,
 )
+from tunetrail.errors import InputError
+from tunetrail.runs.agreement import check_agreement, format_verdict
+from tunetrail.runs.child import build_environment, require_own_sources, run_train
+from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
+from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
-from tunetrail.tracking import add_to_run
+from tunetrail.tracking.store import add_to_run
 
 # Chosen by name when the original was composed; a recorded config has none of these choices.
 _CHOICES = ("experiment", "task", "data", "model", "method")

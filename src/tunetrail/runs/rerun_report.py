@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tunetrail.diagnostics.rerun_plots import plot_rerun
 from tunetrail.runs.agreement import Agreement, Verdict
 from tunetrail.runs.differences import Row, show
+from tunetrail.runs.plots import plot_rerun
 from tunetrail.runs.records import RunRecord
 
 # Rows of the table of the largest differences.

@@ -17,11 +17,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunetrail import metrics
-from tunetrail.diagnostics.plots import plot_confusion_matrix
 from tunetrail.errors import InputError
+from tunetrail.evaluation.plots import plot_confusion_matrix
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Weights, load_sequence_classifier
+from tunetrail.tasks import metrics
 from tunetrail.tasks.base import Baseline
 
 _METRIC = Path(metrics.__path__[0]) / "classification" / "classification.py"

@@ -8,7 +8,7 @@ import pytest
 from toys import Store, fill_workspace, run_here, tiny_overrides
 
 from tunetrail.__main__ import main
-from tunetrail.tracking import connect
+from tunetrail.tracking.store import connect
 
 
 @pytest.fixture(scope="package")

@@ -20,7 +20,7 @@ from toys import Store
 from transformers import AutoTokenizer, pipeline
 
 from tunetrail.__main__ import main
-from tunetrail.tracking import connect
+from tunetrail.tracking.store import connect
 
 # Texts that look like Python, and one that is far longer than the model reads.
 ODD = ["5", "'good'", "[1, 2]", "{'text': 'bad'}", "good great love " * 700]

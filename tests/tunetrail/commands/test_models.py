@@ -16,9 +16,9 @@ from transformers import GPT2LMHeadModel
 
 from tunetrail.__main__ import main
 from tunetrail.errors import InputError
-from tunetrail.logged_models import list_models, remove_model
-from tunetrail.saved_models import open_model
-from tunetrail.tracking import connect
+from tunetrail.serving.find import open_model
+from tunetrail.tracking.models import list_models, remove_model
+from tunetrail.tracking.store import connect
 
 URI = "sqlite:///mlruns/mlflow.db"
 NO_RUN = "0" * 32

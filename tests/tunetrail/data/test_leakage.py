@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from datasets import DatasetDict
 
+from tunetrail.data.columns import take_subsets
 from tunetrail.data.leakage import NEAR_SIMILARITY, check_leakage, drop_leaks
-from tunetrail.data.prepare import take_subsets
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tunetrail import hub
 from tunetrail.errors import InputError
+from tunetrail.models import hub
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_sequence_classifier, load_tokenizer
 from tunetrail.models.methods import train_all, train_head

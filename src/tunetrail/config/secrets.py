@@ -1,0 +1,200 @@
+"""What must not be written: passwords, tokens, keys, and what the environment holds.
+
+One function for all that is written, whoever writes it: :func:`redact` goes through runs, studies,
+Hydra's files and logs alike. It knows a secret by its shape, by the name it stands under, or by
+standing in an environment variable whose name says so. Standard library alone: it is imported at
+start-up.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from tunetrail.config.environment import read_environment
+
+HIDDEN = "***"
+
+_Value = TypeVar("_Value")
+
+# A shorter value of a variable stands in too many texts by chance.
+_MIN_LENGTH = 8
+
+# Anywhere in a name, its words run together.
+_NAMES = re.compile(
+    r"passw(?:or)?d|passphrase|passcode|secret|credential|oauth|authorization|"
+    r"(?:api|access|private|signing|encryption|account)key"
+)
+# Words before "token" that make it one of a text.
+_TEXT_TOKENS = frozenset((
+    "pad", "eos", "bos", "unk", "sep", "cls", "mask", "special", "image", "video", "audio",
+    "start", "end", "stop", "begin", "boi", "eoi", "forced", "suppress", "per", "by", "first",
+    "last", "next", "new", "sub", "word", "max", "min", "num", "each", "every",
+))  # fmt: skip
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+# What says nothing about a secret that is, or is not, set.
+_EMPTY = re.compile(r"(?i:null|none|true|false|~|)|\*{3,}|\$\{(?:oc\.env:)?[\w.]+\}")
+
+# user:password@ in a URL; a password may hold "/" where SQLAlchemy reads the URL, and "@" by
+# mistake. A port is no password.
+_IN_URL = re.compile(
+    r"(?<=://)(?:[^\s:/@\"'<>]*:(?!\d+(?:[/?#,\s]|$))[^\s\"'<>]*|[^\s:/@\"'<>?#]+)@"
+)
+_QUERY = re.compile(r"(?i)([?&](?:key|sig|signature|x-amz-[a-z-]+)=)[^&\s\"'#<>]+")
+_BEARER = re.compile(r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}")
+_SHAPES = re.compile(
+    r"""
+      (?<![A-Za-z0-9])(?:
+        hf_[A-Za-z0-9]{16,}                          # Hugging Face
+      | gh[pousr]_[A-Za-z0-9]{16,} | github_pat_\w{16,}
+      | glpat-[\w-]{16,}                             # GitLab
+      | sk-(?=[\w-]*\d)[\w-]{16,}                    # OpenAI, Anthropic and others
+      | (?:AKIA|ASIA)[0-9A-Z]{16}                    # AWS
+      | xox[a-z]-[\w-]{10,} | xapp-[\w-]{10,}        # Slack
+      | AIza[\w-]{30,} | ya29\.[\w-]{16,}            # Google
+      | npm_[A-Za-z0-9]{30,} | pypi-[\w-]{40,}
+      | dapi[0-9a-f]{32} | dop_v1_[0-9a-f]{40,}      # Databricks, DigitalOcean
+      | eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*           # JSON Web Tokens
+      )
+    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# name=value or name: value. The name is looked at more closely by says_secret.
+_ASSIGNED = re.compile(
+    r"""
+    (?<![\w.])
+    (?P<name>[\w.~+/@-]{0,80}?
+      (?:passw|passphrase|passcode|secret|credential|auth|token|key)[\w-]{0,40})
+    (?P<between>["']?\s*[=:]\s*)
+    (?P<value>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | \$\{[^}]*\} | (?:\\.|[^\s,;&'"(){}\[\]\\])+)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+# Variables that a config has read, under whatever name; see hide_variables.
+_read: set[str] = set()
+
+
+def redact(value: _Value) -> _Value:
+    """Return a text, or a mapping or list of texts, without the secrets in it.
+
+    A text keeps all else; in a mapping what stands under a name that says secret is hidden
+    whatever it looks like.
+    """
+    return _redact(value, hide=False)  # type: ignore[no-any-return] # the same kind comes back
+
+
+def _redact(value: Any, *, hide: bool) -> Any:
+    if isinstance(value, dict):
+        return {
+            _redact_key(name): _redact(item, hide=hide or says_secret(str(name)))
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(_redact(item, hide=hide) for item in value)
+    if hide and value is not None and not isinstance(value, bool):
+        return value if _EMPTY.fullmatch(str(value)) else HIDDEN
+    return _redact_text(value) if isinstance(value, str) else value
+
+
+def _redact_key(name: Any) -> Any:
+    return _redact_shapes(name) if isinstance(name, str) else name
+
+
+def says_secret(name: str) -> bool:
+    """Whether a key or variable is named after a secret: ``hub_token`` is, ``pad_token`` is not."""
+    words = _words(name)
+    if _NAMES.search("".join(words)) or "auth" in words:
+        return True
+    return words[-1:] == ("token",) and not _TEXT_TOKENS.intersection(words[-2:-1])
+
+
+def hide_variables(names: Iterable[str]) -> None:
+    """Have the values of these environment variables, too, replaced by ``${oc.env:NAME}``.
+
+    For those that a config has read: they stand in paths and messages made from it.
+    """
+    _read.update(names)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether there is a secret in source code.
+
+    There ``token = tokenizer.pad`` is no secret: only a quoted text counts as the value of a name.
+    """
+    if _redact_shapes(text) != text:
+        return True
+    return any(
+        says_secret(found["name"])
+        and found["value"][0] in "\"'"
+        and len(found["value"]) >= _MIN_LENGTH + 2
+        and not re.search(r"[\s$<{*]", found["value"])
+        for found in _ASSIGNED.finditer(text)
+    )
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, its traceback included, without the secrets in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def _redact_text(text: str) -> str:
+    return _ASSIGNED.sub(_hide_assigned, _redact_shapes(text))
+
+
+def _redact_shapes(text: str) -> str:
+    for secret, instead in _known_values():
+        text = text.replace(secret, instead)
+    text = _IN_URL.sub(f"{HIDDEN}@", text)
+    text = _QUERY.sub(rf"\g<1>{HIDDEN}", text)
+    text = _BEARER.sub(rf"\g<1>{HIDDEN}", text)
+    return _SHAPES.sub(HIDDEN, text)
+
+
+def _hide_assigned(found: re.Match[str]) -> str:
+    name, between, value = found["name"], found["between"], found["value"]
+    bare = value.strip("\"'")
+    # "the token: x" is how one writes about texts.
+    is_prose = ":" in between and name.lower() == "token" and len(bare) < _MIN_LENGTH
+    is_scheme = bare.lower() in ("basic", "bearer", "digest")  # what follows it is the secret
+    if is_prose or is_scheme or _EMPTY.fullmatch(bare) or HIDDEN in bare or not says_secret(name):
+        return found[0]
+    # JSON stays JSON.
+    mark = value[0] if value[0] in "\"'" else ""
+    return f"{name}{between}{mark}{HIDDEN}{mark}"
+
+
+def _known_values() -> list[tuple[str, str]]:
+    """Find what the environment holds that must not be written, longest first."""
+    known: dict[str, str] = {}
+    for name, value in read_environment().items():
+        if len(value) < _MIN_LENGTH:
+            continue
+        if _is_secret_variable(name):
+            instead = HIDDEN
+        elif name in _read:
+            instead = f"${{oc.env:{name}}}"
+        else:
+            continue
+        # As it is, as in a URL, and as in JSON.
+        for spelled in (value, quote(value, safe=""), json.dumps(value)[1:-1]):
+            known.setdefault(spelled, instead)
+    return sorted(known.items(), key=lambda item: -len(item[0]))
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_variable(name: str) -> bool:
+    return says_secret(name) or "token" in _words(name)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Take the last part of a dotted key apart: ``trainer.hub_token`` is hub and token."""
+    last = re.split(r"[./:@]", name)[-1]
+    return tuple(word.lower() for word in _WORDS.findall(last))

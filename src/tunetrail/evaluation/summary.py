@@ -1,0 +1,76 @@
+"""What a person reads when a run has ended."""
+
+import shlex
+from collections.abc import Sequence
+
+from tunetrail.config.secrets import redact
+from tunetrail.evaluation.fit import FitReport
+from tunetrail.tracking.store import RunLog
+from tunetrail.training.trainer import TrainingResult
+
+
+def format_summary(
+    result: TrainingResult,
+    fit: FitReport,
+    *,
+    run_id: str,
+    uri: str,
+    where: str,
+    names: Sequence[str],
+    test: dict[str, float],
+) -> str:
+    """Lay out best epoch, scores, verdict, and where everything lies, in about ten lines.
+
+    Args:
+        names: the scores that get a column.
+        test: scores of the test split, or nothing.
+
+    """
+    best = result.best
+    last = result.evaluations[-1].epoch
+    lines = [
+        "",
+        (
+            f"best epoch {best.epoch:g} of {last:g}   "
+            f"({result.num_steps} steps in {result.seconds:.0f} s, "
+            f"{result.train_samples_per_second:.0f} training rows a second)"
+        ),
+        "",
+        f"{'':12}" + "".join(f"{name.replace('_', ' '):>12}" for name in names),
+    ]
+    for name, scores in (("train", best.train), ("validation", best.validation), ("test", test)):
+        if scores:
+            lines.append(f"{name:12}" + "".join(f"{scores[key]:12.4f}" for key in names))
+    server = uri.startswith("http")
+    ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    lines += [
+        "",
+        f"fit         {fit.line()}",
+        f"run         {run_id}",
+        f"artifacts   {where}",
+        f"see it      {ui}" + ("" if server else "   (or: make ui)"),
+    ]
+    return "\n".join(lines)
+
+
+def print_summary(
+    result: TrainingResult,
+    fit: FitReport,
+    run_log: RunLog,
+    *,
+    uri: str,
+    names: Sequence[str],
+    test: dict[str, float],
+) -> None:
+    """Print the summary to standard output."""
+    print(  # noqa: T201 - the one thing a run says on standard output
+        format_summary(
+            result,
+            fit,
+            run_id=run_log.run_id,
+            uri=uri,
+            where=run_log.artifact_uri,
+            names=names,
+            test=test,
+        )
+    )

@@ -1,0 +1,77 @@
+"""A model as a directory that stands by itself, for tools that know nothing of MLflow."""
+
+import tempfile
+from pathlib import Path
+
+from tunetrail.errors import InputError
+from tunetrail.serving.find import SavedModel
+from tunetrail.serving.predict import load_classifier
+
+# A card has its own section on how the model is used from its store.
+_HEADING = "## Use this directory"
+
+
+def require_empty(folder: Path) -> None:
+    """Check before any work that a directory can be made there.
+
+    Raises:
+        InputError: something is there already, or its parent is not.
+
+    """
+    if folder.is_dir() and not folder.is_symlink():
+        if any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty; give a directory that is, or a new one")
+    elif folder.exists() or folder.is_symlink():
+        raise InputError(f"{folder} is no directory; give one that is empty, or a new one")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder}: there is no folder {folder.absolute().parent}; make it first")
+
+
+def export_model(saved: SavedModel, folder: Path) -> None:
+    """Write config, safetensors, tokenizer and ``README.md``; all of it appears at once.
+
+    The tokenizer is given the model's length, so that ``truncation=True`` cuts where training did.
+
+    Raises:
+        InputError: the model cannot be loaded, or the directory cannot be written.
+
+    """
+    require_empty(folder)
+    classifier = load_classifier(saved, device="cpu")
+    classifier.tokenizer.model_max_length = saved.max_length
+    folder = folder.absolute()
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            part = Path(scratch) / "model"
+            part.mkdir()
+            classifier.model.save_pretrained(part)
+            classifier.tokenizer.save_pretrained(part)
+            (part / "README.md").write_text(_describe(saved, folder.name), "utf-8")
+            # Takes the place of an empty directory, and of nothing else.
+            part.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _describe(saved: SavedModel, name: str) -> str:
+    card = (saved.card or f"---\nlibrary_name: transformers\n---\n\n# {name}").strip()
+    if f"\n{_HEADING}\n" in card:
+        return card + "\n"  # it was exported before
+    return f"""{card}
+
+{_HEADING}
+
+Exported from {saved.source}. Labels: {", ".join(saved.label_names)}.
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "{name}", truncation=True)
+classify(["a text", "another one"])              # label and score
+classify(["a text", "another one"], top_k=None)  # every label with its score
+```
+
+The model was trained on texts of up to {saved.max_length} tokens; `truncation=True` cuts longer
+ones there, as training did. Without it a longer text is not cut: the model either fails on it, or
+answers on more than it has ever been trained to read.
+"""

@@ -1,0 +1,319 @@
+"""Saved models: how a name, a run or a directory leads to weights on this machine's disk."""
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml  # type: ignore[import-untyped] # PyYAML ships no types
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from tunetrail.config.secrets import redact
+from tunetrail.errors import InputError
+from tunetrail.tracking.store import connect_existing, store_errors
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_CHAMPION = "champion"
+# What a tokenizer says that knows of no limit is far above this.
+_MOST_TOKENS = 10_000_000
+_NUM_LISTED = 10
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A classifier in files: weights with their config, and a tokenizer.
+
+    ``model_dir`` and ``tokenizer_dir`` may be one and the same. ``max_length`` is how many tokens
+    of a text the model was trained to read. ``card`` is the text of its model card, if any.
+    """
+
+    model_dir: Path
+    tokenizer_dir: Path
+    label_names: tuple[str, ...]
+    max_length: int
+    source: str
+    card: str | None
+
+
+@contextlib.contextmanager
+def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
+    """Find a model; what a server had to send for it is there until the block ends.
+
+    Args:
+        name: a directory, else the id of a run, else a name of the registry with alias or version:
+            ``NAME@champion``, ``NAME/3``, either with ``models:/`` before it. ``NAME`` alone is
+            its champion.
+
+    Raises:
+        InputError: there is no such model, or it is no classifier in safetensors.
+        OutageError: the store's server does not answer.
+
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        yield _inspect(folder, source=str(folder), run_card=None)
+        return
+    if folder.exists():
+        raise InputError(f"model {name}: that is a file; give the directory that it lies in")
+    try:
+        client = connect_existing(uri)
+    except InputError as error:
+        raise type(error)(f"model {name} is no directory here, and {error}") from error
+    with store_errors(uri):
+        find = _find_in_run if _RUN_ID.fullmatch(name) else _find_in_registry
+        place = find(client, name, redact(uri))
+    with tempfile.TemporaryDirectory(prefix="tunetrail-model-") as scratch:
+        with store_errors(uri):
+            folder = _fetch(place, Path(scratch))
+            card = _read_run_card(client, place.run_id, Path(scratch))
+        yield _inspect(folder, source=place.source, run_card=card)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a store holds a model, and the run it came out of."""
+
+    location: str
+    run_id: str | None
+    source: str
+
+
+def _find_in_run(client: MlflowClient, run_id: str, uri: str) -> _Place:
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(f"run {run_id} is not in {uri}; give its store with --uri") from error
+    outputs = run.outputs.model_outputs if run.outputs else []
+    for output in sorted(outputs, key=lambda output: output.step, reverse=True):
+        logged = _get_logged_model(client, output.model_id)
+        if logged is not None and logged.status == LoggedModelStatus.READY:
+            return _Place(logged.artifact_location, run_id, f"run {run_id}")
+    raise InputError(f"run {run_id} holds no weights: {_why_no_weights(client, run)}")
+
+
+def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
+    try:
+        return client.get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _why_no_weights(client: MlflowClient, run: Run) -> str:
+    tags = run.data.tags
+    study = tags.get("tunetrail.study")
+    if study is None:
+        state = "it did not finish" if run.info.status != "FINISHED" else "tracking.log_model=false"
+        return f"{state}; train again with tracking.log_model=true"
+    parent = tags.get("mlflow.parentRunId")
+    best = (client.get_run(parent).data.tags if parent else tags).get("tunetrail.best_run")
+    what = f"trial {tags['tunetrail.trial']}" if "tunetrail.trial" in tags else "the parent run"
+    advice = f"the best run is {best}" if best and best != "None" else "it has no best run yet"
+    return (
+        f"it is {what} of study {study}, which keeps those of its sweep.keep_best trials; {advice}"
+    )
+
+
+def _find_in_registry(client: MlflowClient, name: str, uri: str) -> _Place:
+    match = re.fullmatch(r"(?:models:/)?([^@]+?)(?:@([^@/]+)|/(\d+))?", name)
+    if match is None:
+        raise InputError(
+            f"model {name}: no such directory; give one, a run id, NAME@ALIAS or NAME/VERSION"
+        )
+    registered, alias, version = match.groups()
+    try:
+        found = client.get_registered_model(registered)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise InputError(
+            f"model {name}: no such directory, nor a registered model {registered!r} in {uri} "
+            f"({_list_names(client)})"
+        ) from error
+    if version is None:
+        alias = alias or _CHAMPION
+        version = found.aliases.get(alias)
+        if version is None:
+            raise InputError(
+                f"model {name}: {registered} has no {alias} ({_list_versions(client, registered)})"
+            )
+    chosen = _get_version(client, registered, str(version))
+    if chosen is None:
+        raise InputError(
+            f"model {name}: {registered} has no version {version} "
+            f"({_list_versions(client, registered)})"
+        )
+    source = f"{registered} version {version}" + (f" ({alias})" if alias else "")
+    location = client.get_model_version_download_uri(registered, str(version))
+    return _Place(location, chosen.run_id or None, source)
+
+
+def _get_version(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _list_names(client: MlflowClient) -> str:
+    names = [found.name for found in client.search_registered_models(max_results=_NUM_LISTED)]
+    return f"registered: {', '.join(names)}" if names else "nothing is registered there"
+
+
+def _list_versions(client: MlflowClient, name: str) -> str:
+    aliases = client.get_registered_model(name).aliases
+    # A registry's own names may hold a quote; its search takes no other sign for one.
+    quoted = name.replace("'", "''")
+    page = client.search_model_versions(
+        f"name='{quoted}'", max_results=_NUM_LISTED, order_by=["version_number DESC"]
+    )
+    versions = ", ".join(str(found.version) for found in page) or "none"
+    said = ", ".join(f"{alias}={version}" for alias, version in aliases.items()) or "none"
+    return f"aliases: {said}; versions: {versions}"
+
+
+def _fetch(place: _Place, scratch: Path) -> Path:
+    """Return the folder itself where it lies on this machine, else a copy in ``scratch``.
+
+    Raises:
+        InputError: its files are gone.
+
+    """
+    gone = (
+        f"{place.source}: its weights were removed; a study keeps those of its sweep.keep_best "
+        "trials"
+    )
+    if urlsplit(place.location).scheme in ("", "file"):
+        folder = Path(local_file_uri_to_path(place.location))
+        if not folder.is_dir():
+            raise InputError(gone)
+        return folder
+    copy = scratch / "model"
+    copy.mkdir()
+    repository = get_artifact_repository(place.location)
+    if not repository.list_artifacts():
+        raise InputError(gone)
+    return Path(repository.download_artifacts("", str(copy)))
+
+
+def _read_run_card(client: MlflowClient, run_id: str | None, scratch: Path) -> str | None:
+    """Read what the run says about its model, as the winner of a study has it."""
+    if run_id is None:
+        return None
+    try:
+        if not any(found.path == "model_card.md" for found in client.list_artifacts(run_id)):
+            return None
+        return Path(client.download_artifacts(run_id, "model_card.md", str(scratch))).read_text(
+            "utf-8"
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None  # the run was deleted; the model was not
+
+
+def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
+    """Look into a folder as MLflow, ``save_pretrained`` or ``tunetrail export`` writes it.
+
+    Raises:
+        InputError: something is missing, or it is no classifier of texts.
+
+    """
+    model_dir, tokenizer_dir, trained_length = folder, folder, _MOST_TOKENS
+    card = folder / "README.md"
+    if (folder / "MLmodel").is_file():
+        # The names that MLflow gives them: those in MLmodel could lead anywhere.
+        model_dir, tokenizer_dir = folder / "model", folder / "components" / "tokenizer"
+        trained_length = _read_trained_length(folder / "MLmodel", source)
+        card = folder / "model_card.md"
+    config = _read_json(model_dir / "config.json", source, "write it with save_pretrained")
+    label_names = _require_classifier(config, source)
+    if not any(model_dir.glob("*.safetensors")):
+        raise InputError(
+            f"{source}: no *.safetensors in {model_dir}, and nothing else is read: pickle files "
+            "run code; save it with save_pretrained"
+        )
+    if not any((tokenizer_dir / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise InputError(
+            f"{source}: no tokenizer in {tokenizer_dir}; save the model's own there with "
+            "tokenizer.save_pretrained"
+        )
+    settings = _read_json(
+        tokenizer_dir / "tokenizer_config.json", source, "save it with tokenizer.save_pretrained"
+    )
+    max_length = min(trained_length, _whole(settings.get("model_max_length")))
+    if max_length >= _MOST_TOKENS:
+        raise InputError(
+            f"{source}: nothing says how many tokens the model reads; set model_max_length in "
+            f"{tokenizer_dir / 'tokenizer_config.json'}"
+        )
+    return SavedModel(
+        model_dir=model_dir,
+        tokenizer_dir=tokenizer_dir,
+        label_names=label_names,
+        max_length=max_length,
+        source=source,
+        card=run_card or (card.read_text("utf-8") if card.is_file() else None),
+    )
+
+
+def _read_json(path: Path, source: str, remedy: str) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{source}: no {path.name} in {path.parent}; {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: {path} cannot be read ({error}); {remedy}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: {path} holds no JSON object; {remedy}")
+    return values
+
+
+def _read_trained_length(path: Path, source: str) -> int:
+    try:
+        flavors = yaml.safe_load(path.read_text("utf-8"))["flavors"]
+        return _whole(flavors["python_function"].get("config", {}).get("max_length"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(f"{source}: {path} is no description of a model of MLflow") from error
+
+
+def _whole(value: object) -> int:
+    """Take a length as it is; whatever else stands there says that there is no limit."""
+    return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else _MOST_TOKENS
+
+
+def _require_classifier(config: dict[str, Any], source: str) -> tuple[str, ...]:
+    """Return the label names in the order of the model's outputs."""
+    architectures = config.get("architectures") or ["no architecture"]
+    labels, kind = config.get("id2label"), config.get("problem_type")
+    if not str(architectures[0]).endswith("ForSequenceClassification"):
+        raise InputError(
+            f"{source}: is no classifier of texts but {architectures[0]}; train one with train.py"
+        )
+    if kind not in (None, "single_label_classification") or not isinstance(labels, dict):
+        raise InputError(
+            f"{source}: its config.json names {kind or 'no labels'}; only models that give each "
+            "text one of several named labels are used"
+        )
+    names = tuple(str(labels.get(str(index))) for index in range(len(labels)))
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(
+            f"{source}: its labels are {', '.join(names)}; two or more different names in "
+            "id2label of config.json are needed"
+        )
+    return names

@@ -1,0 +1,119 @@
+"""A table in, the same table with answers out: window by window, so that memory stays as it is."""
+
+import sys
+from dataclasses import dataclass, replace
+from itertools import compress
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError
+from tqdm.auto import tqdm
+
+from tunetrail.data.tables.files import OpenTable
+from tunetrail.data.tables.rows import Answers, BadRow, Row, TableWriter, split_windows
+from tunetrail.errors import InputError
+from tunetrail.serving.find import SavedModel
+from tunetrail.serving.text_classification import BATCH_TOKENS, TextClassifier
+
+# Further bad rows are counted, not named.
+_NUM_NAMED = 20
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """How many rows there were, and the first of those that could not be classified."""
+
+    num_rows: int = 0
+    num_bad: int = 0
+    named: tuple[BadRow, ...] = ()
+
+    def after(self, num_rows: int, bad: list[BadRow]) -> "PredictionReport":
+        """Count another window."""
+        room = _NUM_NAMED - len(self.named)
+        return replace(
+            self,
+            num_rows=self.num_rows + num_rows,
+            num_bad=self.num_bad + len(bad),
+            named=(*self.named, *bad[:room]),
+        )
+
+
+def load_classifier(
+    saved: SavedModel, *, device: str, batch_tokens: int | None = None
+) -> TextClassifier:
+    """Load a model that was found, onto the device ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: it cannot be loaded, or there is no such device.
+
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no GPU was found; use auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        return TextClassifier(
+            saved.model_dir,
+            saved.tokenizer_dir,
+            max_length=saved.max_length,
+            device=device,
+            batch_tokens=batch_tokens or BATCH_TOKENS,
+        )
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{saved.source} does not fit into the GPU's memory; free it, or use --device cpu"
+        ) from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{saved.source} cannot be loaded: {said[0]}") from error
+
+
+def predict_table(
+    table: OpenTable, writer: TableWriter, classifier: TextClassifier, *, show_progress: bool
+) -> PredictionReport:
+    """Classify every row and write it in its place; bad rows are left out and reported.
+
+    Raises:
+        InputError: a single text does not fit into the GPU's memory, or the table breaks off.
+
+    """
+    report = PredictionReport()
+    with tqdm(
+        desc="predicting",
+        unit="row",
+        dynamic_ncols=True,
+        disable=not show_progress,
+        # On a terminal a living bar; in a log file a line now and then. Short work has none.
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+        delay=1.0 if sys.stderr.isatty() else 10.0,
+    ) as bar:
+        for window in split_windows(table.reader):
+            good = [row for row in window if isinstance(row, Row)]
+            found = _classify(classifier, [row.text for row in good])
+            answered = ~np.isnan(found[:, 0])
+            if answered.any():
+                rows = list(compress(good, answered))
+                writer.write(rows, Answers(classifier.label_names, found[answered]))
+            silent = [
+                BadRow(row.number, "the tokenizer makes no token of the text")
+                for row in compress(good, ~answered)
+            ]
+            bad = [row for row in window if isinstance(row, BadRow)] + silent
+            report = report.after(len(window), sorted(bad, key=lambda row: row.number))
+            bar.total = table.estimate_rows(report.num_rows)
+            bar.update(len(window))
+        bar.total = report.num_rows
+    writer.close()
+    return report
+
+
+def _classify(classifier: TextClassifier, texts: list[str]) -> np.ndarray:
+    try:
+        return classifier.probabilities(texts)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "a single text does not fit into the GPU's memory; free it, or use --device cpu"
+        ) from error

@@ -1,0 +1,54 @@
+"""What the finals of a study have shown, as numbers; how it is told is in :mod:`.report`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunetrail.evaluation.statistics import Interval, PairedTest
+from tunetrail.studies.finals.finalists import Field, Finalist
+from tunetrail.tracking.registry import Registered
+
+# What a comparison with the config as composed is called.
+DEFAULT = "the default config"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The winner against something else on the same rows of a split."""
+
+    against: str
+    split: str
+    result: PairedTest
+
+
+@dataclass(frozen=True)
+class TestRecord:
+    """The winner on the test split, as its run holds it."""
+
+    __test__ = False  # no test, for pytest
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    num_rows: int
+    fingerprint: str
+    mean_confidence: float
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """All that is known of a study's winner.
+
+    ``run_id`` is the run of the winner's last seed. ``num_looks`` counts the models of this study
+    that were measured on test. ``notes`` say what was left out, and why.
+    """
+
+    field: Field
+    winner: Finalist
+    run_id: str
+    main_metric: str
+    row_metric: str
+    comparisons: tuple[Comparison, ...]
+    test: TestRecord | None
+    num_looks: int
+    all_scored_test: bool
+    registered: Registered | None
+    notes: tuple[str, ...]

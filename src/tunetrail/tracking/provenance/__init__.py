@@ -1,0 +1,26 @@
+"""What a run was made from: code, packages, machine, data, weights."""
+
+from tunetrail.tracking.provenance.code import Code, LeftOut, describe_code
+from tunetrail.tracking.provenance.data import (
+    SplitFingerprint,
+    combine_fingerprints,
+    describe_fingerprints,
+    fingerprint_data,
+    shorten,
+)
+from tunetrail.tracking.provenance.machine import describe_machine, list_packages
+from tunetrail.tracking.provenance.model import fingerprint_weights
+
+__all__ = [
+    "Code",
+    "LeftOut",
+    "SplitFingerprint",
+    "combine_fingerprints",
+    "describe_code",
+    "describe_fingerprints",
+    "describe_machine",
+    "fingerprint_data",
+    "fingerprint_weights",
+    "list_packages",
+    "shorten",
+]

@@ -1,0 +1,191 @@
+"""Compute, then log: what each step of a run leaves in its run log."""
+
+import os
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+from tunetrail.data.prepare import PreparedData
+from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
+from tunetrail.evaluation.scoring import TestScores
+from tunetrail.tasks.base import Task
+from tunetrail.tracking import models as logged_models
+from tunetrail.tracking import provenance
+from tunetrail.tracking.store import KEPT, TEST_SCORED, RunLog
+from tunetrail.training.trainer import Evaluation
+
+_MODEL_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "mlflow",
+    "numpy",
+    "pandas",
+)
+
+
+def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
+    """Log commit, uncommitted changes, packages and seeds, known before anything can go wrong.
+
+    Args:
+        run_log: of the run.
+        seeds: name of a generator -> its seed.
+        resumed: whether the run was begun by another process.
+
+    """
+    code, folder = _code_of_process(), _folder(resumed=resumed)
+    if not resumed and code.commit is not None:
+        run_log.tags(
+            {
+                "tunetrail.commit": code.commit,
+                "tunetrail.branch": code.branch,
+                "tunetrail.dirty": code.dirty,
+            }
+        )
+    described = {
+        "commit": code.commit,
+        "branch": code.branch,
+        "dirty": code.dirty,
+        "patched": [_printable(path) for path in code.patched],
+        "left_out": [asdict(file) | {"path": _printable(file.path)} for file in code.left_out],
+    }
+    run_log.data(described, f"{folder}/code.json")
+    if code.diff:
+        run_log.content(code.diff, f"{folder}/diff.patch")
+    run_log.text("\n".join(provenance.list_packages()) + "\n", f"{folder}/requirements.txt")
+    run_log.data(seeds, f"{folder}/seeds.json")
+
+
+@lru_cache(maxsize=1)
+def _code_of_process() -> provenance.Code:
+    """Describe the code once: what is edited later is not what this process imported."""
+    return provenance.describe_code(Path(__file__).parents[1])
+
+
+def _printable(path: str) -> str:
+    # A file's name may be bytes that are no UTF-8.
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _folder(*, resumed: bool) -> str:
+    """Choose where a run says what it was made from.
+
+    What it began with is what a rerun has to bring back, and stays: of a process that goes on with
+    it the same is said beside.
+    """
+    return "environment/resumed" if resumed else "environment"
+
+
+def log_start(
+    run_log: RunLog, model: PreTrainedModel, *, checkpoint: str, revision: str | None, resumed: bool
+) -> None:
+    """Log machine and weights as training starts from them, with the flags that its arguments set.
+
+    Args:
+        run_log: of the run.
+        model: as it is trained, a new head included.
+        checkpoint: where its weights come from.
+        revision: of the hub; None for a directory.
+        resumed: whether the run was begun by another process.
+
+    """
+    folder = _folder(resumed=resumed)
+    run_log.data(provenance.describe_machine(), f"{folder}/machine.json")
+    sha256 = provenance.fingerprint_weights(model)
+    described = {
+        "checkpoint": checkpoint,
+        "revision": revision,
+        "num_parameters": model.num_parameters(),
+        "sha256": sha256,
+    }
+    run_log.data(described, f"{folder}/model.json")
+    if not resumed:
+        run_log.tags({"tunetrail.model_fingerprint": provenance.shorten(sha256)})
+
+
+def log_data(run_log: RunLog, data: PreparedData) -> None:
+    """Log what the splits are, which files they were read from, and what the checks found."""
+    splits = provenance.fingerprint_data(data.dataset)
+    tags = {"tunetrail.data_fingerprint": provenance.combine_fingerprints(splits)}
+    if "test" in splits:
+        tags["tunetrail.test_fingerprint"] = provenance.shorten(splits["test"].sha256)
+    run_log.tags(tags)
+    described = provenance.describe_fingerprints(splits)
+    files = [asdict(file) for file in data.files]
+    run_log.data({"splits": described, "files": files}, "reports/data.json")
+    for name, report in (("data_quality", data.quality), ("leakage", data.leakage)):
+        if report is not None:
+            run_log.text(report.to_markdown(), f"reports/{name}.md")
+            run_log.data(report.to_dict(), f"reports/{name}.json")
+
+
+def log_curves(
+    run_log: RunLog,
+    evaluations: list[Evaluation],
+    *,
+    main_metric: str,
+    best: Evaluation,
+    page: bool,
+) -> None:
+    """Log train and validation on one figure; as an interactive page too where asked for."""
+    epochs = [evaluation.epoch for evaluation in evaluations]
+    curves = {
+        name: ([e.train[name] for e in evaluations], [e.validation[name] for e in evaluations])
+        for name in ("loss", main_metric)
+    }
+    title = f"Learning curves of {run_log.name}"
+    figure = plot_learning_curves(epochs, curves, best_epoch=best.epoch, title=title)
+    run_log.figure(figure, "figures/learning_curves.png")
+    if page:
+        # Before the page itself, which goes with the weights when the trial is beaten.
+        run_log.tags({KEPT: "true"})
+        interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
+        run_log.page([interactive], "figures/learning_curves.html")
+
+
+def log_predictions(run_log: RunLog, task: Task, dataset: Dataset, logits: np.ndarray) -> None:
+    """Log every validation row with its prediction, and the figures that sum them up."""
+    run_log.table(task.predictions(dataset, logits), "predictions/validation.parquet")
+    for name, figure in task.plot_predictions(dataset, logits, split="validation").items():
+        run_log.figure(figure, f"figures/{name}.png")
+
+
+def log_test(run_log: RunLog, task: Task, test: TestScores) -> None:
+    """Log the scores on test with their intervals, every row, and the figures.
+
+    The tag comes last: where it is, all of it is there, and test need not be scored again.
+    """
+    run_log.metrics({f"test/{name}": value for name, value in test.metrics.items()})
+    for name, interval in test.intervals.items():
+        run_log.metrics({f"test/{name}_low": interval.low, f"test/{name}_high": interval.high})
+    run_log.table(task.predictions(test.rows, test.logits), "predictions/test.parquet")
+    for name, figure in task.plot_predictions(test.rows, test.logits, split="test").items():
+        run_log.figure(figure, f"figures/{name}_test.png")
+    run_log.tags({TEST_SCORED: "true"})
+
+
+def log_model(
+    run_log: RunLog, trainer: Trainer, task: Task, *, example: list[str], step: int
+) -> None:
+    """Log the weights that the trainer holds as a model that answers with label names."""
+    model, tokenizer = trainer.model, trainer.processing_class
+    assert isinstance(model, PreTrainedModel)
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    logged_models.log_model(
+        run_log,
+        model,
+        tokenizer,
+        task=task.pipeline_name,
+        example=example,
+        max_length=task.length_for(tokenizer),
+        requirements=[
+            line for line in provenance.list_packages() if line.split("==")[0] in _MODEL_PACKAGES
+        ],
+        step=step,
+        scratch_dir=Path(str(trainer.args.output_dir)),
+    )

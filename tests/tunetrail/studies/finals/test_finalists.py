@@ -1,0 +1,184 @@
+"""Who won the finals, and what is said of it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
+
+from tunetrail.evaluation.statistics import Interval, PairedTest
+from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
+from tunetrail.studies.finals.finalists import Field, Finalist, collect_field
+from tunetrail.studies.finals.plots import plot_finals
+from tunetrail.studies.finals.report import say_winner, write_no_winner, write_winner
+from tunetrail.tracking.registry import Registered
+
+LEVELS = {"worse": (-0.3, -0.1), "same": (-0.1, 0.1), "better": (0.1, 0.3)}
+
+
+def add(study: optuna.Study, value: float, **attrs: object) -> None:
+    study.add_trial(
+        create_trial(
+            params={"rate": 0.5},
+            distributions={"rate": FloatDistribution(0, 1)},
+            value=value,
+            constraints=attrs.pop("constraints", None),  # type: ignore[arg-type]
+            user_attrs=attrs,
+        )
+    )
+
+
+def studies(direction: str = "maximize") -> tuple[optuna.Study, optuna.Study]:
+    study = optuna.create_study(direction=direction)
+    add(study, 0.6, enqueued="default")
+    add(study, 0.9)
+    add(study, 0.8)
+    finals = optuna.create_study(direction=direction)
+    for values in ([0.5, 0.7], [0.6, 0.7], [0.8, 0.7]):
+        add(finals, sum(values) / 2, repeats=[[value] for value in values])
+    return study, finals
+
+
+def test_the_winner_is_the_best_mean_over_fresh_seeds_whatever_the_search_said() -> None:
+    field = collect_field(*studies(), {1: 1, 2: 2, 0: 0}, objective="validation/accuracy")
+    assert [one.number for one in field.finalists] == [2, 1, 0]
+    assert field.winner is field.finalists[0]
+    assert field.winner.mean == 0.75
+    assert field.winner.std == pytest.approx(0.0707, abs=1e-4)
+    assert field.default is field.finalists[2]
+    assert field.optimism(field.winner) == pytest.approx(0.05)
+
+
+def test_less_may_be_better() -> None:
+    field = collect_field(*studies("minimize"), {1: 1, 2: 2, 0: 0}, objective="validation/loss")
+    assert [one.number for one in field.finalists] == [0, 1, 2]
+    assert field.winner is field.default
+    assert field.optimism(field.finalists[0]) == pytest.approx(0.0)
+
+
+def test_only_the_present_finalists_can_win() -> None:
+    """The study went on: an earlier finalist is still in the finals."""
+    field = collect_field(*studies(), {1: 1, 0: 0}, objective="validation/accuracy")
+    assert [one.number for one in field.finalists] == [1, 0]
+
+
+def test_a_finalist_that_breaks_a_constraint_on_fresh_seeds_does_not_win() -> None:
+    study, _ = studies()
+    finals = optuna.create_study(direction="maximize")
+    add(finals, 0.9, constraints={"gap": 0.1})
+    field = collect_field(study, finals, {1: 0}, objective="validation/accuracy")
+    assert field.winner is None
+    text = write_no_winner(field)
+    assert "no finalist meets the constraints on fresh seeds" in text
+    assert "| trial 1; breaks a constraint | 0.9000 | 0.9000 |  | 0.9000 |" in text
+
+
+@pytest.mark.parametrize("again", ["retry_of", "reused_from"])
+def test_the_default_is_known_where_it_was_tried_again_or_reused(again: str) -> None:
+    study = optuna.create_study(direction="maximize")
+    if again == "retry_of":
+        study.add_trial(
+            create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={"enqueued": "default"})
+        )
+        add(study, 0.5, retry_of=0)
+    else:
+        add(study, 0.5)
+        add(study, 0.5, enqueued="default", reused_from=0)
+    finals = optuna.create_study(direction="maximize")
+    add(finals, 0.5)
+    number = 1 if again == "retry_of" else 0
+    field = collect_field(study, finals, {number: 0}, objective="validation/accuracy")
+    assert field.default is field.winner
+
+
+def paired(level: str, *, num_seeds: int = 2) -> PairedTest:
+    low, high = LEVELS[level]
+    return PairedTest((low + high) / 2, Interval(low, high), 0.0004, 1000, num_seeds)
+
+
+def conclude(
+    level: str, *, is_default: bool = False, looks: int = 1, num_seeds: int = 2
+) -> Conclusion:
+    scores = (0.71, 0.69)[:num_seeds]
+    winner = Finalist(3, 1, 0.75, scores, {"rate": 0.5}, is_default, meets_constraints=True)
+    other = Finalist(0, 0, 0.6, (0.6, 0.62)[:num_seeds], {}, not is_default, meets_constraints=True)
+    compared = Comparison(DEFAULT, "validation", paired(level, num_seeds=num_seeds))
+    names = ("accuracy", "macro_f1")
+    return Conclusion(
+        field=Field("validation/accuracy", maximize=True, finalists=(winner, other)),
+        winner=winner,
+        run_id="run7",
+        main_metric="accuracy",
+        row_metric="accuracy",
+        comparisons=(
+            *(() if is_default else (compared,)),
+            Comparison("the majority class (a)", "test", paired("better", num_seeds=1)),
+            Comparison("the majority class (a)", "validation", paired("better")),
+        ),
+        test=TestRecord(
+            {"loss": 0.5, "accuracy": 0.7, "macro_f1": 0.6},
+            {name: Interval(0.5, 0.9) for name in names},
+            1000,
+            "f",
+            0.8,
+        ),
+        num_looks=looks,
+        all_scored_test=False,
+        registered=Registered("tweets", 3, "challenger", "there is a better one"),
+        notes=("something: not there",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ("better", "better than the default config by more than noise: +0.2000"),
+        ("worse", "worse than the default config by more than noise: -0.2000"),
+        ("same", "no different from the default config beyond noise: +0.0000"),
+    ],
+)
+def test_the_verdict_is_that_of_the_interval(level: str, said: str) -> None:
+    conclusion = conclude(level)
+    assert said in write_winner(conclusion)
+    assert any(said in line for line in say_winner(conclusion))
+
+
+def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
+    text = write_winner(conclude("better"))
+    for said in (
+        "## Winner: trial 3",
+        "validation/accuracy **0.7000 ± 0.0141** over 2 fresh seeds.",
+        "The search had said 0.7500, which is 0.0500 better",
+        "| trial 3 | 0.7500 | 0.7000 | 0.0141 | 0.7100, 0.6900 |",
+        "| the default config (trial 0) | 0.6000 | 0.6100 | 0.0141 | 0.6000, 0.6200 |",
+        "| accuracy | 0.7000 | 0.5000 to 0.9000 |",
+        "1,000 rows. Measured are the weights of the last seed.",
+        "[+0.1000, +0.3000], p < 0.001 (1,000 validation rows, 2 seeds)",
+        "the winner was chosen on these rows",
+        "`tweets` version 3, alias `challenger`: there is a better one.",
+        "- something: not there",
+    ):
+        assert said in text
+    assert "One seed each" not in text
+
+
+def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
+    said = say_winner(conclude("better"))
+    assert [line.split()[0] for line in said] == [
+        "winner", "test", "against", "against", "registered", "left",
+    ]  # fmt: skip
+
+
+def test_one_seed_more_looks_and_a_default_that_wins_are_said() -> None:
+    assert "One seed each" in write_winner(conclude("same", num_seeds=1))
+    assert "looked at it 2 times" in write_winner(conclude("same", looks=2))
+    text = write_winner(conclude("same", is_default=True))
+    assert "The winner is the default config: the search has found nothing better." in text
+
+
+def test_the_figure_shows_every_finalist(tmp_path: Path) -> None:
+    figure = plot_finals(conclude("better").field)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["trial 3\n(winner)", "trial 0\n(default)"]
+    figure.savefig(tmp_path / "finals.png")

@@ -1,0 +1,142 @@
+"""A real store: what is opened is closed with what became of it."""
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow.tracking import MlflowClient
+
+from tunetrail.errors import InputError
+from tunetrail.tracking.store import RunLog, connect, create_run, open_run, read_artifact
+
+STORE = {
+    "uri": "sqlite:///mlruns/mlflow.db",
+    "experiment": "tests",
+    "artifact_dir": "mlruns/artifacts",
+}
+
+
+@pytest.fixture
+def client(workspace: Path) -> MlflowClient:
+    return connect(STORE["uri"])
+
+
+def test_a_run_holds_what_was_logged_and_ends_finished(client: MlflowClient) -> None:
+    with open_run(**STORE, name="one", tags={"tunetrail.study": "s"}) as log:
+        log.params({"trainer.learning_rate": 1e-4, "data.num_train": None})
+        log.metrics({"train/loss": 0.5, "validation/loss": 0.6, "epoch": 1.0}, step=7)
+        log.data({"a": 1}, "reports/fit.json")
+        log.figure(Figure(), "figures/learning_curves.png")
+    run = client.get_run(log.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "one"
+    assert run.data.params == {"trainer.learning_rate": "0.0001", "data.num_train": "None"}
+    history = client.get_metric_history(log.run_id, "validation/loss")
+    assert [(m.step, m.value) for m in history] == [(7, 0.6)]
+    assert json.loads(read_artifact(uri=STORE["uri"], run_id=log.run_id, path="reports/fit.json"))
+    assert [a.path for a in client.list_artifacts(log.run_id, "figures")] == [
+        "figures/learning_curves.png"
+    ]
+
+
+def test_more_params_than_one_batch_takes_all_arrive(client: MlflowClient) -> None:
+    with open_run(**STORE) as log:
+        log.params({f"key.{number}": "x" * 7000 for number in range(150)})
+    found = client.get_run(log.run_id).data.params
+    assert len(found) == 150
+    assert {len(value) for value in found.values()} == {6000}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        (ValueError("no such column"), "FAILED", "ValueError: no such column"),
+        (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"),
+        (SystemExit(143), "KILLED", "SystemExit"),
+    ],
+)
+def test_a_run_that_breaks_off_says_why(
+    client: MlflowClient, error: BaseException, status: str, failure: str
+) -> None:
+    opened: list[RunLog] = []
+    with pytest.raises(type(error)), open_run(**STORE) as log:
+        opened.append(log)
+        log.metrics({"train/loss": 0.5}, step=1)
+        raise error
+    run = client.get_run(opened[0].run_id)
+    assert run.info.status == status
+    assert run.data.tags["tunetrail.failure"] == failure
+    assert run.data.metrics == {"train/loss": 0.5}
+
+
+def test_an_earlier_run_goes_on_in_place(client: MlflowClient) -> None:
+    log = create_run(**STORE, name="study", tags={})
+    with open_run(**STORE, run_id=log.run_id) as again:
+        assert client.get_run(log.run_id).info.status == "RUNNING"
+    assert again.run_id == log.run_id
+    absent = open_run(**STORE, run_id="absent")
+    with (
+        pytest.raises(InputError, match=r"run absent is not in this store; set tracking\.uri"),
+        absent,
+    ):
+        pass
+
+
+def test_a_server_that_does_not_answer_is_noticed_in_seconds() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        before = time.monotonic()
+        with pytest.raises(InputError) as caught:
+            connect(f"http://me:secret@127.0.0.1:{port}")
+    assert time.monotonic() - before < 10
+    assert "no MLflow server answers" in str(caught.value)
+    assert "tracking.uri=http://***@127.0.0.1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_plain_file_store_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="use sqlite:///PATH"):
+        connect(str(tmp_path))
+
+
+def test_a_store_that_cannot_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlruns").write_text("a file where the folder belongs")
+    with pytest.raises(InputError) as caught:
+        connect(STORE["uri"])
+    assert "tracking.uri=sqlite:///mlruns/mlflow.db" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").write_text("not a database at all " * 100)
+    with pytest.raises(InputError) as caught, open_run(**STORE):
+        pass
+    assert "the store cannot be used" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_run_log_writes_no_password(workspace: Path) -> None:
+    url = "postgresql://me:hunter2hunter2@host/db"
+    with pytest.raises(RuntimeError), open_run(**STORE, name=url, tags={"a": url}) as run_log:
+        run_log.params({"uri": url, "trainer.hub_token": "hunter2hunter2"})
+        run_log.tags({"b": url})
+        run_log.text(f"at {url}", "text.md")
+        run_log.data({"password": "hunter2hunter2", "at": [url]}, "data.json")
+        raise RuntimeError(f"cannot reach {url}")
+    assert run_log.name == "postgresql://***@host/db"
+    files = [path for path in (workspace / "mlruns").rglob("*") if path.is_file()]
+    assert {"mlflow.db", "text.md", "data.json"} <= {path.name for path in files}
+    for path in files:
+        assert b"hunter2" not in path.read_bytes(), path
