@@ -1,4 +1,4 @@
-"""When two texts count as the same: one rule for carving, quality and leakage."""
+"""When two texts count as the same: one rule for splits, quality and leakage."""
 
 import re
 import sys

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from datasets import DatasetDict
 
-from tunetrail.data import columns
+from tunetrail.data import columns, splits
 from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
 from tunetrail.data.quality import QualityReport, check_quality, clean
 from tunetrail.data.sources import SourceFile, list_files
@@ -45,7 +45,7 @@ def prepare_data(
 ) -> PreparedData:
     """Canonical columns, splits, subsets, checks.
 
-    Rows are dropped (``clean``) before splits are carved and subsets taken, so that the
+    Rows are dropped (``clean``) before splits are split off and subsets taken, so that the
     counts asked for are met.
 
     Args:
@@ -65,14 +65,14 @@ def prepare_data(
         dataset, cleaned = clean(dataset)
         notes.append(cleaned.summary())
     fractions = {"validation": validation_fraction, "test": test_fraction}
-    carves = any(
+    is_split = any(
         fraction is not None and name not in dataset for name, fraction in fractions.items()
     )
-    if carves or subset == "stratified":
+    if is_split or subset == "stratified":
         # Both look at every row. A shuffled subset of given splits need not be refused for a row
         # that it leaves out.
         columns.require_text(dataset)
-    dataset = columns.carve_splits(
+    dataset = splits.split_off(
         dataset,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
@@ -81,7 +81,7 @@ def prepare_data(
     if leakage == "clean":
         dataset, dropped = drop_leaks(dataset)
         notes.append(dropped.summary())
-    dataset = columns.take_subsets(dataset, sizes=sizes, method=subset, seed=seed)
+    dataset = splits.take_subsets(dataset, sizes=sizes, method=subset, seed=seed)
     columns.require_text(dataset)
     return PreparedData(
         dataset=dataset,

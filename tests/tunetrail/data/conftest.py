@@ -4,7 +4,7 @@ import datasets
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from tunetrail.data import columns, sources
+from tunetrail.data import columns, sources, splits
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,8 +38,8 @@ def tweets(tweets_file: dict[str, str], _own_cache: None) -> DatasetDict:
 
 
 @pytest.fixture(scope="session")
-def carved(tweets: DatasetDict) -> DatasetDict:
-    return columns.carve_splits(tweets, validation_fraction=0.2, test_fraction=0.2, seed=42)
+def split_tweets(tweets: DatasetDict) -> DatasetDict:
+    return splits.split_off(tweets, validation_fraction=0.2, test_fraction=0.2, seed=42)
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +57,14 @@ MakeSplits = Callable[..., DatasetDict]
 def make_splits() -> MakeSplits:
     """Canonical splits from rows of (text, label): ``make_splits(train=[("a", "x"), …])``."""
 
-    def make(**splits: list[Row]) -> DatasetDict:
-        names = sorted({label for rows in splits.values() for _, label in rows if label})
+    def make(**rows_of: list[Row]) -> DatasetDict:
+        names = sorted({label for rows in rows_of.values() for _, label in rows if label})
         codes = {None: None} | {name: code for code, name in enumerate(names)}
         features = Features(
             {"text": Value("string"), "label": ClassLabel(names=names), "row": Value("int64")}
         )
         parts = {}
-        for split, rows in splits.items():
+        for split, rows in rows_of.items():
             columns = {
                 "text": [text for text, _ in rows],
                 "label": [codes[label] for _, label in rows],

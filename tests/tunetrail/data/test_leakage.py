@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from datasets import DatasetDict
 
-from tunetrail.data.columns import take_subsets
 from tunetrail.data.leakage import NEAR_SIMILARITY, check_leakage, drop_leaks
+from tunetrail.data.splits import take_subsets
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -126,18 +126,21 @@ def test_dropping_every_row_is_refused(make_splits: MakeSplits) -> None:
         drop_leaks(make_splits(train=TRAIN, validation=TRAIN))
 
 
-def test_carving_leaves_only_near_copies_between_splits(carved: DatasetDict) -> None:
+def test_splitting_leaves_only_near_duplicates_between_splits(split_tweets: DatasetDict) -> None:
     taken = take_subsets(
-        carved, sizes={"train": 1000, "validation": 1000, "test": 1000}, method="shuffled", seed=0
+        split_tweets,
+        sizes={"train": 1000, "validation": 1000, "test": 1000},
+        method="shuffled",
+        seed=0,
     )
     report = check_leakage(taken)
     assert not any(pair.num_exact or pair.num_normalised for pair in report.pairs)
     assert any(pair.num_near for pair in report.pairs)
 
 
-def test_nothing_is_left_after_dropping_nor_in_a_subset(carved: DatasetDict) -> None:
+def test_nothing_is_left_after_dropping_nor_in_a_subset(split_tweets: DatasetDict) -> None:
     sizes = {"train": 2000, "validation": 800, "test": 800}
-    dataset = take_subsets(carved, sizes=sizes, method="shuffled", seed=0)
+    dataset = take_subsets(split_tweets, sizes=sizes, method="shuffled", seed=0)
     dropped, cleaning = drop_leaks(dataset)
     assert cleaning.dropped["train"] > 30
     assert check_leakage(dropped).problems == 0
@@ -146,18 +149,18 @@ def test_nothing_is_left_after_dropping_nor_in_a_subset(carved: DatasetDict) -> 
 
 
 def test_blocks_do_not_change_what_is_found(
-    carved: DatasetDict, monkeypatch: pytest.MonkeyPatch
+    split_tweets: DatasetDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = {"train": 500, "validation": 300, "test": 1}
-    dataset = take_subsets(carved, sizes=sizes, method="shuffled", seed=3)
+    dataset = take_subsets(split_tweets, sizes=sizes, method="shuffled", seed=3)
     whole = check_leakage(dataset)
     monkeypatch.setattr("tunetrail.data.leakage._CHUNK_CELLS", 7 * 490)
     assert check_leakage(dataset) == whole
 
 
-def test_a_thousand_rows_against_a_thousand_take_no_second(carved: DatasetDict) -> None:
+def test_a_thousand_rows_against_a_thousand_take_no_second(split_tweets: DatasetDict) -> None:
     sizes = {"train": 1000, "validation": 1000, "test": 1}
-    dataset = take_subsets(carved, sizes=sizes, method="shuffled", seed=0)
+    dataset = take_subsets(split_tweets, sizes=sizes, method="shuffled", seed=0)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
