@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from toys import ROOT
 from transformers import TrainingArguments
 
-from tunetrail.config.settings import require_settings
+from tunetrail.config.checks import require_settings
 
 CONF = ROOT / "conf"
 GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep")

@@ -15,7 +15,7 @@ ROOMS = (
 )  # fmt: skip
 # What still points up, until the room it points from is put right.
 UPWARD = {
-    ("config", "training"), ("tasks", "evaluation"), ("tracking", "serving"),
+    ("tasks", "evaluation"), ("tracking", "serving"),
     ("training", "studies"), ("training", "tracking"), ("evaluation", "tracking"),
 }  # fmt: skip
 KNOWS_OMEGACONF = {"config", "evaluation", "pipeline", "studies", "training"}

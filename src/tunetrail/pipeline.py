@@ -13,15 +13,11 @@ from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from tunetrail.config.leaves import flatten_params
+from tunetrail.config.arguments import build_arguments
+from tunetrail.config.build import build
+from tunetrail.config.checks import read_constraints, require_job
+from tunetrail.config.record import flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
-from tunetrail.config.settings import (
-    build,
-    read_constraints,
-    record,
-    require_job,
-    require_same_settings,
-)
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.disk import require_space_for_model, weights_size
@@ -46,7 +42,7 @@ from tunetrail.training.callbacks import (
     ProgressBar,
     evaluation_metrics,
 )
-from tunetrail.training.inputs import build_arguments, load_rows, tokenise_rows
+from tunetrail.training.inputs import load_rows, tokenise_rows
 from tunetrail.training.isolation import TokenisedRows, by_length, isolated
 from tunetrail.training.run_lock import hold_run
 from tunetrail.training.trainer import (

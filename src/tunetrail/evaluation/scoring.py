@@ -10,12 +10,13 @@ from datasets import Dataset
 from omegaconf import DictConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunetrail.config.settings import build, plain
+from tunetrail.config.arguments import build_arguments
+from tunetrail.config.build import build, plain
 from tunetrail.config.untrusted import resolve_config
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.statistics import NUM_RESAMPLES, Interval, percentile_interval
 from tunetrail.tasks.base import Task
-from tunetrail.training.inputs import build_arguments, load_rows, tokenise_rows
+from tunetrail.training.inputs import load_rows, tokenise_rows
 from tunetrail.training.trainer import build_predictor, score_metrics
 
 

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tunetrail.config.leaves import flatten_params
+from tunetrail.config.record import flatten_params
 from tunetrail.config.secrets import redact
 from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError

@@ -11,8 +11,8 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from tunetrail.config.checks import require_job
 from tunetrail.config.project import ROOT
-from tunetrail.config.settings import require_job
 from tunetrail.config.untrusted import list_targets, load_project
 from tunetrail.studies.finals.winner import Terms, crown_winner, read_section
 from tunetrail.studies.page import plot_study_interactive

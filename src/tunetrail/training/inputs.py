@@ -7,19 +7,15 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import transformers
 from datasets import DatasetDict
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from tunetrail.config.settings import build, plain
+from tunetrail.config.build import build, plain
 from tunetrail.data.prepare import PreparedData, prepare_data
-from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import stamp_files
 from tunetrail.tasks.base import Task
 from tunetrail.training.isolation import TokenisedRows, tokenise
-from tunetrail.training.trainer import precision_flags
 
 
 def load_rows(cfg: DictConfig) -> PreparedData:
@@ -34,28 +30,6 @@ def tokenise_rows(
 ) -> TokenisedRows:
     """Tokenise all splits for the task of ``cfg``."""
     return tokenise(task, json.dumps(plain(cfg.task)), checkpoint, dataset)
-
-
-def build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> transformers.TrainingArguments:
-    """Build the arguments of Trainer.
-
-    Raises:
-        InputError: a value that TrainingArguments does not take.
-
-    """
-    try:
-        arguments: transformers.TrainingArguments = build(
-            cfg.trainer,
-            output_dir=str(checkpoint_dir),
-            disable_tqdm=True,
-            report_to="none",
-            **precision_flags(cfg.precision),
-        )
-    except InstantiationException as error:
-        # TrainingArguments checks its own values; Hydra wraps what it says.
-        cause = error.__cause__
-        raise InputError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
-    return arguments
 
 
 @lru_cache(maxsize=1)

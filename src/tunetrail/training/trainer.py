@@ -1,9 +1,8 @@
 """Build a Trainer and train: everything between a tokenised data set and the best weights."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, In
 from tunetrail.disk import optimizer_size, require_space, weights_size
 from tunetrail.errors import InputError
 
-# What the run sets itself: a second way to say it would be overridden in silence.
-_OURS = {
-    "bf16": "precision=bf16",
-    "fp16": "precision=fp16",
-    "output_dir": "tracking.checkpoint_dir",
-    "report_to": "tracking.uri",
-    "disable_tqdm": "nothing: a single run shows one bar, a trial none",
-    "do_train": "python train.py",
-    "resume_from_checkpoint": "resume=RUN_ID",
-}
-_PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 _TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
@@ -72,62 +60,6 @@ class TrainingResult:
 
 class NonFiniteLossError(InputError, FloatingPointError):
     """The loss became NaN or infinite: every later step would be wasted."""
-
-
-def require_trainer_values(values: Mapping[str, Any]) -> None:
-    """Check what a person set under ``trainer`` before anything is loaded.
-
-    Raises:
-        InputError: an unknown name, or a number that is of the wrong type or out of range.
-
-    """
-    known = {field.name for field in fields(TrainingArguments)}
-    for name in values:
-        if name in _OURS:
-            raise InputError(f"trainer.{name}: is not set here; use {_OURS[name]}")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean trainer.{near[0]}?" if near else ""
-            raise InputError(f"trainer.{name}: TrainingArguments has no such argument{hint}")
-    for name in (
-        "per_device_train_batch_size",
-        "per_device_eval_batch_size",
-        "gradient_accumulation_steps",
-    ):
-        value = values[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"trainer.{name}={value}: must be a whole number of 1 or more")
-    for name in ("learning_rate", "num_train_epochs"):
-        value = values[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= 0:
-            raise InputError(f"trainer.{name}={value}: must be a number above 0")
-
-
-def precision_flags(precision: str) -> dict[str, bool]:
-    """Turn ``precision`` into the arguments of TrainingArguments.
-
-    ``auto`` takes bf16 only where the hardware computes in it: emulated on a processor without
-    AVX512-BF16 or AMX, bf16 autocast took 2.5 times as long as fp32.
-
-    Raises:
-        InputError: an unknown precision, or one that this machine cannot compute in.
-
-    """
-    if precision not in _PRECISIONS:
-        raise InputError(f"precision={precision}: must be one of {', '.join(_PRECISIONS)}")
-    gpu = torch.cuda.is_available()
-    if precision == "fp16" and not gpu:
-        raise InputError("precision=fp16 needs a GPU and none was found; use bf16, fp32 or auto")
-    if precision == "auto":
-        if gpu:
-            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        else:
-            can = torch.cpu.get_capabilities()
-            precision = "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
-    flags = {"bf16": precision == "bf16", "fp16": precision == "fp16"}
-    # TrainingArguments refuses bf16 on a processor that it was not told to use.
-    return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
 
 
 class ResumableLengthSampler(LengthGroupedSampler):

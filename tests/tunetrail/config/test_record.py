@@ -6,8 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config import secrets
-from tunetrail.config.leaves import flatten_params
-from tunetrail.config.settings import record, require_same_settings
+from tunetrail.config.record import flatten_params, record, require_same_settings
 from tunetrail.errors import InputError
 
 CONFIG = """

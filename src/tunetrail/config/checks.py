@@ -1,23 +1,17 @@
-"""What the composed config must hold, and how it is laid down as params."""
+"""What a composed config must hold, checked before anything is loaded."""
 
-import contextlib
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
-from omegaconf.resolvers import oc
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
-from tunetrail.config.leaves import flatten_params
-from tunetrail.config.secrets import hide_variables, redact
+from tunetrail.config.arguments import precision_flags, require_trainer_values
+from tunetrail.config.build import build, plain
 from tunetrail.errors import InputError
-from tunetrail.training.trainer import precision_flags, require_trainer_values
 
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
@@ -57,18 +51,6 @@ def read_constraints(cfg: DictConfig) -> list[Constraint]:
             )
         constraints.append(Constraint(name, "<=" if found[1] == "<=" else ">=", bound))
     return constraints
-
-
-def build(node: DictConfig, **values: Any) -> Any:
-    """Instantiate, and let an InputError through as itself, not wrapped in Hydra's."""
-    try:
-        return instantiate(node, **values)
-    except InstantiationException as error:
-        if not isinstance(error.__cause__, InputError):
-            raise
-        cause = error.__cause__
-    # Raised out here: inside, its context would be Hydra's error, whose cause it is, in a circle.
-    raise cause from None
 
 
 def require_job(cfg: DictConfig) -> None:
@@ -162,89 +144,3 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def plain(node: DictConfig) -> dict[str, Any]:
-    """Resolve a node into plain values."""
-    container = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
-def record(cfg: DictConfig) -> dict[str, Any]:
-    """Resolve a config into what may be written of it.
-
-    A value that an environment variable gave stays ``${oc.env:NAME}``, wherever it stands and
-    through whichever key it came; one whose key says secret is ``***``. The variables' values are
-    hidden from now on in all that is written.
-    """
-    with _environment_unread():
-        written = _record(cfg)
-    assert isinstance(written, dict)
-    return redact(written)
-
-
-def _record(node: Any) -> Any:
-    if isinstance(node, DictConfig):
-        return {str(key): _record_item(node, key) for key in node}
-    if isinstance(node, ListConfig):
-        return [_record_item(node, index) for index in range(len(node))]
-    return node
-
-
-def _record_item(node: DictConfig | ListConfig, key: Any) -> Any:
-    try:
-        return _record(node[key])
-    except InterpolationResolutionError:
-        # The variable decides which key is meant, or is fed into another resolver.
-        return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index] # as the node is
-
-
-@contextlib.contextmanager
-def _environment_unread() -> Iterator[None]:
-    """Have ``oc.env`` give back its own text for a variable that is set."""
-
-    def env(name: str, *default: Any) -> Any:
-        if name not in os.environ:
-            return oc.env(name, *default)
-        hide_variables([name])
-        return f"${{oc.env:{name}}}"
-
-    def decode(text: str | None, *, _parent_: Any, _node_: Any) -> Any:
-        if text is not None and "${oc.env:" in text:
-            return f"${{oc.decode:{text}}}"
-        return oc.decode(text, _parent_, _node_)
-
-    OmegaConf.register_new_resolver("oc.env", env, replace=True)
-    OmegaConf.register_new_resolver("oc.decode", decode, replace=True)
-    try:
-        yield
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-        OmegaConf.register_new_resolver("oc.decode", oc.decode, replace=True)
-
-
-def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> None:
-    """Refuse to resume a run with other settings: the result would belong to neither.
-
-    Args:
-        recorded: the run's ``config.yaml``.
-
-    Raises:
-        InputError: the settings differ; the message lists each difference.
-
-    """
-    loaded = OmegaConf.to_container(OmegaConf.create(recorded), resolve=False)
-    assert isinstance(loaded, dict)
-    before = flatten_params({str(name): value for name, value in loaded.items()})
-    now = flatten_params(record(cfg))
-    changed = [
-        f"{key}: {before.get(key)} -> {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        raise InputError(
-            f"resume={run_id}: the config differs from the run's ({'; '.join(changed)}); "
-            "give the overrides the run was started with"
-        )

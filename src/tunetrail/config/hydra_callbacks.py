@@ -1,6 +1,7 @@
-"""Hydra's record of a job, written without secrets: what was composed, and what was typed."""
+"""Callbacks that Hydra calls: check the output folder, write its files without secrets."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,29 @@ from omegaconf._utils import OmegaConfDumper
 from tunetrail.config.secrets import hide_variables, redact
 
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
+
+
+class RequireOutputDir(Callback):
+    """Ends the program with one line where the folder of the run or sweep cannot be made."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        del kwargs
+        _require_writable("hydra.run.dir", str(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        del kwargs
+        _require_writable("hydra.sweep.dir", str(config.hydra.sweep.dir))
+
+
+def _require_writable(key: str, folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # Hydra turns an exception of a callback into a warning and goes on.
+        sys.exit(
+            f"error: {key}={folder}: cannot be made ({error.strerror}); free the path, or choose "
+            "another"
+        )
 
 
 class WriteHydraFiles(Callback):

@@ -1,0 +1,119 @@
+"""What is recorded of a config, and the leaves that decide the result of a run."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from omegaconf.resolvers import oc
+
+from tunetrail.config.secrets import hide_variables, redact
+from tunetrail.errors import InputError
+
+# Not among the params: where a run was logged, and what chose its values.
+_NOT_PARAMS = (
+    "tracking",
+    "registry",
+    "trial",
+    "sweep",
+    "sampler",
+    "pruner",
+    "study",
+    "resume",
+    "cache_dir",
+)
+
+
+def record(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve a config into what may be written of it.
+
+    A value that an environment variable gave stays ``${oc.env:NAME}``, wherever it stands and
+    through whichever key it came; one whose key says secret is ``***``. The variables' values are
+    hidden from now on in all that is written.
+    """
+    with _environment_unread():
+        written = _record(cfg)
+    assert isinstance(written, dict)
+    return redact(written)
+
+
+def _record(node: Any) -> Any:
+    if isinstance(node, DictConfig):
+        return {str(key): _record_item(node, key) for key in node}
+    if isinstance(node, ListConfig):
+        return [_record_item(node, index) for index in range(len(node))]
+    return node
+
+
+def _record_item(node: DictConfig | ListConfig, key: Any) -> Any:
+    try:
+        return _record(node[key])
+    except InterpolationResolutionError:
+        # The variable decides which key is meant, or is fed into another resolver.
+        return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index] # as the node is
+
+
+@contextlib.contextmanager
+def _environment_unread() -> Iterator[None]:
+    """Have ``oc.env`` give back its own text for a variable that is set."""
+
+    def env(name: str, *default: Any) -> Any:
+        if name not in os.environ:
+            return oc.env(name, *default)
+        hide_variables([name])
+        return f"${{oc.env:{name}}}"
+
+    def decode(text: str | None, *, _parent_: Any, _node_: Any) -> Any:
+        if text is not None and "${oc.env:" in text:
+            return f"${{oc.decode:{text}}}"
+        return oc.decode(text, _parent_, _node_)
+
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
+    OmegaConf.register_new_resolver("oc.decode", decode, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        OmegaConf.register_new_resolver("oc.decode", oc.decode, replace=True)
+
+
+def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> None:
+    """Refuse to resume a run with other settings: the result would belong to neither.
+
+    Args:
+        recorded: the run's ``config.yaml``.
+
+    Raises:
+        InputError: the settings differ; the message lists each difference.
+
+    """
+    loaded = OmegaConf.to_container(OmegaConf.create(recorded), resolve=False)
+    assert isinstance(loaded, dict)
+    before = flatten_params({str(name): value for name, value in loaded.items()})
+    now = flatten_params(record(cfg))
+    changed = [
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise InputError(
+            f"resume={run_id}: the config differs from the run's ({'; '.join(changed)}); "
+            "give the overrides the run was started with"
+        )
+
+
+def flatten_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten the leaves that decide the result, with dots between their keys."""
+    deciding = {name: value for name, value in config.items() if name not in _NOT_PARAMS}
+    return dict(_walk(deciding, ""))
+
+
+def _walk(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _walk(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
