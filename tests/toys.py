@@ -10,7 +10,10 @@ from typing import Any
 
 import hydra
 import pytest
+from datasets import DatasetDict
 from hydra.core.global_hydra import GlobalHydra
+
+from tunetrail.tasks.text_classification import TextClassification
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +36,16 @@ def make_rows(num_rows: int, *, seed: int = 0, noise: float = 0.0) -> list[tuple
         draw.shuffle(words)
         rows.append((" ".join([*words, str(index)]), label))
     return rows
+
+
+CLASSIFY = TextClassification(max_length=64, padding="longest", main_metric="accuracy")
+
+
+def canonical(
+    rows: DatasetDict, text: str = "text", label: str = "label", names: list[Any] | None = None
+) -> DatasetDict:
+    """Rows of texts and labels as everything else reads them."""
+    return CLASSIFY.canonicalise(rows, {"text": text, "label": label}, label_names=names)
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], *, header: str = "text,label") -> Path:

@@ -210,7 +210,8 @@ def test_a_run_that_was_open_is_failed_with_its_cause(
     assert run.info.status == "FAILED"
     assert run.data.tags["tunetrail.failure"] == "InputError: " + message.removeprefix("error: ")
     # what is needed to run it again was logged before anything went wrong
-    assert {a.path for a in client.list_artifacts(run.info.run_id)} >= {"config.yaml", "reports"}
+    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert artifacts >= {"config.yaml", "environment"}
 
 
 def test_an_unknown_key_keeps_the_words_of_hydra(

@@ -155,8 +155,8 @@ def test_predictions_stand_beside_their_own_rows(finished: Finished) -> None:
     table = finished.predictions()
     source = pd.read_csv(finished.workspace / "validation.csv")
     assert list(table["text"]) == list(source["text"])
-    assert list(table["label"]) == list(source["label"])
-    assert (table["prediction"] == table["label"]).mean() == pytest.approx(finished.score)
+    assert list(table["target"]) == list(source["label"])
+    assert (table["prediction"] == table["target"]).mean() == pytest.approx(finished.score)
     assert table.filter(like="probability_").sum(axis=1).to_numpy() == pytest.approx(1.0)
 
 
@@ -211,7 +211,7 @@ def test_the_same_seed_gives_the_same_numbers(
 
 
 def test_metric_names_are_those_that_the_task_computes(finished: Finished) -> None:
-    names = TextClassification(max_length=8, padding="longest", main_metric="x").metric_names
+    names = TextClassification.metrics
     computed = {n.removeprefix("validation/") for n in finished.run.data.metrics if n[:3] == "val"}
     assert {"loss", *names} == computed
 
@@ -238,7 +238,7 @@ def test_test_rows_are_scored_only_on_request_and_never_returned(
     assert measured["test/accuracy"] <= measured["test/accuracy_high"]
     path = MlflowClient().download_artifacts(run.info.run_id, "predictions/test.parquet")
     table = pd.read_parquet(path)
-    assert (table["label"] == table["prediction"]).mean() == measured["test/accuracy"]
+    assert (table["target"] == table["prediction"]).mean() == measured["test/accuracy"]
     assert run.data.tags["tunetrail.test_scored"] == "true"
 
 
@@ -278,7 +278,7 @@ def test_the_best_is_the_evaluation_that_was_asked_for(
     wanted = losses[-1] if best_of is None else best_of(losses)
     assert run.data.metrics["best/validation/loss"] == wanted
     table = pd.read_parquet(artifact(run, "predictions/validation.parquet"))
-    right = (table["prediction"] == table["label"]).mean()
+    right = (table["prediction"] == table["target"]).mean()
     assert right == pytest.approx(run.data.metrics["best/validation/accuracy"])
 
 

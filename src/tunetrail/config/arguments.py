@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -84,19 +85,29 @@ def precision_flags(precision: str) -> dict[str, bool]:
     return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
 
 
-def build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> TrainingArguments:
+def build_arguments(cfg: DictConfig, task: Any, checkpoint_dir: Path) -> TrainingArguments:
     """Build the arguments of Trainer.
+
+    Args:
+        cfg: of the run.
+        task: its metrics say which way is better, unless ``trainer.greater_is_better`` does.
+        checkpoint_dir: where checkpoints go.
 
     Raises:
         InputError: a value that TrainingArguments does not take.
 
     """
+    name = re.sub("^(eval_)?(validation|train)_", "", cfg.trainer.metric_for_best_model)
+    greater = cfg.trainer.greater_is_better
+    if greater is None:
+        greater = name in task.metrics and task.metrics[name].greater_is_better
     try:
         arguments: TrainingArguments = build(
             cfg.trainer,
             output_dir=str(checkpoint_dir),
             disable_tqdm=True,
             report_to="none",
+            greater_is_better=greater,
             **precision_flags(cfg.precision),
         )
     except InstantiationException as error:

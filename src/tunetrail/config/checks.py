@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from tunetrail.config.arguments import precision_flags, require_trainer_values
-from tunetrail.config.build import build, plain
+from tunetrail.config.build import plain
 from tunetrail.errors import InputError
 
 # YAML reads a bare off as false.
@@ -51,17 +51,6 @@ def read_constraints(cfg: DictConfig) -> list[Constraint]:
             )
         constraints.append(Constraint(name, "<=" if found[1] == "<=" else ">=", bound))
     return constraints
-
-
-def require_job(cfg: DictConfig) -> None:
-    """Check all of a composed config that can be checked without data, model or network.
-
-    Raises:
-        InputError: a value cannot be used, or a metric is none of the task's.
-
-    """
-    require_settings(cfg)
-    require_metrics(cfg, build(cfg.task).metric_names)
 
 
 def require_settings(cfg: DictConfig) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,62 +13,110 @@ from tunetrail.errors import InputError
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?")
 
 
-def canonical_columns(
-    rows: DatasetDict, *, text_column: str, label_column: str, label_names: Sequence[Any] | None
-) -> DatasetDict:
-    """Reduce every split to ``text`` (string), ``label`` (ClassLabel) and ``row`` (int64).
+def canonical_split(
+    part: Dataset,
+    *,
+    text: list[str | None],
+    target: list[str | None],
+    stratum: list[int | None],
+    strata: ClassLabel,
+    own: Mapping[str, tuple[Any, Any]],
+) -> Dataset:
+    """Build one split of canonical rows: a task's own columns, and those that all tasks share.
 
-    ``row`` is the row's number in its source split, from 0: reports point at it. Labels may be
-    text, whole numbers, booleans or ClassLabel. Without ``label_names`` they are those of train,
-    sorted (numbers by value); with it they are its entries in its order, which a label matches by
-    name or, where the labels are numbers that it does not name, by position. Empty texts and
-    missing labels pass, for ``clean`` to drop or ``require_text`` to refuse.
-
-    Raises:
-        InputError: a split without rows, a missing column, text that is no text, a label outside
-            the known set, fewer than two labels.
+    Args:
+        part: as it was read; its rows are numbered from 0, so that reports can point at them.
+        text: what goes in, as a person reads it.
+        target: what should come out, as a person reads it; None where it is missing.
+        stratum: code of the group of which each split should have its share.
+        strata: names of the groups.
+        own: column of the task -> its values and its feature.
 
     """
-    if text_column == label_column:
-        raise InputError(
-            f"data.text_column and data.label_column are both {text_column!r}; set one of them"
-        )
+    values = {"text": text, "target": target, "stratum": stratum, "row": np.arange(len(part))}
+    features = {
+        "text": Value("string"),
+        "target": Value("string"),
+        "stratum": strata,
+        "row": Value("int64"),
+    }
+    for name, (column, feature) in own.items():
+        values[name], features[name] = column, feature
+    return Dataset.from_dict(values, features=Features(features))
+
+
+def require_columns(rows: DatasetDict, keys: Mapping[str, str]) -> None:
+    """Check that every split has rows and the columns that were asked for.
+
+    Args:
+        rows: as they were read.
+        keys: config key -> name of the column.
+
+    Raises:
+        InputError: a column is missing, or one is asked for twice.
+
+    """
+    names = list(keys.values())
+    for key, name in keys.items():
+        if names.count(name) > 1:
+            twice = " and ".join(other for other, found in keys.items() if found == name)
+            raise InputError(f"{twice} are both {name!r}; set {key} to another column")
     for split, part in rows.items():
         _require_rows(part, split)
-        _require_column(part, split, key="text_column", name=text_column)
-        _require_column(part, split, key="label_column", name=label_column)
-        found = part.features[text_column]
-        if found not in (Value("string"), Value("large_string")):
-            raise InputError(
-                f"data.text_column={text_column} of {split} holds {_type_name(found)}, not text; "
-                f"name another column (found: {', '.join(part.column_names)})"
-            )
+        for key, name in keys.items():
+            if name not in part.column_names:
+                raise InputError(
+                    f"no column {name!r} in {split} (found: {', '.join(part.column_names)}); "
+                    f"set {key}"
+                )
+
+
+def read_texts(part: Dataset, column: str, *, split: str, key: str) -> list[str | None]:
+    """Read a column of texts.
+
+    Raises:
+        InputError: it holds something else.
+
+    """
+    found = part.features[column]
+    if found not in (Value("string"), Value("large_string")):
+        raise InputError(
+            f"{key}={column} of {split} holds {_type_name(found)}, not text; "
+            f"name another column (found: {', '.join(part.column_names)})"
+        )
+    texts: list[str | None] = part[column][:]
+    return texts
+
+
+def read_labels(
+    rows: DatasetDict, column: str, *, label_names: Sequence[Any] | None
+) -> tuple[ClassLabel, dict[str, list[int | None]]]:
+    """Read a column of labels: their names, and for each split the code of each row's label.
+
+    Labels may be text, whole numbers, booleans or ClassLabel. Without ``label_names`` they are
+    those of train, sorted (numbers by value); with it they are its entries in its order, which a
+    label matches by name or, where the labels are numbers that it does not name, by position.
+
+    Raises:
+        InputError: a label outside the known set, fewer than two labels.
+
+    """
     labels = _same_spelling(
-        {split: _label_strings(part, label_column, split) for split, part in rows.items()}
+        {split: _label_strings(part, column, split) for split, part in rows.items()}
     )
-    names = _label_names(rows["train"].features[label_column], labels["train"], label_names)
+    names = _label_names(rows["train"].features[column], labels["train"], label_names)
     by_position = label_names is not None and _are_positions(labels, names)
     codes = {name: code for code, name in enumerate(names)}
     if by_position:
         codes = {str(code): code for code in range(len(names))}
-    features = Features(
-        {"text": Value("string"), "label": ClassLabel(names=names), "row": Value("int64")}
+    feature = ClassLabel(names=names)
+    found = {
+        split: _encode(strings, codes, split, column, names) for split, strings in labels.items()
+    }
+    require_two_labels(
+        feature, found["train"], remedy="set data.label_column, or add rows of another"
     )
-    dataset = DatasetDict(
-        {
-            split: Dataset.from_dict(
-                {
-                    "text": part[text_column][:],
-                    "label": _encode(labels[split], codes, split, label_column, names),
-                    "row": np.arange(len(part)),
-                },
-                features=features,
-            )
-            for split, part in rows.items()
-        }
-    )
-    require_two_labels(dataset["train"], remedy="set data.label_column, or add rows of another")
-    return dataset
+    return feature, found
 
 
 def require_text(dataset: DatasetDict) -> DatasetDict:
@@ -81,7 +129,7 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
     for split, part in dataset.items():
         _require_rows(part, split)
         empty = [not (text and text.strip()) for text in part["text"][:]]
-        missing = [label is None for label in part["label"][:]]
+        missing = [target is None for target in part["target"][:]]
         for faults, what in ((empty, "an empty text"), (missing, "no label")):
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]
@@ -92,12 +140,11 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
     return dataset
 
 
-def require_two_labels(train: Dataset, *, remedy: str) -> None:
+def require_two_labels(labels: ClassLabel, train: Sequence[int | None], *, remedy: str) -> None:
     """Raise InputError, with ``remedy``, unless train has two labels or more."""
-    feature = train.features["label"]
-    found = sorted({label for label in train["label"][:] if label is not None})
+    found = sorted({label for label in train if label is not None})
     if len(found) < 2:
-        what = f"the single label {feature.int2str(found[0])!r}" if found else "no labels"
+        what = f"the single label {labels.int2str(found[0])!r}" if found else "no labels"
         raise InputError(f"train has {what}, and a classifier needs two or more; {remedy}")
 
 
@@ -185,13 +232,6 @@ def _encode(
 def _require_rows(part: Dataset, split: str) -> None:
     if len(part) == 0:
         raise InputError(f"{split} has no rows; give data that has, or fewer splits")
-
-
-def _require_column(part: Dataset, split: str, *, key: str, name: str) -> None:
-    if name not in part.column_names:
-        raise InputError(
-            f"no column {name!r} in {split} (found: {', '.join(part.column_names)}); set data.{key}"
-        )
 
 
 def _type_name(feature: object) -> str:

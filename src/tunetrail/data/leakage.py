@@ -285,7 +285,6 @@ def _leaked_keys(source: _Texts, held_out: _Texts) -> set[str]:
 def _check_pair(
     source_name: str, source: _Texts, held_out_name: str, held_out: _Texts
 ) -> PairLeakage:
-    names = source.part.features["label"].names
     exact = {text: index for index, text in reversed(list(enumerate(source.texts)))}
     near: dict[int, tuple[float, int]] = {}
     for found in _near_matches(source, held_out):
@@ -303,7 +302,7 @@ def _check_pair(
             kind, match = "near", source.first[nearest]
         else:
             continue
-        leaks.append(_leak(kind, similarity, held_out.part[index], source.part[match], names))
+        leaks.append(_leak(kind, similarity, held_out.part[index], source.part[match]))
     counts = Counter(leak.kind for leak in leaks)
     kinds = ("exact", "normalised", "near")
     return PairLeakage(
@@ -327,15 +326,14 @@ def _leak(
     similarity: float,
     held_out: dict[str, Any],
     source: dict[str, Any],
-    names: list[str],
 ) -> Leak:
     return Leak(
         kind=kind,
         similarity=similarity,
         held_out_row=held_out["row"],
-        held_out_label=names[held_out["label"]],
+        held_out_label=held_out["target"],
         held_out_text=held_out["text"],
         source_row=source["row"],
-        source_label=names[source["label"]],
+        source_label=source["target"],
         source_text=source["text"],
     )

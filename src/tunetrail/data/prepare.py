@@ -1,5 +1,6 @@
 """Rows as they came -> splits as they are used, with what was found in them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from datasets import DatasetDict
@@ -32,9 +33,7 @@ class PreparedData:
 def prepare_data(
     rows: DatasetDict,
     *,
-    text_column: str,
-    label_column: str,
-    label_names: list[str] | None,
+    canonicalise: Callable[[DatasetDict], DatasetDict],
     validation_fraction: float | None,
     test_fraction: float | None,
     subset: str,
@@ -49,6 +48,8 @@ def prepare_data(
     counts asked for are met.
 
     Args:
+        rows: as they were read.
+        canonicalise: what the task makes of them.
         sizes: rows wanted of each split; None is all of them.
         quality, leakage: off, warn, clean or error. Raising is the caller's: here ``warn`` and
             ``error`` do the same.
@@ -58,9 +59,7 @@ def prepare_data(
 
     """
     notes = []
-    dataset = columns.canonical_columns(
-        rows, text_column=text_column, label_column=label_column, label_names=label_names
-    )
+    dataset = canonicalise(rows)
     if quality == "clean":
         dataset, cleaned = clean(dataset)
         notes.append(cleaned.summary())

@@ -211,7 +211,7 @@ def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
 
 def _check_split(name: str, part: Dataset) -> SplitQuality:
     texts: list[str] = [text or "" for text in part["text"][:]]
-    labels, numbers = _label_names(part), part["row"][:]
+    labels, numbers = part["target"][:], part["row"][:]
     findings, at_fault = [], set()
     for kind, groups in _find_faults(part).items():
         rows = {index for group in groups for index in _at_fault(kind, group)}
@@ -225,14 +225,15 @@ def _check_split(name: str, part: Dataset) -> SplitQuality:
             for group in sorted(groups, key=len, reverse=True)[:_NUM_EXAMPLES]
         )
         findings.append(Finding(kind, len(rows), len(rows) / len(part), examples))
-    counts = Counter(label for label in labels if label is not None)
+    strata = part.features["stratum"]
+    counts = Counter(strata.int2str(s) for s in part["stratum"][:] if s is not None)
     words = [len(text.split()) for text in texts]
     return SplitQuality(
         split=name,
         num_rows=len(part),
         labels=tuple(
             LabelShare(label, counts[label], counts[label] / max(1, counts.total()))
-            for label in part.features["label"].names
+            for label in strata.names
         ),
         words=TextLength(
             minimum=min(words),
@@ -249,7 +250,7 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
     """Return groups of indices for each kind; a group of copies begins with the row copied."""
     empty, unlabelled, broken = [], [], []
     exact, normalised = defaultdict(list), defaultdict(list)
-    labels = part["label"][:]
+    labels = part["target"][:]
     for index, (text, label) in enumerate(zip(part["text"][:], labels, strict=True)):
         if label is None:
             unlabelled.append([index])
@@ -280,11 +281,6 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
 
 def _at_fault(kind: str, group: Sequence[int]) -> Sequence[int]:
     return group[1:] if kind in (_EXACT_COPY, _NORMALISED_COPY) else group
-
-
-def _label_names(part: Dataset) -> list[str | None]:
-    names = part.features["label"].names
-    return [None if label is None else names[label] for label in part["label"][:]]
 
 
 def _finding_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:

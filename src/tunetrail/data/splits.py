@@ -89,7 +89,10 @@ def take_subsets(
             parts[split] = part.shuffle(seed=seed).select(range(size))
         else:
             parts[split] = part.select(_stratified_rows(part, size, split, seed))
-    require_two_labels(parts["train"], remedy="raise data.num_train or set data.subset=stratified")
+    strata = parts["train"].features["stratum"]
+    if strata.num_classes > 1:
+        remedy = "raise data.num_train or set data.subset=stratified"
+        require_two_labels(strata, parts["train"]["stratum"][:], remedy=remedy)
     return DatasetDict(parts)
 
 
@@ -99,10 +102,10 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
     Duplicates of a text go together, and they may carry different labels. So groups of duplicates
     are taken in random order wherever every label still has room; single rows fill the rest.
     """
-    labels = np.asarray(train["label"][:])
+    labels = np.asarray(train["stratum"][:])
     texts = np.array([normalise(text) for text in train["text"][:]], dtype=object)
     groups, names = pd.factorize(texts)
-    counts = np.zeros((len(names), train.features["label"].num_classes), dtype=np.int64)
+    counts = np.zeros((len(names), train.features["stratum"].num_classes), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)
     order = np.random.default_rng(seed).permutation(len(counts))
     owners = np.zeros(len(counts), dtype=np.int64)
@@ -127,7 +130,7 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
     for code in range(len(fractions) + 1):
         lacking = np.flatnonzero((counts[owners == code].sum(axis=0) == 0) & (totals > 0))
         if len(lacking):
-            name = train.features["label"].int2str(int(lacking[0]))
+            name = train.features["stratum"].int2str(int(lacking[0]))
             num_texts = int(np.count_nonzero(counts[:, lacking[0]]))
             raise InputError(
                 f"label {name!r} has {count_of(num_texts, 'different text')} in train, and "
@@ -139,7 +142,7 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
 
 
 def _stratified_rows(part: Dataset, size: int, split: str, seed: int) -> npt.NDArray[np.intp]:
-    labels = np.asarray(part["label"][:])
+    labels = np.asarray(part["stratum"][:])
     counts = np.bincount(labels)
     num_labels = np.count_nonzero(counts)
     if size < num_labels:

@@ -1,11 +1,13 @@
 """How the fit looks: over, under, unstable or sound, from the evaluations of a run."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from tunetrail.training.trainer import Evaluation
+from tunetrail.tasks.base import Metric
+from tunetrail.training.evaluations import Evaluation
 
 
 class Verdict(StrEnum):
@@ -29,9 +31,9 @@ _GAP = 0.05
 class FitReport:
     """The fit at the best evaluation.
 
-    ``gap`` is train minus validation of the main metric there; ``gap_noise`` two standard errors
-    of that difference, from the number of rows behind each score. ``loss_rise`` is how far the
-    last validation loss lies above the lowest, as a share of it.
+    ``gap`` is by how much train is better than validation in the main metric there, and
+    ``gap_noise`` two standard errors of it, from the scores of the rows. ``loss_rise`` is how far
+    the last validation loss lies above the lowest, as a share of it.
     """
 
     verdict: Verdict
@@ -39,7 +41,7 @@ class FitReport:
     best_epoch: float
     train_score: float
     validation_score: float
-    baseline_score: float
+    baseline_score: float | None
     gap: float
     gap_noise: float
     loss_rise: float
@@ -47,10 +49,11 @@ class FitReport:
 
     def line(self) -> str:
         """Say it in one line, with the numbers it rests on."""
+        baseline = "" if self.baseline_score is None else f"; baseline {self.baseline_score:.3f}"
         return (
             f"{self.verdict}: {self.main_metric} {self.train_score:.3f} on train, "
             f"{self.validation_score:.3f} on validation (gap {self.gap:+.3f}, noise "
-            f"±{self.gap_noise:.3f}; baseline {self.baseline_score:.3f}); {self.advice}"
+            f"±{self.gap_noise:.3f}{baseline}); {self.advice}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,35 +65,39 @@ def check_fit(
     best: Evaluation,
     *,
     main_metric: str,
-    baseline_score: float,
-    num_train: int,
-    num_validation: int,
+    metric: Metric,
+    baseline_score: float | None,
+    noise: Mapping[str, float],
 ) -> FitReport:
     """Judge the fit of a run by its evaluations.
 
-    The noise of a score that is a share of n rows is taken as binomial, sqrt(p(1-p)/n). That is
-    exact for accuracy and near enough for macro averages to tell a gap from nothing.
-
     Args:
-        num_train, num_validation: rows behind the scores of train and of validation.
+        evaluations: in order.
+        best: the one whose weights are kept.
+        main_metric: the one that judges.
+        metric: what is known of it.
+        baseline_score: of something simple on validation; None where there is no such thing.
+        noise: split -> standard error of its score at the best evaluation.
 
     """
     train, validation = best.train[main_metric], best.validation[main_metric]
-    gap = train - validation
-    noise = 2 * math.hypot(
-        _standard_error(train, num_train), _standard_error(validation, num_validation)
-    )
+    gap = metric.sign * (train - validation)
+    gap_noise = 2 * math.hypot(noise["train"], noise["validation"])
     losses = [evaluation.validation["loss"] for evaluation in evaluations]
     rise = losses[-1] / min(losses) - 1
     fell = 1 - losses[-1] / losses[-2] if len(losses) > 1 else 0.0
     ended_best = best.step == evaluations[-1].step
-    beats = validation - baseline_score > 2 * _standard_error(validation, num_validation)
-    train_beats = train - baseline_score > 2 * _standard_error(train, num_train)
+
+    def beats_baseline(score: float, error: float) -> bool:
+        return baseline_score is None or metric.sign * (score - baseline_score) > 2 * error
+
+    beats = beats_baseline(validation, noise["validation"])
+    train_beats = beats_baseline(train, noise["train"])
 
     if not beats and not train_beats:
         verdict = Verdict.NO_BETTER_THAN_BASELINE
         advice = "it has learnt nothing yet: raise the learning rate or train longer"
-    elif not beats or rise > _LOSS_TURN or gap > max(_GAP, noise):
+    elif not beats or rise > _LOSS_TURN or gap > max(_GAP if metric.is_share else 0.0, gap_noise):
         verdict = Verdict.OVERFITTING
         advice = (
             f"validation loss ends {rise:.0%} above its lowest: fewer epochs or more data"
@@ -111,12 +118,7 @@ def check_fit(
         validation_score=validation,
         baseline_score=baseline_score,
         gap=gap,
-        gap_noise=noise,
+        gap_noise=gap_noise,
         loss_rise=rise,
         advice=advice,
     )
-
-
-def _standard_error(score: float, num_rows: int) -> float:
-    share = min(max(score, 0.0), 1.0)
-    return math.sqrt(share * (1 - share) / num_rows)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from tunetrail.config.secrets import redact
 from tunetrail.evaluation.fit import FitReport
-from tunetrail.tracking.store import RunLog
-from tunetrail.training.trainer import TrainingResult
+from tunetrail.training.train import TrainingResult
 
 
 def format_summary(
@@ -51,26 +50,3 @@ def format_summary(
         f"see it      {ui}" + ("" if server else "   (or: make ui)"),
     ]
     return "\n".join(lines)
-
-
-def print_summary(
-    result: TrainingResult,
-    fit: FitReport,
-    run_log: RunLog,
-    *,
-    uri: str,
-    names: Sequence[str],
-    test: dict[str, float],
-) -> None:
-    """Print the summary to standard output."""
-    print(  # noqa: T201 - the one thing a run says on standard output
-        format_summary(
-            result,
-            fit,
-            run_id=run_log.run_id,
-            uri=uri,
-            where=run_log.artifact_uri,
-            names=names,
-            test=test,
-        )
-    )

@@ -22,16 +22,22 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """What ``from_pretrained`` needs.
 
-    ``path`` is a directory; with a ``revision`` it is an id of the hub.
+    ``path`` is a directory; with a ``revision`` it is an id of the hub. ``origin`` is what a
+    person knows it by: an id with its revision, a package with its version, a directory.
     """
 
     path: str
+    origin: str
     revision: str | None = None
+
+    @property
+    def is_on_hub(self) -> bool:
+        return self.revision is not None
 
 
 def hub(*, id: str, revision: str) -> Checkpoint:  # noqa: A002 - the hub's own word
     """Name a model of the Hugging Face hub."""
-    return Checkpoint(path=id, revision=revision)
+    return Checkpoint(path=id, origin=f"{id}@{revision}", revision=revision)
 
 
 def directory(*, path: str) -> Checkpoint:
@@ -41,7 +47,7 @@ def directory(*, path: str) -> Checkpoint:
         InputError: no directory, no ``config.json``, or no safetensors weights in it.
 
     """
-    return _require_checkpoint(Path(path), key=f"model.path={path}")
+    return _require_checkpoint(Path(path), key=f"model.path={path}", origin=path)
 
 
 def package_directory(*, distribution: str, path: str) -> Checkpoint:
@@ -52,7 +58,9 @@ def package_directory(*, distribution: str, path: str) -> Checkpoint:
 
     """
     return _require_checkpoint(
-        _locate(distribution, path), key=f"model.source.distribution={distribution}"
+        _locate(distribution, path),
+        key=f"model.source.distribution={distribution}",
+        origin=_package(distribution),
     )
 
 
@@ -76,7 +84,7 @@ def package_gguf(*, distribution: str, path: str, cache_dir: str) -> Checkpoint:
     target = Path(cache_dir) / f"{source.stem}-{_digest(source)}"
     if not target.is_dir():
         _convert_gguf(source, target)
-    return Checkpoint(path=str(target))
+    return Checkpoint(path=str(target), origin=_package(distribution))
 
 
 def _locate(name: str, path: str) -> Path:
@@ -89,7 +97,11 @@ def _locate(name: str, path: str) -> Path:
         ) from None
 
 
-def _require_checkpoint(path: Path, *, key: str) -> Checkpoint:
+def _package(name: str) -> str:
+    return f"{name} {distribution(name).version}"
+
+
+def _require_checkpoint(path: Path, *, key: str, origin: str) -> Checkpoint:
     if not path.is_dir():
         raise InputError(f"{key}: no directory there; give one that save_pretrained wrote")
     found = sorted(p.name for p in path.iterdir())
@@ -106,7 +118,7 @@ def _require_checkpoint(path: Path, *, key: str) -> Checkpoint:
             f"{key}: {what}; pickle runs code when opened, so only safetensors are read: "
             "load it once where you trust it and save_pretrained(path, safe_serialization=True)"
         )
-    return Checkpoint(path=str(path))
+    return Checkpoint(path=str(path), origin=origin)
 
 
 def _digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from transformers import (
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -95,64 +94,72 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_sequence_classifier(
-    checkpoint: Checkpoint,
-    *,
-    label_names: list[str],
-    pad_token_id: int,
-    weights: Weights | None = None,
-) -> PreTrainedModel:
-    """Load the body and, where the checkpoint has no head for as many labels, make a new one.
-
-    Seed torch before the call: the head's weights are drawn here. A head for as many labels of
-    other names is kept, and said to be: it may be the same labels under other names.
+@dataclass(frozen=True)
+class Loader:
+    """Loads a checkpoint as whatever model a task asks for.
 
     Args:
+        checkpoint: where the weights come from.
         weights: what :func:`read_weights` returned: the model is the same, bit for bit, and
             nothing but its config is read from disk. None reads the weights too.
 
-    Raises:
-        InputError: the checkpoint cannot be had, or its architecture cannot classify.
-
     """
-    labels = {
-        "num_labels": len(label_names),
-        "id2label": dict(enumerate(label_names)),
-        "label2id": {name: index for index, name in enumerate(label_names)},
-        "pad_token_id": pad_token_id,
-    }
-    how = {
-        # The same architecture with another number of labels: keep the body, make a new head.
-        "ignore_mismatched_sizes": True,
-        "output_loading_info": True,
-        "use_safetensors": True,
-        "dtype": "float32",
-    }
-    model: PreTrainedModel
-    config = _from_pretrained(AutoConfig, checkpoint, **labels)
-    architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    if weights is None or not isinstance(architecture, type):
-        # The auto class also chooses among several architectures, and says why there is none.
-        model, loaded = _from_pretrained(
-            AutoModelForSequenceClassification, checkpoint, **labels, **how
-        )
-    else:
-        model, loaded = _from_memory(architecture, config, weights, checkpoint, **how)
-    made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
-    if made:
-        log.info("new weights, to be trained: %s", ", ".join(made))
-    elif (known := list(_known_labels(checkpoint).values())) != label_names:
-        log.warning(
-            "the checkpoint's head is kept; it was trained for %s and now answers %s",
-            ", ".join(known),
-            ", ".join(label_names),
-        )
-    return model
+
+    checkpoint: Checkpoint
+    weights: Weights | None = None
+
+    def __call__(
+        self, auto: Any, *, label_names: list[str] | None = None, **config: Any
+    ) -> PreTrainedModel:
+        """Load the body and, where the checkpoint has no fitting head, make a new one.
+
+        Seed torch before the call: the weights of a new head are drawn here. A head for as many
+        labels of other names is kept, with a warning: they may be the same labels.
+
+        Args:
+            auto: a class such as ``AutoModelForSequenceClassification``.
+            label_names: where the model gives each label a score.
+            config: values of the model's config.
+
+        Raises:
+            InputError: the checkpoint cannot be had, or its architecture has no such model.
+
+        """
+        if label_names is not None:
+            config |= {
+                "num_labels": len(label_names),
+                "id2label": dict(enumerate(label_names)),
+                "label2id": {name: index for index, name in enumerate(label_names)},
+            }
+        how = {
+            # The same architecture with another number of labels: keep the body, make a new head.
+            "ignore_mismatched_sizes": True,
+            "output_loading_info": True,
+            "use_safetensors": True,
+            "dtype": "float32",
+        }
+        model: PreTrainedModel
+        found = _from_pretrained(AutoConfig, self.checkpoint, **config)
+        architecture = auto._model_mapping.get(type(found), None)  # noqa: SLF001 - the table has no public name
+        if self.weights is None or not isinstance(architecture, type):
+            # The auto class also chooses among several architectures, and says why there is none.
+            model, loaded = _from_pretrained(auto, self.checkpoint, **config, **how)
+        else:
+            model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)
+        made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
+        if made:
+            log.info("new weights, to be trained: %s", ", ".join(made))
+        elif label_names is not None and (known := _known_labels(self.checkpoint)) != label_names:
+            log.warning(
+                "the checkpoint's head is kept; it was trained for %s and now answers %s",
+                ", ".join(known),
+                ", ".join(label_names),
+            )
+        return model
 
 
-def _known_labels(checkpoint: Checkpoint) -> dict[int, str]:
-    labels: dict[int, str] = _from_pretrained(AutoConfig, checkpoint).id2label
-    return labels
+def _known_labels(checkpoint: Checkpoint) -> list[str]:
+    return list(_from_pretrained(AutoConfig, checkpoint).id2label.values())
 
 
 def _from_memory(
@@ -173,7 +180,7 @@ def _from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:
 
 
 def _where(checkpoint: Checkpoint) -> dict[str, Any]:
-    if checkpoint.revision is None:
+    if not checkpoint.is_on_hub:
         return {}
     return {"revision": checkpoint.revision, "local_files_only": not is_reachable()}
 
@@ -181,7 +188,7 @@ def _where(checkpoint: Checkpoint) -> dict[str, Any]:
 @contextlib.contextmanager
 def _said_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
     where = f"model {checkpoint.path!r}"
-    local = checkpoint.revision is None
+    local = not checkpoint.is_on_hub
     try:
         yield
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -21,6 +21,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+# What a served model says of each text, with the types of MLflow.
+COLUMNS = {"label": "string", "score": "double"}
+
 # Tokens of a batch, padding included.
 BATCH_TOKENS = 4096
 

@@ -11,7 +11,6 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.config.checks import require_job
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
 from tunetrail.studies.finals.winner import Terms, crown_winner, read_section
@@ -29,6 +28,7 @@ from tunetrail.tracking.store import (
     reopen_run,
     store_errors,
 )
+from tunetrail.training.inputs import require_job
 
 log = logging.getLogger(__name__)
 

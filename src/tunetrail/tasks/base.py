@@ -1,92 +1,134 @@
-"""What a task must offer to the pipeline."""
+"""What a task must offer: one file in ``tasks/``, one in ``serving/``, one YAML."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from datasets import Dataset
+import torch
+from datasets import Dataset, DatasetDict
 from matplotlib.figure import Figure
-from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Weights
+from tunetrail.models.loading import Loader
+
+Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """What one would score without having learnt anything but the labels' shares."""
+class Metric:
+    """What everyone who compares values of a metric needs to know of it.
 
-    name: str
-    metrics: dict[str, float]
+    ``is_share`` says that it lies in [0, 1].
+    """
+
+    greater_is_better: bool = True
+    is_share: bool = True
+
+    @property
+    def sign(self) -> int:
+        """Return 1 where more is better, else -1: what turns a difference into a gain."""
+        return 1 if self.greater_is_better else -1
+
+
+# The loss is measured by Trainer for every task.
+LOSS = Metric(greater_is_better=False, is_share=False)
 
 
 class Task(Protocol):
-    """One kind of learning: how rows become features, and outputs become scores."""
+    """One kind of learning: how rows become what a model reads, and its outputs become scores.
 
+    A task is a frozen dataclass: equal tasks make the same of the same rows.
+
+    Every metric of a task is a function of sums of what each row adds. So a task gives these
+    **statistics** of a row and the **score** of their sums; Trainer's metrics, intervals, paired
+    tests, baselines and the noise of a gap follow from the two, once for all tasks.
+
+    Everywhere ``rows`` is a split of canonical rows in their order; ``encoded`` is what
+    :meth:`encode` made of it, in the order in which it went through the model, with the column
+    ``index`` that says to which of the rows each part belongs.
+    """
+
+    # The hub's word for it, which names the module in ``serving/`` that answers.
+    pipeline_tag: ClassVar[str]
+    # Known before data and model, most telling first: the first two are shown.
+    metrics: ClassVar[Mapping[str, Metric]]
     main_metric: str
-    # What row_scores is called.
-    row_metric: str
-    # What build_metrics will compute, known before there are data or a model.
-    metric_names: tuple[str, ...]
-    summary_metrics: tuple[str, ...]
-    pipeline_name: str
+    # The roles that a person assigns columns to: ("text", "label").
+    columns: ClassVar[tuple[str, ...]]
 
-    def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Add the model's inputs as columns; ``labels`` holds the target.
+    def __hash__(self) -> int:
+        """Agree with equality, as a frozen dataclass does."""
 
-        May leave settings in the tokenizer: it is handed one of its own.
+    def canonicalise(
+        self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
+    ) -> DatasetDict:
+        """Reduce every split to the task's own columns, and to four that all tasks share.
+
+        These are ``row`` (int64, the row's number in its source, from 0), ``text`` (string, what
+        goes in, as a person reads it), ``target`` (string or null, what should come out) and
+        ``stratum`` (ClassLabel or null, of which each split should have its share).
+
+        Raises:
+            InputError: a column is missing or holds something else.
+
         """
 
-    def length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """Return after how many tokens a text is cut."""
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Turn rows into the model's inputs and ``index``; one row may become several.
+
+        May leave settings in the tokenizer: it gets one of its own.
+        """
 
     def load_model(
-        self,
-        checkpoint: Checkpoint,
-        tokenizer: PreTrainedTokenizerBase,
-        dataset: Dataset,
-        *,
-        weights: Weights | None,
+        self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
     ) -> PreTrainedModel:
-        """Load the model with a head for the labels of ``dataset``.
-
-        ``weights`` are the checkpoint's, read before, and must not be changed; None reads them.
-        """
+        """Load the model with a head for the rows of ``train``."""
 
     def build_collator(
-        self, tokenizer: PreTrainedTokenizerBase
-    ) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """Build what makes a batch of rows."""
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> Collator:
+        """Build what makes a batch of encoded rows."""
 
-    def build_metrics(self, dataset: Dataset) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Build what Trainer calls on the outputs of an evaluation."""
+    def predict(self, model: Any, batch: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """Return what of a batch is kept, shape (batch, …), on its device.
 
-    def measure_baseline(self, train: Dataset, validation: Dataset) -> Baseline:
-        """Score the majority class of ``train`` on ``validation``."""
-
-    def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
-        """Lay the outputs beside the rows they belong to."""
-
-    def example(self, dataset: Dataset) -> list[str]:
-        """Take two inputs that show how a model of this task is called."""
-
-    def row_scores(self, predictions: pd.DataFrame) -> np.ndarray:
-        """Score each row of a table of :meth:`predictions`, more is better."""
-
-    def baseline_scores(self, train: Dataset, predictions: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Score the same rows as :meth:`row_scores` would if something simple had answered.
-
-        Keys name the baselines, as a sentence can hold them.
+        Kept for all rows of a split, so never a vocabulary of logits.
         """
 
-    def resample_metrics(
-        self, dataset: Dataset, logits: np.ndarray, *, num_resamples: int, seed: int
-    ) -> dict[str, np.ndarray]:
-        """Compute every metric on resamples of the rows, drawn with replacement."""
+    def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
+        """Return what each row adds to the sums, shape (rows, statistics).
 
-    def plot_predictions(
-        self, dataset: Dataset, logits: np.ndarray, *, split: str
-    ) -> dict[str, Figure]:
-        """Draw what helps to see where the model errs; keys are file names."""
+        Args:
+            rows: canonical.
+            encoded: of the rows.
+            outputs: what :meth:`predict` kept of ``encoded``; shorter ones padded with -100.
+
+        """
+
+    def score(self, sums: Array) -> dict[str, Array]:
+        """Turn sums of statistics, shape (…, statistics), into metrics of shape (…)."""
+
+    def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
+        """Score each label by itself, one line a label; may be empty."""
+
+    def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
+        """Lay what came out beside each row: row, text, target, prediction; sorted by ``row``."""
+
+    def answers(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return what a served model should say of the rows of a :meth:`tabulate`."""
+
+    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+        """Return the statistics of ``rows`` if something simple had answered.
+
+        Keys name the baselines, as a sentence can hold them; the first one judges the fit. May be
+        empty.
+        """
+
+    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
+        """Draw where the model errs; keys are file names."""
+
+    def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """Return what the module in ``serving/`` must know to answer as in training."""

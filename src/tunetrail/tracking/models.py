@@ -2,11 +2,14 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
+import pandas as pd
 import requests
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
@@ -16,7 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.config.secrets import redact
-from tunetrail.serving import text_classification as text_classifier
+from tunetrail.errors import InputError, first_line
 from tunetrail.tracking.store import RunLog, quiet_mlflow
 
 # Tag of a model that is, or is about to be, in the registry under this name.
@@ -25,25 +28,55 @@ _REGISTERED = "tunetrail.registered"
 _CARD = "model_card.md"
 
 
+@dataclass(frozen=True)
+class Answering:
+    """How a logged model answers.
+
+    Args:
+        pipeline_tag: the hub's word for what it does.
+        module: the one file of code that every logged model carries: it answers.
+        config: what that code must know.
+        example: a few inputs.
+        expected: the run's own answers to them, one line an input.
+
+    """
+
+    pipeline_tag: str
+    module: ModuleType
+    config: Mapping[str, Any]
+    example: list[str]
+    expected: pd.DataFrame
+
+
 def log_model(
     run_log: RunLog,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    task: str,
-    example: list[str],
-    max_length: int,
+    answering: Answering,
+    origin: str,
     requirements: list[str],
     step: int,
     scratch_dir: Path,
 ) -> str:
     """Log the model with signature and input example; return its ``models:/`` URI.
 
-    ``mlflow.pyfunc.load_model`` then takes texts and gives a table of label and score.
+    It is loaded once the way a user would, and belongs to the run only if it answers as the run
+    itself does.
 
     Args:
+        run_log: of the run.
+        model: as ``from_pretrained`` can load it.
+        tokenizer: of the model.
+        answering: how it answers.
+        origin: what the model was fine-tuned from.
+        requirements: packages with versions.
+        step: of the evaluation whose weights these are.
         scratch_dir: where the files are put together before they are copied; what a killed
             process leaves goes with this folder.
+
+    Raises:
+        InputError: the logged model cannot be loaded, or answers something else.
 
     """
     from huggingface_hub import ModelCard
@@ -53,7 +86,7 @@ def log_model(
     model.cpu()
     card = ModelCard(
         f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\n"
-        f"Fine-tuned from `{redact(model.name_or_path)}` in MLflow run `{run_log.run_id}`, which "
+        f"Fine-tuned from `{redact(origin)}` in MLflow run `{run_log.run_id}`, which "
         "holds config, data fingerprint, metrics and figures.\n"
     )
     # MLflow asks the hub for card and licence of whatever the model is named after, and
@@ -61,32 +94,57 @@ def log_model(
     model.name_or_path = f"run:{run_log.run_id}"
     # A logged model goes to the active experiment, whatever experiment its run belongs to.
     mlflow.set_experiment(experiment_id=run_log.experiment_id)
+    columns = answering.module.COLUMNS
     with quiet_mlflow(), _scratch(scratch_dir):
         # Made apart from its run: log_model would add its own settings to the run's params,
         # and they would stand out in every comparison of runs with and without a model.
         logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
         info = Model.log(
             None,
-            _Flavor,
+            _Flavor(answering.module),
             model_id=logged.model_id,
             name="model",
             transformers_model={"model": model, "tokenizer": tokenizer},
-            task=task,
+            task=answering.pipeline_tag,
             signature=ModelSignature(
                 inputs=Schema([ColSpec(DataType.string)]),
-                outputs=Schema(
-                    [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")]
-                ),
+                outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
             ),
-            input_example=example,
+            input_example=answering.example,
             model_card=card,
-            # Longer texts are cut as they were in training, instead of failing.
-            model_config={"truncation": True, "max_length": max_length},
+            model_config=dict(answering.config),
             pip_requirements=requirements,
         )
+        try:
+            _require_answers(info.model_uri, answering)
+        except Exception:
+            remove_model(run_log.client, run_log.client.get_logged_model(logged.model_id))
+            raise
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
     return str(info.model_uri)
+
+
+def _require_answers(uri: str, answering: Answering) -> None:
+    """Load the model the way a user would, and compare what it says."""
+    try:
+        found = mlflow.pyfunc.load_model(uri).predict(answering.example)
+    except Exception as error:
+        raise InputError(f"the logged model does not answer: {first_line(error)}") from error
+    for number, text in enumerate(answering.example):
+        got, own = found.iloc[number].to_dict(), answering.expected.iloc[number].to_dict()
+        if not all(_agree(got.get(name), value) for name, value in own.items()):
+            raise InputError(
+                f"the logged model answers {got} where the run itself answers {own}, for "
+                f"{text[:60]!r}: it is not the model that was trained"
+            )
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(other, float):
+        # Both in fp32, in batches of other shapes.
+        return isinstance(one, float) and abs(one - other) < 1e-3
+    return bool(one == other)
 
 
 class _Flavor:
@@ -96,13 +154,14 @@ class _Flavor:
     ``5`` or ``'fine'`` becomes other inputs, and a text of 2,000 words ends in a MemoryError.
     """
 
-    @staticmethod
-    def save_model(path: str, mlflow_model: Any, **kwargs: Any) -> None:
-        code = str(text_classifier.__file__)
+    def __init__(self, module: ModuleType) -> None:
+        self._code = Path(str(module.__file__))
+
+    def save_model(self, path: str, mlflow_model: Any, **kwargs: Any) -> None:
         mlflow.transformers.save_model(
-            path=path, mlflow_model=mlflow_model, code_paths=[code], **kwargs
+            path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
         )
-        mlflow_model.flavors["python_function"]["loader_module"] = Path(code).stem
+        mlflow_model.flavors["python_function"]["loader_module"] = self._code.stem
         mlflow_model.save(str(Path(path) / "MLmodel"))
 
 

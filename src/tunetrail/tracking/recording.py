@@ -5,18 +5,16 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel
 
 from tunetrail.data.prepare import PreparedData
+from tunetrail.evaluation.outcome import Outcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
-from tunetrail.evaluation.scoring import TestScores
-from tunetrail.tasks.base import Task
-from tunetrail.tracking import models as logged_models
+from tunetrail.evaluation.test_split import TestScores
+from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking import provenance
 from tunetrail.tracking.store import KEPT, TEST_SCORED, RunLog
-from tunetrail.training.trainer import Evaluation
+from tunetrail.training.evaluations import Evaluation
 
 _MODEL_PACKAGES = (
     "torch",
@@ -82,7 +80,7 @@ def _folder(*, resumed: bool) -> str:
 
 
 def log_start(
-    run_log: RunLog, model: PreTrainedModel, *, checkpoint: str, revision: str | None, resumed: bool
+    run_log: RunLog, model: PreTrainedModel, *, checkpoint: Checkpoint, resumed: bool
 ) -> None:
     """Log machine and weights as training starts from them, with the flags that its arguments set.
 
@@ -90,7 +88,6 @@ def log_start(
         run_log: of the run.
         model: as it is trained, a new head included.
         checkpoint: where its weights come from.
-        revision: of the hub; None for a directory.
         resumed: whether the run was begun by another process.
 
     """
@@ -98,9 +95,11 @@ def log_start(
     run_log.data(provenance.describe_machine(), f"{folder}/machine.json")
     sha256 = provenance.fingerprint_weights(model)
     described = {
-        "checkpoint": checkpoint,
-        "revision": revision,
+        "checkpoint": checkpoint.path,
+        "revision": checkpoint.revision,
+        "origin": checkpoint.origin,
         "num_parameters": model.num_parameters(),
+        "num_trainable_parameters": model.num_parameters(only_trainable=True),
         "sha256": sha256,
     }
     run_log.data(described, f"{folder}/model.json")
@@ -148,14 +147,18 @@ def log_curves(
         run_log.page([interactive], "figures/learning_curves.html")
 
 
-def log_predictions(run_log: RunLog, task: Task, dataset: Dataset, logits: np.ndarray) -> None:
-    """Log every validation row with its prediction, and the figures that sum them up."""
-    run_log.table(task.predictions(dataset, logits), "predictions/validation.parquet")
-    for name, figure in task.plot_predictions(dataset, logits, split="validation").items():
-        run_log.figure(figure, f"figures/{name}.png")
+def log_outcome(run_log: RunLog, outcome: Outcome, *, split: str) -> None:
+    """Log every row of a split with its prediction, and the table and figures that sum them up."""
+    run_log.table(outcome.table, f"predictions/{split}.parquet")
+    by_label = outcome.break_down()
+    if len(by_label):
+        run_log.text(by_label.to_csv(index=False), f"tables/by_label_{split}.csv")
+    for name, figure in outcome.plot(split=split).items():
+        suffix = "" if split == "validation" else f"_{split}"
+        run_log.figure(figure, f"figures/{name}{suffix}.png")
 
 
-def log_test(run_log: RunLog, task: Task, test: TestScores) -> None:
+def log_test(run_log: RunLog, test: TestScores) -> None:
     """Log the scores on test with their intervals, every row, and the figures.
 
     The tag comes last: where it is, all of it is there, and test need not be scored again.
@@ -163,29 +166,10 @@ def log_test(run_log: RunLog, task: Task, test: TestScores) -> None:
     run_log.metrics({f"test/{name}": value for name, value in test.metrics.items()})
     for name, interval in test.intervals.items():
         run_log.metrics({f"test/{name}_low": interval.low, f"test/{name}_high": interval.high})
-    run_log.table(task.predictions(test.rows, test.logits), "predictions/test.parquet")
-    for name, figure in task.plot_predictions(test.rows, test.logits, split="test").items():
-        run_log.figure(figure, f"figures/{name}_test.png")
+    log_outcome(run_log, test.outcome, split="test")
     run_log.tags({TEST_SCORED: "true"})
 
 
-def log_model(
-    run_log: RunLog, trainer: Trainer, task: Task, *, example: list[str], step: int
-) -> None:
-    """Log the weights that the trainer holds as a model that answers with label names."""
-    model, tokenizer = trainer.model, trainer.processing_class
-    assert isinstance(model, PreTrainedModel)
-    assert isinstance(tokenizer, PreTrainedTokenizerBase)
-    logged_models.log_model(
-        run_log,
-        model,
-        tokenizer,
-        task=task.pipeline_name,
-        example=example,
-        max_length=task.length_for(tokenizer),
-        requirements=[
-            line for line in provenance.list_packages() if line.split("==")[0] in _MODEL_PACKAGES
-        ],
-        step=step,
-        scratch_dir=Path(str(trainer.args.output_dir)),
-    )
+def model_requirements() -> list[str]:
+    """Return the packages that a logged model needs to answer, with their versions."""
+    return [line for line in provenance.list_packages() if line.split("==")[0] in _MODEL_PACKAGES]

@@ -35,9 +35,14 @@ class Candidate:
     run_id: str
     model: LoggedModel
     metric: str
+    greater_is_better: bool
     score: float | None
     test_fingerprint: str | None
     tags: Mapping[str, str]
+
+    def merit(self, score: float) -> float:
+        """Return a score as a number of which more is better."""
+        return score if self.greater_is_better else -score
 
 
 @dataclass(frozen=True)
@@ -195,14 +200,14 @@ def _settle(client: MlflowClient, version: ModelVersion, candidate: Candidate) -
     """
     name, since = version.name, int(version.creation_timestamp) - _SAME_TIME
     while True:
-        scores = {int(version.version): float(candidate.score or 0.0)}
+        scores = {int(version.version): candidate.merit(candidate.score or 0.0)}
         for other in client.search_model_versions(f"name = '{name}'"):
             comparable = (
                 other.tags.get(TEST_FINGERPRINT) == candidate.test_fingerprint
                 and other.tags.get(_METRIC) == candidate.metric
             )
             if comparable and _SCORE in other.tags and int(other.creation_timestamp) >= since:
-                scores[int(other.version)] = float(other.tags[_SCORE])
+                scores[int(other.version)] = candidate.merit(float(other.tags[_SCORE]))
         best = max(scores, key=lambda number: (scores[number], -number))
         if int(_aliases(client, name).get(CHAMPION, 0)) == best:
             return best
@@ -237,7 +242,7 @@ def _judge(candidate: Candidate, champion: ModelVersion | None) -> tuple[bool, s
         return False, f"version {champion.version}, the champion, has no test {candidate.metric}"
     best = float(champion.tags[_SCORE])
     told = f"test {candidate.metric} {candidate.score:.4f} against {best:.4f}"
-    if candidate.score > best:
+    if candidate.merit(candidate.score) > candidate.merit(best):
         return True, f"{told} of {who} on the same test split"
     return False, f"{told} of version {champion.version}, the champion, on the same test split"
 

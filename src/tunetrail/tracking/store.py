@@ -134,6 +134,10 @@ class RunLog:
         frame.to_parquet(buffer, index=False)
         self.content(buffer.getvalue(), path)
 
+    def folder(self, folder: Path, path: str) -> None:
+        """Copy all files of a folder."""
+        self.client.log_artifacts(self.run_id, str(folder), path)
+
     def content(self, content: bytes, path: str) -> None:
         """Write bytes as they are."""
         with tempfile.TemporaryDirectory() as folder:

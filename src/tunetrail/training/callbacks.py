@@ -2,26 +2,40 @@
 
 import math
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tunetrail.studies.trial import Trial
-from tunetrail.tracking.store import RunLog
-from tunetrail.training.trainer import (
-    Evaluation,
-    NonFiniteLossError,
-    collect_evaluations,
-    count_evaluations,
-    score_metrics,
-)
+from tunetrail.tasks.base import Metric
+from tunetrail.training.evaluations import collect_evaluations, name_metrics
+from tunetrail.training.train import NonFiniteLossError, count_evaluations
+
+
+class MetricLog(Protocol):
+    """Where numbers go."""
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        """Log values of metrics at an optimizer step."""
+
+
+class Judge(Protocol):
+    """The trial that a run belongs to."""
+
+    objective: str
+
+    def set_num_evaluations(self, number: int) -> None:
+        """Note how many evaluations the run makes if it is not stopped."""
+
+    def report(self, value: float, *, number: int, may_prune: bool) -> None:
+        """Report the objective at an evaluation; raise where the run should stop."""
 
 
 class LogToRun(TrainerCallback):
     """Log every number Trainer makes, by optimizer step with the epoch beside it."""
 
-    def __init__(self, log: RunLog) -> None:
+    def __init__(self, log: MetricLog) -> None:
         self._log = log
 
     def on_log(
@@ -58,9 +72,10 @@ class LogToRun(TrainerCallback):
 class OnEvaluation(TrainerCallback):
     """Log each complete evaluation and report it to the trial, which may end the run."""
 
-    def __init__(self, log: RunLog, trial: Trial | None) -> None:
+    def __init__(self, log: MetricLog, trial: Judge | None, metrics: Mapping[str, Metric]) -> None:
         self._log = log
         self._trial = trial
+        self._metrics = metrics
         self._num_seen = 0
 
     def on_train_begin(
@@ -97,28 +112,13 @@ class OnEvaluation(TrainerCallback):
             return
         self._num_seen = len(evaluations)
         latest = evaluations[-1]
-        scores = evaluation_metrics(latest)
+        scores = name_metrics(latest, self._metrics)
         self._log.metrics(scores, step=latest.step)
         if self._trial is not None and self._trial.objective in scores:
             # After the last step there is nothing left to save: the trial is complete.
             ends_here = state.global_step >= state.max_steps
             value = scores[self._trial.objective]
             self._trial.report(value, number=latest.number, may_prune=not ends_here)
-
-
-def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Name the scores as MLflow holds them: ``train/*``, ``validation/*``, ``gap/*``, ``epoch``.
-
-    A gap is how much better train is than validation: validation minus train for the loss,
-    train minus validation for scores.
-    """
-    metrics = {"epoch": evaluation.epoch}
-    for name, validation in score_metrics(evaluation.validation).items():
-        train = evaluation.train[name]
-        metrics[f"train/{name}"] = train
-        metrics[f"validation/{name}"] = validation
-        metrics[f"gap/{name}"] = validation - train if name == "loss" else train - validation
-    return metrics
 
 
 class ProgressBar(TrainerCallback):

@@ -1,4 +1,4 @@
-"""What a run works on, made from its config: rows, tokens, training arguments.
+"""What a run works on, made from its config: its task, its method, its rows.
 
 The same for a run that trains and for one that is measured later from its recorded config.
 """
@@ -7,50 +7,81 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from datasets import DatasetDict
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.build import build, plain
+from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.data.prepare import PreparedData, prepare_data
-from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.errors import InputError
 from tunetrail.models.loading import stamp_files
+from tunetrail.models.methods.base import Method
 from tunetrail.tasks.base import Task
-from tunetrail.training.isolation import TokenisedRows, tokenise
 
 
-def load_rows(cfg: DictConfig) -> PreparedData:
+def require_job(cfg: DictConfig) -> None:
+    """Check all of a composed config that can be checked without data, model or network.
+
+    Raises:
+        InputError: a value cannot be used, a part does not fit its place, or a metric is none of
+            the task's.
+
+    """
+    require_settings(cfg)
+    require_metrics(cfg, build_task(cfg).metrics)
+    build_method(cfg)
+
+
+def build_task(cfg: DictConfig) -> Task:
+    """Build the task, and check that it offers all that a run asks of it."""
+    task: Task = build(cfg.task)
+    _require_parts(task, Task, key=f"task._target_={cfg.task._target_}")
+    return task
+
+
+def build_method(cfg: DictConfig) -> Method:
+    """Build the method, and check that it offers all that a run asks of it."""
+    method: Method = build(cfg.method)
+    _require_parts(method, Method, key=f"method._target_={cfg.method._target_}")
+    return method
+
+
+def _require_parts(found: object, protocol: type, *, key: str) -> None:
+    names = {**protocol.__annotations__, **vars(protocol)}
+    missing = [name for name in names if not name.startswith("_") and not hasattr(found, name)]
+    if missing:
+        raise InputError(
+            f"{key}: it lacks {', '.join(missing)}, which every {protocol.__name__.lower()} has "
+            f"({protocol.__module__} says what they do)"
+        )
+
+
+def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
     """Load and prepare the rows that ``cfg`` names; the runs of a process share them."""
     config = json.dumps(plain(cfg.data))
     stamp = _stamp_sources(cfg.data)
-    return _load_data(config, stamp, cfg.seed, cfg.checks.quality, cfg.checks.leakage)
-
-
-def tokenise_rows(
-    cfg: DictConfig, task: Task, checkpoint: Checkpoint, dataset: DatasetDict
-) -> TokenisedRows:
-    """Tokenise all splits for the task of ``cfg``."""
-    return tokenise(task, json.dumps(plain(cfg.task)), checkpoint, dataset)
+    return _load_data(config, task, stamp, cfg.seed, (cfg.checks.quality, cfg.checks.leakage))
 
 
 @lru_cache(maxsize=1)
 def _load_data(
-    config: str, stamp: object, seed: int, quality: str | bool, leakage: str | bool
+    config: str, task: Task, stamp: object, seed: int, checks: tuple[str | bool, str | bool]
 ) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
     del stamp  # another file under the same name is loaded anew
     cfg = OmegaConf.create(json.loads(config))
+    # A role that the config assigns no column to is a column of that name.
+    columns = {role: cfg.columns.get(role, role) for role in task.columns}
+    names = None if cfg.label_names is None else list(cfg.label_names)
     return prepare_data(
         build(cfg.source),
-        text_column=cfg.text_column,
-        label_column=cfg.label_column,
-        label_names=None if cfg.label_names is None else list(cfg.label_names),
+        canonicalise=lambda rows: task.canonicalise(rows, columns, label_names=names),
         validation_fraction=cfg.validation_fraction,
         test_fraction=cfg.test_fraction,
         subset=cfg.subset,
         sizes={"train": cfg.num_train, "validation": cfg.num_validation, "test": cfg.num_test},
         seed=seed,
-        quality=quality,
-        leakage=leakage,
+        quality=checks[0],
+        leakage=checks[1],
     )
 
 

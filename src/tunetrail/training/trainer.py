@@ -1,8 +1,6 @@
-"""Build a Trainer and train: everything between a tokenised data set and the best weights."""
+"""Trainer, made to measure train and validation alike and to evaluate rows in their order."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +9,13 @@ import torch
 import transformers
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
-from transformers import (
-    EvalPrediction,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy
+from transformers.trainer_utils import EvalLoopOutput
 
 from tunetrail.disk import optimizer_size, require_space, weights_size
-from tunetrail.errors import InputError
-
-_TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one evaluation, both splits measured in the same mode with the same weights.
-
-    ``train`` and ``validation`` hold ``loss`` and the task's metrics. ``step`` counts optimizer
-    steps, ``number`` evaluations from 1.
-    """
-
-    number: int
-    step: int
-    epoch: float
-    train: dict[str, float]
-    validation: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a finished training leaves: its evaluations, the best of them, and its speed.
-
-    ``seconds`` is wall time with evaluations; ``train_samples_per_second`` leaves them out.
-    """
-
-    evaluations: list[Evaluation]
-    best: Evaluation
-    seconds: float
-    train_samples_per_second: float
-    num_steps: int
-
-
-class NonFiniteLossError(InputError, FloatingPointError):
-    """The loss became NaN or infinite: every later step would be wasted."""
+from tunetrail.tasks.base import Array, Task
+from tunetrail.training.evaluations import without_timings
+from tunetrail.training.tokens import Split
 
 
 class ResumableLengthSampler(LengthGroupedSampler):
@@ -89,31 +45,87 @@ class MeasuringTrainer(transformers.Trainer):
     """Evaluates rows in the order they stand in, and keeps the outputs of the best evaluation.
 
     With ``group_by_length`` Trainer also shuffles what it evaluates, and predictions would no
-    longer stand beside their rows. The pipeline sorts by length instead: as little padding.
+    longer stand beside their rows. The splits are sorted by length instead: as little padding.
+
+    Args:
+        task: says what of a batch is kept, and how it scores.
+        splits: those that are measured, by name.
+
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._logits: dict[int, np.ndarray] = {}
+    def __init__(self, *, task: Task, splits: Mapping[str, Split], **kwargs: Any) -> None:
+        super().__init__(
+            eval_dataset={name: split.encoded for name, split in splits.items()}, **kwargs
+        )
+        self._task = task
+        self._measured = dict(splits)
+        # Step of an evaluation -> split -> what the task kept of it.
+        self._outputs: dict[int, dict[str, Array]] = {}
+        # Its table of numbers is ours to show: the run log holds every one of them.
+        self.remove_callback(transformers.PrinterCallback)
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Keep of a batch what the task says: Trainer itself would keep every logit."""
+        del prediction_loss_only, ignore_keys
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(
+                model,
+                inputs,
+                return_outputs=True,
+                num_items_in_batch=self._get_num_items_in_batch([inputs], self.args.device),
+            )
+            kept = self._task.predict(self.model, inputs, outputs)
+        return loss.detach().mean(), kept.detach(), None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Keep the logits on validation: measuring the best weights again would cost a pass."""
+        """Score what was kept, and hold it: measuring the best weights again would cost a pass."""
         output = super().evaluation_loop(*args, **kwargs)
-        if kwargs.get("metric_key_prefix") == "eval_validation":
-            best = self.state.best_global_step
-            kept = {step: logits for step, logits in self._logits.items() if step == best}
-            self._logits = {**kept, self.state.global_step: np.asarray(output.predictions)}
+        outputs = np.asarray(output.predictions)
+        prefix = kwargs["metric_key_prefix"]
+        name = prefix.removeprefix("eval_")
+        split = self._measured[name]
+        statistics = self._task.statistics(split.rows, split.encoded, outputs)
+        scores = self._task.score(statistics.sum(axis=0))
+        assert output.metrics is not None
+        output.metrics.update({f"{prefix}_{key}": float(value) for key, value in scores.items()})
+        if prefix != name:
+            best, step = self.state.best_global_step, self.state.global_step
+            self._outputs = {s: kept for s, kept in self._outputs.items() if s in (best, step)}
+            self._outputs.setdefault(step, {})[name] = outputs
         return output
 
-    def validation_logits(self, step: int) -> np.ndarray:
-        """Return the logits of the evaluation at ``step``, shape (rows, labels).
+    def outputs_of(self, name: str, *, step: int) -> Array:
+        """Return what was kept of a split in the evaluation at ``step``.
 
         A resumed run whose best evaluation came before is measured anew, with the best weights.
         """
-        if step not in self._logits:
-            assert isinstance(self.eval_dataset, dict)
-            return np.asarray(self.predict(self.eval_dataset["validation"]).predictions)
-        return self._logits[step]
+        if name not in self._outputs.get(step, {}):
+            _, outputs = self.measure(name, self._measured[name])
+            self._outputs.setdefault(step, {})[name] = outputs
+        return self._outputs[step][name]
+
+    def measure(self, name: str, split: Split) -> tuple[dict[str, float], Array]:
+        """Measure the weights as they are on another split: scores with the loss, and outputs."""
+        self._measured[name] = split
+        output = self.predict(split.encoded, metric_key_prefix=name)
+        named = {key.removeprefix(f"{name}_"): v for key, v in (output.metrics or {}).items()}
+        return without_timings(named), np.asarray(output.predictions)
+
+    def answer(self, split: Split) -> Array:
+        """Return what is kept of a few rows in full precision, as a saved model computes."""
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).eval()
+        batch = self.data_collator(list(self._remove_unused_columns(split.encoded)))
+        inputs = self._prepare_inputs(batch)
+        with torch.inference_mode():
+            kept = self._task.predict(model, inputs, model(**inputs))
+        return kept.float().cpu().numpy()
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Look at the free space first: half a checkpoint helps nobody.
@@ -154,173 +166,3 @@ class MeasuringTrainer(transformers.Trainer):
         if self.args.world_size <= 1:
             return SequentialSampler(eval_dataset)
         return super()._get_eval_sampler(eval_dataset)
-
-
-def build_trainer(
-    *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    arguments: TrainingArguments,
-    train: Dataset,
-    train_sample: Dataset,
-    validation: Dataset,
-    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
-    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
-    callbacks: list[TrainerCallback],
-) -> MeasuringTrainer:
-    """Build a Trainer that measures a sample of train and validation at every evaluation."""
-    trainer = MeasuringTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        # Validation last: when its scores arrive, those of train are there to compare with.
-        eval_dataset={"train": train_sample, "validation": validation},
-        processing_class=tokenizer,
-        data_collator=collator,
-        compute_metrics=compute_metrics,
-        callbacks=callbacks,
-    )
-    # Its table of numbers is ours to show: the run log holds every one of them.
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
-
-
-def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> TrainingResult:
-    """Train; afterwards the model holds the weights of the evaluation that is called best.
-
-    Args:
-        resume_from: a checkpoint as :func:`find_checkpoint` returns it, or None to start anew.
-
-    Raises:
-        InputError: no evaluation took place.
-
-    """
-    started_at = 0
-    if resume_from is not None:
-        started_at = TrainerState.load_from_json(str(resume_from / TRAINER_STATE_NAME)).global_step
-    output = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    evaluations = collect_evaluations(trainer.state.log_history)
-    if not evaluations:
-        raise InputError(
-            f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
-            f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
-        )
-    best = evaluations[-1]
-    if trainer.args.load_best_model_at_end:
-        best = next(e for e in evaluations if e.step == trainer.state.best_global_step)
-    # A resumed run is timed from where it went on.
-    timed = [e for e in evaluations if e.step > started_at]
-    evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in timed)
-    seconds = float(output.metrics["train_runtime"])
-    share = 1 - started_at / trainer.state.global_step
-    seen = output.metrics["train_samples_per_second"] * seconds * share
-    return TrainingResult(
-        evaluations=evaluations,
-        best=best,
-        seconds=seconds,
-        train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
-        num_steps=trainer.state.global_step,
-    )
-
-
-def count_evaluations(
-    arguments: TrainingArguments, state: TrainerState, *, num_batches: int
-) -> int:
-    """Count the evaluations that a training makes if nothing ends it early.
-
-    Args:
-        state: as it is once training begins.
-        num_batches: in an epoch.
-
-    """
-    delay = arguments.eval_delay
-    number = 0
-    if arguments.eval_strategy == IntervalStrategy.STEPS:
-        steps = {*range(state.eval_steps, state.max_steps + 1, state.eval_steps), state.max_steps}
-        number = sum(step >= delay for step in steps)
-    elif arguments.eval_strategy == IntervalStrategy.EPOCH:
-        # The last epoch may be cut short and is evaluated where it ends.
-        last = state.max_steps / math.ceil(num_batches / arguments.gradient_accumulation_steps)
-        ends = [min(epoch, last) for epoch in range(1, state.num_train_epochs + 1)]
-        number = sum(end >= delay for end in ends)
-    return number + int(arguments.eval_on_start)
-
-
-def find_checkpoint(folder: Path, *, run_id: str) -> Path:
-    """Find the last whole checkpoint of a run: one that was being written at a kill is passed over.
-
-    Raises:
-        InputError: there is none, or it lacks the state of the optimizer.
-
-    """
-    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of, reverse=True)
-    whole = next((checkpoint for checkpoint in found if _is_whole(checkpoint)), None)
-    if whole is None:
-        raise InputError(f"resume={run_id}: no checkpoint in {folder}; start the run anew")
-    if not (whole / OPTIMIZER_NAME).is_file():
-        raise InputError(
-            f"resume={run_id}: {whole} has no optimizer state (trainer.save_only_model=true); "
-            "start the run anew"
-        )
-    return whole
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Whether the state of the trainer is there in full, which Trainer writes last."""
-    try:
-        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]:
-    """Pair what Trainer logged for train and for validation at the same step."""
-    by_step: dict[int, dict[str, dict[str, float]]] = {}
-    epochs: dict[int, float] = {}
-    for entry in log_history:
-        for split in ("train", "validation"):
-            prefix = f"eval_{split}_"
-            if f"{prefix}loss" in entry:
-                step = int(entry["step"])
-                epochs[step] = float(entry["epoch"])
-                by_step.setdefault(step, {})[split] = {
-                    key.removeprefix(prefix): value
-                    for key, value in entry.items()
-                    if key.startswith(prefix)
-                }
-    complete = [step for step, splits in by_step.items() if len(splits) == 2]
-    return [
-        Evaluation(number=number, step=step, epoch=epochs[step], **by_step[step])
-        for number, step in enumerate(sorted(complete), start=1)
-    ]
-
-
-def score_metrics(measured: Mapping[str, float]) -> dict[str, float]:
-    """Leave out what Trainer adds to the scores about its own speed."""
-    return {name: value for name, value in measured.items() if name not in _TIMINGS}
-
-
-def build_predictor(
-    *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    arguments: TrainingArguments,
-    rows: Dataset,
-    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
-    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
-) -> MeasuringTrainer:
-    """Build a Trainer that trains nothing: it measures as the one that trained the model did."""
-    return MeasuringTrainer(
-        model=model,
-        args=arguments,
-        # Where the arguments ask for evaluations Trainer wants something to evaluate.
-        eval_dataset=rows,
-        processing_class=tokenizer,
-        data_collator=collator,
-        compute_metrics=compute_metrics,
-    )

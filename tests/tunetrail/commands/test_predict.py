@@ -56,11 +56,11 @@ def test_every_way_to_name_a_model_gives_the_labels_of_its_evaluation(
     here: Store, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = {"run": here.run_id, "exported": here.exported}.get(name, name)
-    validation(here)[["text", "label"]].to_csv("in.csv", index=False)
+    validation(here)[["text", "target"]].to_csv("in.csv", index=False)
     assert predict(model, "--input", "in.csv", "--batch-tokens", 100) == 0
     answers = pd.read_csv(io.StringIO(capsys.readouterr().out))
     recorded = validation(here)
-    assert list(answers) == ["text", "label", *ADDED]
+    assert list(answers) == ["text", "target", *ADDED]
     assert list(answers["text"]) == list(recorded["text"])
     assert list(answers["prediction"]) == list(recorded["prediction"])
     for column in ADDED[1:]:

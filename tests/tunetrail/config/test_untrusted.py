@@ -22,7 +22,7 @@ from tunetrail.config.untrusted import (
     require_safe,
 )
 from tunetrail.errors import InputError
-from tunetrail.evaluation.scoring import load_recorded
+from tunetrail.evaluation.test_split import load_recorded
 from tunetrail.tracking.store import open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
@@ -89,7 +89,7 @@ REFUSED = {
         "data.label_names", [["a", {"b": [HARM]}]],
         "data.label_names[0][1].b[0]._target_=trap.spring",
     ),
-    "no text": ("method.apply._target_", ["trap.spring"], "method.apply._target_=['trap.spring']"),
+    "no text": ("method._target_", ["trap.spring"], "method._target_=['trap.spring']"),
     "in what is not used": ("tracking.more", HARM, "tracking.more._target_=trap.spring"),
     "Hydra's own callbacks": ("hydra", {"callbacks": {"x": HARM}}, "hydra: no run records"),
     "other config files": ("defaults", ["/etc/passwd"], "defaults: no run records"),
@@ -186,7 +186,7 @@ def test_the_record_of_a_winner_may_read_the_environment_and_name_what_the_study
 ) -> None:
     monkeypatch.setenv("ROWS", "/data/rows.csv")
     put(config, "data.source.train", "${oc.env:ROWS}")
-    put(config, "method.apply._target_", "mine.apply")
+    put(config, "method._target_", "mine.apply")
     known = load_project(ROOT).targets | {"mine.apply"}
     recorded = load_recorded(yaml.safe_dump(config), known_targets=known)
     assert recorded.values["data"]["source"]["train"] == "/data/rows.csv"
@@ -309,7 +309,7 @@ def test_overrides_count_wherever_they_stand_and_options_are_checked(
 def test_every_target_of_the_project_s_own_yaml_may_be_named() -> None:
     targets = load_project(ROOT).targets
     assert {"transformers.TrainingArguments", "optuna.pruners.MedianPruner"} <= targets
-    assert "tunetrail.models.methods.train_head" in targets
+    assert "tunetrail.models.methods.frozen.Frozen" in targets
     assert not any(name.startswith(("os", "subprocess", "builtins")) for name in targets)
 
 

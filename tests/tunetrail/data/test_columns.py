@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import toys
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from tunetrail.data.columns import canonical_columns, require_text
+from tunetrail.data.columns import require_text
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -19,9 +20,7 @@ def canonical(label_names: list[Any] | None = None, **labels: list[Any]) -> Data
         split: Dataset.from_dict({"text": [f"text {i}" for i in range(len(ls))], "label": ls})
         for split, ls in labels.items()
     }
-    return canonical_columns(
-        DatasetDict(rows), text_column="text", label_column="label", label_names=label_names
-    )
+    return toys.canonical(DatasetDict(rows), names=label_names)
 
 
 def spelled(part: Dataset) -> list[str | None]:
@@ -51,18 +50,15 @@ def test_labels_of_any_type_become_sorted_names(
     labels: list[Any], names: list[str], codes: list[int | None]
 ) -> None:
     train = canonical(train=labels)["train"]
-    assert train.features == Features(
-        {"text": Value("string"), "label": ClassLabel(names=names), "row": Value("int64")}
-    )
+    assert train.features["label"] == train.features["stratum"] == ClassLabel(names=names)
+    assert train["target"][:] == [None if code is None else names[code] for code in codes]
     assert train["label"][:] == codes
 
 
 def test_a_class_label_keeps_its_names_and_minus_one_is_no_label() -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=["z", "a", "q"])})
     part = Dataset.from_dict({"text": list("abc"), "label": [1, 0, -1]}, features=features)
-    train = canonical_columns(
-        DatasetDict({"train": part}), text_column="text", label_column="label", label_names=None
-    )["train"]
+    train = toys.canonical(DatasetDict({"train": part}), "text", "label")["train"]
     assert train.features["label"].names == ["z", "a", "q"]
     assert train["label"][:] == [1, 0, None]
 
@@ -96,17 +92,16 @@ def test_rows_keep_their_number_and_other_columns_go() -> None:
     part = Dataset.from_dict(
         {"row": ["x", "y"], "label": ["words", "other"], "text": [7, 8], "stars": [1, 5]}
     )
-    train = canonical_columns(
-        DatasetDict({"train": part}), text_column="label", label_column="stars", label_names=None
-    )["train"]
-    assert train[:] == {"text": ["words", "other"], "label": [0, 1], "row": [0, 1]}
+    train = toys.canonical(DatasetDict({"train": part}), "label", "stars")["train"]
+    assert train[:] == {
+        "text": ["words", "other"], "target": ["1", "5"], "stratum": [0, 1], "row": [0, 1],
+        "label": [0, 1],
+    }  # fmt: skip
 
 
 def test_columns_may_be_the_wrong_way_round() -> None:
     part = Dataset.from_dict({"text": ["a", "b"], "label": ["one", "two"]})
-    train = canonical_columns(
-        DatasetDict({"train": part}), text_column="label", label_column="text", label_names=None
-    )["train"]
+    train = toys.canonical(DatasetDict({"train": part}), "label", "text")["train"]
     assert train["text"][:] == ["one", "two"]
 
 
@@ -155,12 +150,7 @@ def test_columns_that_cannot_be_used_are_refused(
 ) -> None:
     part = Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"], "n": [1, 2]})
     with pytest.raises(InputError, match=message):
-        canonical_columns(
-            DatasetDict({"train": part}),
-            text_column=text_column,
-            label_column=label_column,
-            label_names=None,
-        )
+        toys.canonical(DatasetDict({"train": part}), text_column, label_column)
 
 
 # --- rows without text or label

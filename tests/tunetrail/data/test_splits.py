@@ -18,12 +18,12 @@ MakeSplits = Callable[..., DatasetDict]
 
 
 def spelled(part: Dataset) -> list[str | None]:
-    names = part.features["label"].names
-    return [None if code is None else names[code] for code in part["label"][:]]
+    names = part.features["stratum"].names
+    return [None if code is None else names[code] for code in part["stratum"][:]]
 
 
 def shares(part: Dataset) -> dict[int, float]:
-    return {label: n / len(part) for label, n in sorted(Counter(part["label"][:]).items())}
+    return {label: n / len(part) for label, n in sorted(Counter(part["stratum"][:]).items())}
 
 
 # --- splits off train
@@ -153,7 +153,7 @@ def test_a_stratified_subset_keeps_the_shares_and_is_mixed(split_tweets: Dataset
     for name in ("train", "validation"):
         rounding = 1 / len(taken[name])
         assert shares(taken[name]) == pytest.approx(shares(split_tweets[name]), abs=rounding)
-    first = Counter(taken["train"]["label"][:100])
+    first = Counter(taken["train"]["stratum"][:100])
     assert set(first) == {0, 1, 2}
     again = take_subsets(split_tweets, sizes=sizes, method="stratified", seed=42)
     assert again["train"]["row"][:] == taken["train"]["row"][:]
@@ -189,7 +189,7 @@ def test_small_subsets_have_every_label_and_the_size_asked_for(
         make_splits(train=rows), sizes={"train": size}, method="stratified", seed=0
     )["train"]
     assert len(set(part["row"][:])) == size
-    assert len(set(part["label"][:])) == 3
+    assert len(set(part["stratum"][:])) == 3
 
 
 @pytest.mark.parametrize(

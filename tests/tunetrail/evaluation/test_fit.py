@@ -1,9 +1,12 @@
 """The verdict follows from the curves."""
 
+import math
+
 import pytest
 
 from tunetrail.evaluation.fit import FitReport, Verdict, check_fit
-from tunetrail.training.trainer import Evaluation
+from tunetrail.tasks.base import Metric
+from tunetrail.training.evaluations import Evaluation
 
 
 def judge(
@@ -23,9 +26,15 @@ def judge(
         evaluations,
         evaluations[best],
         main_metric="accuracy",
+        metric=Metric(),
         baseline_score=0.42,
-        num_train=300,
-        num_validation=1000,
+        noise={
+            name: math.sqrt(score * (1 - score) / num_rows)
+            for name, score, num_rows in (
+                ("train", train[best], 300),
+                ("validation", validation[best], 1000),
+            )
+        },
     )
 
 
@@ -56,3 +65,19 @@ def test_a_gap_within_its_noise_is_no_overfitting() -> None:
     assert report.gap == pytest.approx(0.048)
     assert report.gap_noise == pytest.approx(0.054, abs=0.002)
     assert report.verdict is Verdict.GOOD
+
+
+def test_of_a_metric_of_which_less_is_better_the_gap_is_the_other_way_round() -> None:
+    evaluations = [
+        Evaluation(1, 10, 1.0, {"perplexity": 20.0, "loss": 3.0}, {"perplexity": 30.0, "loss": 3.4})
+    ]
+    report = check_fit(
+        evaluations,
+        evaluations[0],
+        main_metric="perplexity",
+        metric=Metric(greater_is_better=False, is_share=False),
+        baseline_score=80.0,
+        noise={"train": 1.0, "validation": 1.0},
+    )
+    assert report.gap == 10.0
+    assert report.verdict is Verdict.OVERFITTING

@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from tunetrail.errors import InputError
 from tunetrail.models import checkpoints
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import load_sequence_classifier
+from tunetrail.models.loading import Loader
 
 
 def test_directory_takes_what_save_pretrained_wrote(tiny_gpt2: Path) -> None:
-    assert checkpoints.directory(path=str(tiny_gpt2)) == Checkpoint(path=str(tiny_gpt2))
+    assert checkpoints.directory(path=str(tiny_gpt2)) == Checkpoint(
+        path=str(tiny_gpt2), origin=str(tiny_gpt2)
+    )
 
 
 def test_minilm_is_found_in_its_distribution_without_importing_it() -> None:
@@ -55,7 +58,7 @@ def test_a_pickle_beside_the_config_is_never_opened(tmp_path: Path, tiny_gpt2: P
     with pytest.raises(InputError, match="safetensors"):
         checkpoints.directory(path=str(tmp_path))
     with pytest.raises(InputError):
-        load_sequence_classifier(Checkpoint(str(tmp_path)), label_names=["a", "b"], pad_token_id=0)
+        Loader(Checkpoint(str(tmp_path), origin="a test"))(AutoModelForSequenceClassification)
     assert not (tmp_path / "opened").exists()
 
 

@@ -2,27 +2,36 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from tunetrail.errors import InputError
 from tunetrail.models import hub
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import load_sequence_classifier, load_tokenizer
-from tunetrail.models.methods import train_all, train_head
+from tunetrail.models.loading import Loader, load_tokenizer
+from tunetrail.models.methods.frozen import Frozen
+from tunetrail.models.methods.full import Full
+
+
+def checkpoint(path: Path) -> Checkpoint:
+    return Checkpoint(str(path), origin="a test")
+
+
+def classifier(path: Path, **config: Any) -> Any:
+    return Loader(checkpoint(path))(AutoModelForSequenceClassification, **config)
 
 
 def load(path: Path, names: list[str]) -> torch.nn.Module:
-    return load_sequence_classifier(Checkpoint(str(path)), label_names=names, pad_token_id=0)
+    return classifier(path, label_names=names, pad_token_id=0)
 
 
 def test_a_decoder_without_padding_token_pads_with_its_end_token(tiny_gpt2: Path) -> None:
-    tokenizer = load_tokenizer(Checkpoint(str(tiny_gpt2)))
+    tokenizer = load_tokenizer(checkpoint(tiny_gpt2))
     assert tokenizer.pad_token == tokenizer.eos_token == "<|endoftext|>"
-    model = load_sequence_classifier(
-        Checkpoint(str(tiny_gpt2)), label_names=["a", "b"], pad_token_id=tokenizer.pad_token_id
-    )
+    model = classifier(tiny_gpt2, label_names=["a", "b"], pad_token_id=tokenizer.pad_token_id)
     assert model.config.pad_token_id == tokenizer.pad_token_id
     assert model.config.id2label == {0: "a", 1: "b"}
     assert model.config.label2id == {"a": 0, "b": 1}
@@ -47,7 +56,7 @@ def test_the_same_seed_draws_the_same_head(tiny_gpt2: Path) -> None:
 def test_an_unknown_id_of_the_hub_says_what_works_without_a_network() -> None:
     assert not hub.is_reachable()  # the tests run with HF_HUB_OFFLINE
     with pytest.raises(InputError) as caught:
-        load_tokenizer(Checkpoint("no-such/model", revision="main"))
+        load_tokenizer(Checkpoint("no-such/model", origin="the hub", revision="main"))
     said = str(caught.value)
     assert "no-such/model" in said
     assert "model=minilm" in said
@@ -68,7 +77,7 @@ def test_a_model_in_the_local_cache_of_the_hub_loads_without_a_network(
     before = constants.HF_HUB_CACHE
     constants.HF_HUB_CACHE = str(tmp_path)
     try:
-        tokenizer = load_tokenizer(Checkpoint("some/gpt2", revision="main"))
+        tokenizer = load_tokenizer(Checkpoint("some/gpt2", origin="the hub", revision="main"))
     finally:
         constants.HF_HUB_CACHE = before
     assert tokenizer.eos_token == "<|endoftext|>"
@@ -84,9 +93,9 @@ def test_a_broken_checkpoint_is_one_line(tiny_gpt2: Path, tmp_path: Path) -> Non
 
 
 def test_full_trains_every_weight_and_frozen_only_the_head(tiny_gpt2: Path) -> None:
-    model = train_all(load(tiny_gpt2, ["a", "b", "c"]))
+    model = Full("full").prepare(load(tiny_gpt2, ["a", "b", "c"]))
     assert all(p.requires_grad for p in model.parameters())
-    model = train_head(load(tiny_gpt2, ["a", "b", "c"]))
+    model = Frozen("frozen").prepare(load(tiny_gpt2, ["a", "b", "c"]))
     assert [name for name, p in model.named_parameters() if p.requires_grad] == ["score.weight"]
 
 
@@ -95,4 +104,4 @@ def test_frozen_refuses_a_model_that_is_all_body() -> None:
 
     body = GPT2Model(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50))
     with pytest.raises(InputError, match="method=frozen"):
-        train_head(body)
+        Frozen("frozen").prepare(body)

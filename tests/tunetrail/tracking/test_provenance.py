@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict
+from toys import canonical
 
 from tunetrail.tracking import provenance
 from tunetrail.tracking.provenance.code import MAX_BYTES, MAX_NAMED
@@ -19,8 +20,10 @@ TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 
 
 def split(texts: list[str], labels: list[int]) -> Dataset:
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["a", "b"])})
-    return Dataset.from_dict({"text": texts, "label": labels}, features=features)
+    rows = Dataset.from_dict({"text": texts, "label": labels}).cast_column(
+        "label", ClassLabel(names=["a", "b"])
+    )
+    return canonical(DatasetDict({"train": rows}))["train"]
 
 
 def fingerprint(texts: list[str], labels: list[int]) -> str:
@@ -33,7 +36,7 @@ def test_a_fingerprint_is_of_the_content_in_its_order() -> None:
     base = fingerprint(["one", "two"], [0, 1])
     assert base == fingerprint(["one", "two"], [0, 1])
     assert base != fingerprint(["two", "one"], [1, 0])
-    assert base != fingerprint(["one", "two"], [1, 1])
+    assert base != fingerprint(["one", "two"], [1, 0])
     assert base != fingerprint(["onet", "wo"], [0, 1])
 
 

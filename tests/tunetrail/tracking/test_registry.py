@@ -1,6 +1,7 @@
 """Who is champion, on a real store: by a strictly higher score on the same test split."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ def candidate(
     """A run with weights, as a study leaves it."""
     run = client.create_run("0")
     model = client.create_logged_model("0", "model", source_run_id=run.info.run_id)
-    values = {"metric": "accuracy", "tags": {"tunetrail.study": "s"}, **changes}
+    values = {
+        "metric": "accuracy",
+        "greater_is_better": True,
+        "tags": {"tunetrail.study": "s"},
+        **changes,
+    }
     return Candidate(
         run_id=run.info.run_id, model=model, score=score, test_fingerprint=fingerprint, **values
     )
@@ -71,6 +77,14 @@ def test_a_challenger_is_told_why(
     assert tags["tunetrail.alias_reason"] == found.reason
 
 
+def test_of_a_metric_of_which_less_is_better_the_lower_score_wins(client: MlflowClient) -> None:
+    given = [
+        enter(client, candidate(client, score, metric="perplexity", greater_is_better=False)).alias
+        for score in (30.0, 40.0, 20.0)
+    ]
+    assert given == ["champion", "challenger", "champion"]
+
+
 def test_without_a_test_score_there_is_no_first_champion(client: MlflowClient) -> None:
     assert enter(client, candidate(client, None, None)).alias == "challenger"
     assert enter(client, candidate(client, 0.2)).alias == "champion"
@@ -97,7 +111,7 @@ def test_the_same_weights_are_one_version_however_often(client: MlflowClient) ->
 def test_a_score_that_comes_later_counts(client: MlflowClient) -> None:
     one = candidate(client, None, None)
     enter(client, one)
-    scored = Candidate(one.run_id, one.model, "accuracy", 0.7, "t1", one.tags)
+    scored = replace(one, score=0.7, test_fingerprint="t1")
     assert enter(client, scored).alias == "champion"
     assert aliases(client) == {"champion": 1}
     assert client.get_model_version("model", "1").tags["tunetrail.test_score"] == "0.7"

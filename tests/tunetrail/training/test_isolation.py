@@ -15,14 +15,15 @@ import torch
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
 from toys import make_rows, write_csv
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from tunetrail.models import loading
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import load_sequence_classifier, read_weights
+from tunetrail.models.loading import Loader, Weights, read_weights
 from tunetrail.studies.trial import rank
 from tunetrail.training.inputs import _load_data
-from tunetrail.training.isolation import _tokenise, isolated
+from tunetrail.training.isolation import isolated
+from tunetrail.training.tokens import _encode
 
 Train = Callable[..., Any]
 RunTrial = Callable[..., FrozenTrial]
@@ -129,15 +130,15 @@ def test_a_training_seed_changes_the_training_and_not_the_rows(
 
 
 @pytest.mark.slow
-def test_rows_are_loaded_and_tokenised_once_for_the_same_settings(
+def test_rows_are_loaded_and_encoded_once_for_the_same_settings(
     run_trial: RunTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _load_data.cache_clear()
-    _tokenise.cache_clear()
+    _encode.cache_clear()
     for settings in ((), ("training_seed=5",), ("task.max_length=6",), ("trainer.weight_decay=0",)):
         run_trial(*settings, *QUICK)
     assert (_load_data.cache_info().misses, _load_data.cache_info().hits) == (1, 3)
-    assert (_tokenise.cache_info().misses, _tokenise.cache_info().hits) == (2, 2)
+    assert (_encode.cache_info().misses, _encode.cache_info().hits) == (2, 2)
 
 
 @pytest.mark.slow
@@ -152,17 +153,20 @@ def test_another_file_of_the_same_name_is_read_anew(run_trial: RunTrial, workspa
     assert fingerprint() != before
 
 
+def classifier(checkpoint: Checkpoint, weights: Weights | None = None) -> Any:
+    loader = Loader(checkpoint, weights)
+    return loader(AutoModelForSequenceClassification, label_names=["a", "b"], pad_token_id=0)
+
+
 def load(checkpoint: Checkpoint) -> Any:
     torch.manual_seed(3)
-    return load_sequence_classifier(
-        checkpoint, label_names=["a", "b"], pad_token_id=0, weights=read_weights(checkpoint)
-    )
+    return classifier(checkpoint, read_weights(checkpoint))
 
 
 def test_weights_from_memory_are_those_from_disk(tiny_gpt2: Path) -> None:
-    checkpoint = Checkpoint(str(tiny_gpt2))
+    checkpoint = Checkpoint(str(tiny_gpt2), origin="a test")
     torch.manual_seed(3)
-    from_disk = load_sequence_classifier(checkpoint, label_names=["a", "b"], pad_token_id=0)
+    from_disk = classifier(checkpoint)
     state = torch.get_rng_state()
     loaded = load(checkpoint)
     assert torch.equal(torch.get_rng_state(), state)
@@ -176,7 +180,7 @@ def test_weights_from_memory_are_those_from_disk(tiny_gpt2: Path) -> None:
 
 
 def test_what_is_done_to_a_model_never_reaches_the_next(tiny_gpt2: Path) -> None:
-    checkpoint = Checkpoint(str(tiny_gpt2))
+    checkpoint = Checkpoint(str(tiny_gpt2), origin="a test")
     first = load(checkpoint)
     before = {name: tensor.clone() for name, tensor in first.state_dict().items()}
     with torch.no_grad():
@@ -191,7 +195,7 @@ def test_a_checkpoint_is_read_once_until_it_is_written_again(
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_gpt2, folder)
-    checkpoint = Checkpoint(str(folder))
+    checkpoint = Checkpoint(str(folder), origin="a test")
     before = read_weights(checkpoint)
     assert before is not None
     assert read_weights(checkpoint) is before
@@ -218,11 +222,13 @@ def test_a_checkpoint_is_read_once_until_it_is_written_again(
 
 
 def test_a_sharded_checkpoint_is_held_whole(tiny_gpt2: Path, tmp_path: Path) -> None:
-    load(Checkpoint(str(tiny_gpt2))).save_pretrained(tmp_path, max_shard_size="60KB")
+    load(Checkpoint(str(tiny_gpt2), origin="a test")).save_pretrained(
+        tmp_path, max_shard_size="60KB"
+    )
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    checkpoint = Checkpoint(str(tmp_path))
+    checkpoint = Checkpoint(str(tmp_path), origin="a test")
     torch.manual_seed(3)
-    from_disk = load_sequence_classifier(checkpoint, label_names=["a", "b"], pad_token_id=0)
+    from_disk = classifier(checkpoint)
     found = load(checkpoint).state_dict()
     for name, tensor in from_disk.state_dict().items():
         assert torch.equal(found[name], tensor), name
@@ -233,16 +239,14 @@ def test_a_model_is_free_once_its_run_is_over(
     run_trial: RunTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[Any] = []
-    from tunetrail.tasks import text_classification
-
-    real = text_classification.load_sequence_classifier
+    real = Loader.__call__
 
     def watch(*args: Any, **kwargs: Any) -> Any:
         model = real(*args, **kwargs)
         models.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(text_classification, "load_sequence_classifier", watch)
+    monkeypatch.setattr(Loader, "__call__", watch)
     run_trial(*QUICK)
     gc.collect()
     assert [model() for model in models] == [None]

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
+from toys import CLASSIFY
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -16,12 +17,10 @@ from transformers import (
 )
 
 from tunetrail.errors import InputError
-from tunetrail.training.trainer import (
-    NonFiniteLossError,
-    build_trainer,
-    collect_evaluations,
-    count_evaluations,
-)
+from tunetrail.training.evaluations import collect_evaluations
+from tunetrail.training.tokens import Split
+from tunetrail.training.train import NonFiniteLossError, count_evaluations
+from tunetrail.training.trainer import MeasuringTrainer
 
 
 def test_an_evaluation_is_complete_once_both_splits_are_measured() -> None:
@@ -84,13 +83,22 @@ def test_evaluations_are_counted_before_they_are_made(
     model = AutoModelForSequenceClassification.from_pretrained(
         tiny_gpt2, num_labels=2, pad_token_id=0
     )
-    rows = Dataset.from_list(
-        [{"input_ids": [i, i + 1], "attention_mask": [1, 1], "labels": i % 2} for i in range(20)]
+    labels = [i % 2 for i in range(20)]
+    features = Features({"label": ClassLabel(names=["a", "b"])})
+    rows = Dataset.from_dict({"label": labels}, features=features)
+    encoded = Dataset.from_list(
+        [
+            {"input_ids": [i, i + 1], "attention_mask": [1, 1], "labels": label, "index": i}
+            for i, label in enumerate(labels)
+        ]
     )
-    trainer = build_trainer(
+    few = Split(rows, encoded).head(4)
+    trainer = MeasuringTrainer(
+        task=CLASSIFY,
+        splits={"train": few, "validation": few},
         model=model,
-        tokenizer=tokenizer,
-        arguments=TrainingArguments(
+        processing_class=tokenizer,
+        args=TrainingArguments(
             output_dir=str(tmp_path),
             per_device_train_batch_size=4,
             save_strategy="no",
@@ -99,11 +107,8 @@ def test_evaluations_are_counted_before_they_are_made(
             use_cpu=True,
             **arguments,
         ),
-        train=rows,
-        train_sample=rows.select(range(4)),
-        validation=rows.select(range(4)),
-        collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda _: {},
+        train_dataset=encoded,
+        data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[Count()],
     )
     trainer.train()

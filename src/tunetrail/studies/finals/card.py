@@ -6,7 +6,7 @@ from typing import Any
 
 from tunetrail.data.prepare import PreparedData
 from tunetrail.data.reporting import markdown_table
-from tunetrail.studies.finals.conclusion import Conclusion, TestRecord
+from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.report import explain_verdicts, list_params, list_verdicts
 from tunetrail.tracking.provenance import SplitFingerprint
 
@@ -76,7 +76,7 @@ def _data(
         [split, f"{found.num_rows:,}", f"`{found.sha256[:16]}`"]
         for split, found in fingerprints.items()
     ]
-    labels = data.dataset["train"].features["label"].names
+    labels = data.dataset["train"].features["stratum"].names
     found = [
         f"- {what}: {'not checked' if report is None else report.summary()}"
         for what, report in (("quality", data.quality), ("leakage", data.leakage))
@@ -145,7 +145,7 @@ def _results(conclusion: Conclusion, tags: Mapping[str, str]) -> list[list[str]]
     if conclusion.comparisons:
         blocks += [
             list_verdicts(conclusion.comparisons),
-            [explain_verdicts(conclusion.row_metric)],
+            [explain_verdicts(conclusion.main_metric)],
         ]
     return blocks
 
@@ -160,7 +160,7 @@ def _limits(
         f"Texts are cut after {length} tokens: what comes later is not read.",
     ]
     if data is not None:
-        names = data.dataset["train"].features["label"].names
+        names = data.dataset["train"].features["stratum"].names
         limits.append(
             f"Every text gets one of {len(names)} labels, also one that deserves none of them."
         )
@@ -170,22 +170,23 @@ def _limits(
             )
         if data.quality is not None and data.quality.problems:
             limits.append(f"Rows with faults were learnt and measured: {data.quality.summary()}.")
-    limits.append(_confidence(conclusion.test, conclusion.row_metric))
+    limits += _confidence(conclusion)
     if conclusion.num_looks > 1:
         limits.append(f"The test split was looked at {conclusion.num_looks} times by this study.")
     limits += list(conclusion.notes)
     return [["## Limits"], [f"- {limit}" for limit in limits]]
 
 
-def _confidence(test: TestRecord | None, row_metric: str) -> str:
+def _confidence(conclusion: Conclusion) -> list[str]:
+    test, metric = conclusion.test, conclusion.main_metric
     if test is None:
-        return (
+        return [
             "It was never measured on rows that nothing was chosen by. Its calibration is unknown."
-        )
-    return (
-        f"Its probabilities are not calibrated: on test its confidence is "
-        f"{test.mean_confidence:.3f} on average, its {row_metric} {test.metrics[row_metric]:.3f}."
-    )
+        ]
+    if test.mean_confidence is None:
+        return []
+    means = f"{test.mean_confidence:.3f} on average, its {metric} {test.metrics[metric]:.3f}"
+    return [f"Its probabilities are not calibrated: on test its confidence is {means}."]
 
 
 def _use(conclusion: Conclusion) -> list[list[str]]:

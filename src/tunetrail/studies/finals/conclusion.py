@@ -30,7 +30,7 @@ class TestRecord:
     intervals: Mapping[str, Interval]
     num_rows: int
     fingerprint: str
-    mean_confidence: float
+    mean_confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Conclusion:
     winner: Finalist
     run_id: str
     main_metric: str
-    row_metric: str
     comparisons: tuple[Comparison, ...]
     test: TestRecord | None
     num_looks: int

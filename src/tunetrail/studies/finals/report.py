@@ -84,10 +84,10 @@ def list_verdicts(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"- {_verdict(one)}" for one in comparisons]
 
 
-def explain_verdicts(row_metric: str) -> str:
+def explain_verdicts(main_metric: str) -> str:
     """Say what the numbers of :func:`list_verdicts` are."""
     return (
-        f"Differences in {row_metric} on the same rows, with 95 % intervals and two-sided p "
+        f"Differences in {main_metric} on the same rows, with 95 % intervals and two-sided p "
         "values: of one seed by a bootstrap and a sign-flip permutation test of the rows, of "
         "several by Student's t, with rows and seeds as two sources of noise. More than noise: "
         "the interval excludes 0."
@@ -166,7 +166,7 @@ def _verdicts(conclusion: Conclusion) -> list[list[str]]:
     lines = list_verdicts(conclusion.comparisons)
     if conclusion.winner.is_default:
         lines.insert(0, "- The winner is the default config: the search has found nothing better.")
-    blocks = [["### Is it more than noise?"], lines, [explain_verdicts(conclusion.row_metric)]]
+    blocks = [["### Is it more than noise?"], lines, [explain_verdicts(conclusion.main_metric)]]
     if any(one.against == DEFAULT for one in conclusion.comparisons):
         blocks.append([_SEEDS_ARE_FRESH])
     if len(conclusion.winner.scores) == 1:

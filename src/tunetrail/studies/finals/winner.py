@@ -19,17 +19,18 @@ import pandas as pd
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
-from tunetrail.evaluation.scoring import Recorded, load_recorded, score_saved
+from tunetrail.evaluation.outcome import scores_by_row
 from tunetrail.evaluation.statistics import Interval, PairedTest, compare_rows
+from tunetrail.evaluation.test_split import Recorded, load_recorded, score_saved
 from tunetrail.studies.finals.card import without_header, write_card
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
 from tunetrail.studies.finals.finalists import Field, Finalist, collect_field
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.report import say_no_winner, say_winner, write_no_winner, write_winner
 from tunetrail.studies.trial_runs import TrialRuns
+from tunetrail.tasks.base import Metric
 from tunetrail.tracking import models as logged_models
-from tunetrail.tracking import provenance, registry
-from tunetrail.tracking import recording as reporting
+from tunetrail.tracking import provenance, recording, registry
 from tunetrail.tracking.store import (
     TEST_SCORED,
     RunLog,
@@ -95,6 +96,11 @@ class _Case:
     @property
     def seed(self) -> int:
         return self.recorded.seed
+
+    @property
+    def metric(self) -> Metric:
+        task = self.recorded.task
+        return task.metrics[task.main_metric]
 
 
 def crown_winner(
@@ -181,7 +187,6 @@ def _examine(case: _Case, found: Field, winner: Finalist) -> Conclusion:
         winner=winner,
         run_id=case.last.run_id,
         main_metric=case.recorded.task.main_metric,
-        row_metric=case.recorded.task.row_metric,
         comparisons=tuple(_compare(case, found, winner, rows)),
         test=test,
         num_looks=len(case.study.user_attrs.get(_LOOKS, ())),
@@ -224,7 +229,7 @@ def _measure_test(case: _Case) -> tuple[TestRecord | None, pd.DataFrame | None]:
         return None, None
     record = read_run(run_log.client.get_run(run_log.run_id))
     rows = read_table(uri=case.terms.uri, run_id=run_log.run_id, path="predictions/test.parquet")
-    names = case.recorded.task.metric_names
+    names = list(case.recorded.task.metrics)
     record_of_test = TestRecord(
         metrics={name: record.metrics[f"test/{name}"] for name in ("loss", *names)},
         intervals={
@@ -233,7 +238,7 @@ def _measure_test(case: _Case) -> tuple[TestRecord | None, pd.DataFrame | None]:
         },
         num_rows=len(rows),
         fingerprint=case.fingerprints["test"].sha256[:16],
-        mean_confidence=float(rows["confidence"].mean()),
+        mean_confidence=float(rows["confidence"].mean()) if "confidence" in rows else None,
     )
     return record_of_test, rows
 
@@ -257,7 +262,7 @@ def _score_once(case: _Case, run_log: RunLog) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         weights, tokenizer = logged_models.load_components(model, Path(folder))
         scores = score_saved(case.recorded, case.data, weights, tokenizer, scratch_dir=Path(folder))
-    reporting.log_test(run_log, case.recorded.task, scores)
+    recording.log_test(run_log, scores)
     return True
 
 
@@ -292,25 +297,35 @@ def _pair(
 ) -> PairedTest | None:
     """Compare seed by seed; None where the rows are not the same."""
     tables = [*ones, *others]
+    sign = case.metric.sign
     if len(ones) != len(others) or not all(_same_rows(tables[0], table) for table in tables):
         return None
-    scores = [np.stack([case.recorded.task.row_scores(t) for t in ts]) for ts in (ones, others)]
+    scores = [sign * np.stack([table["score"] for table in ts]) for ts in (ones, others)]
     return compare_rows(*scores, seed=case.seed)
 
 
 def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return bool(one["row"].equals(other["row"]) and one["text"].equals(other["text"]))
+    columns = ["row", "text", "target"]
+    # What an older version wrote lacks the scores of its rows.
+    return "score" in one and "score" in other and one[columns].equals(other[columns])
 
 
 def _against_baselines(case: _Case, tables: Sequence[pd.DataFrame], split: str) -> list[Comparison]:
     if case.data is None:
         return []
     task = case.recorded.task
-    scores = np.stack([task.row_scores(table) for table in tables])
-    baselines = task.baseline_scores(case.data.dataset["train"], tables[0])
+    rows = case.data.dataset[split]
+    scores = np.stack([table["score"] for table in tables])
+    sign = case.metric.sign
     return [
-        Comparison(name, split, compare_rows(scores, of_baseline, seed=case.seed))
-        for name, of_baseline in baselines.items()
+        Comparison(
+            name,
+            split,
+            compare_rows(
+                sign * scores, sign * scores_by_row(task, rows, statistics), seed=case.seed
+            ),
+        )
+        for name, statistics in task.baselines(case.data.dataset["train"], rows).items()
     ]
 
 
@@ -330,6 +345,7 @@ def _register(
         run_id=case.last.run_id,
         model=model,
         metric=metric,
+        greater_is_better=case.metric.greater_is_better,
         score=None if test is None else test.metrics[metric],
         test_fingerprint=None if test is None else test.fingerprint,
         tags=_version_tags(case, conclusion),
@@ -346,7 +362,7 @@ def _register(
         except InputError:
             return None
         result = _pair(case, [test_rows], [others])
-        return None if result is None else f"{conclusion.row_metric} {result}"
+        return None if result is None else f"{conclusion.main_metric} {result}"
 
     try:
         return registry.register(client, name, candidate, compare=compare)
@@ -383,7 +399,7 @@ def _log_card(case: _Case, conclusion: Conclusion) -> None:
     card = write_card(
         conclusion,
         name=case.study.study_name if registered is None else registered.name,
-        pipeline_tag=case.recorded.task.pipeline_name,
+        pipeline_tag=case.recorded.task.pipeline_tag,
         config=case.recorded.values,
         data=case.data,
         fingerprints=case.fingerprints,

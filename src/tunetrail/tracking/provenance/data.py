@@ -37,10 +37,11 @@ def describe_fingerprints(splits: dict[str, SplitFingerprint]) -> dict[str, Any]
 
 def _fingerprint(split: Dataset) -> SplitFingerprint:
     digest = hashlib.sha256()
-    for text, label in zip(split["text"], split["label"], strict=True):
-        # Length first: no two lists of rows may run together into the same bytes.
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(f"{len(encoded)}:{label}:".encode())
-        digest.update(encoded)
-    digest.update(repr(getattr(split.features["label"], "names", None)).encode())
+    for row in zip(split["text"], split["target"], strict=True):
+        for value in row:
+            # Length first: no two lists of rows may run together into the same bytes.
+            encoded = value.encode("utf-8", "surrogatepass")
+            digest.update(f"{len(encoded)}:".encode())
+            digest.update(encoded)
+    digest.update(repr(split.features["stratum"].names).encode())
     return SplitFingerprint(sha256=digest.hexdigest(), num_rows=len(split))

@@ -110,7 +110,6 @@ def conclude(
         winner=winner,
         run_id="run7",
         main_metric="accuracy",
-        row_metric="accuracy",
         comparisons=(
             *(() if is_default else (compared,)),
             Comparison("the majority class (a)", "test", paired("better", num_seeds=1)),

@@ -20,7 +20,7 @@ from PIL import Image
 from servers import Server
 from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
-from tunetrail.evaluation import scoring
+from tunetrail.evaluation import test_split as scoring
 from tunetrail.studies.callback import TrackStudy
 from tunetrail.studies.finals import winner as crown
 from tunetrail.tracking.store import connect
@@ -180,7 +180,7 @@ def test_the_winner_alone_is_scored_on_test(played: Finals) -> None:
     metrics = scored[0].data.metrics
     table = pd.read_parquet(played.artifact("predictions/test.parquet", last))
     assert len(table) == 45
-    assert metrics["test/accuracy"] == (table["label"] == table["prediction"]).mean() > 0.6
+    assert metrics["test/accuracy"] == (table["target"] == table["prediction"]).mean() > 0.6
     for name in ("accuracy", "macro_f1", "macro_precision", "macro_recall"):
         low, high = metrics[f"test/{name}_low"], metrics[f"test/{name}_high"]
         assert low <= metrics[f"test/{name}"] <= high
@@ -306,7 +306,7 @@ def test_weights_that_the_registry_hands_out_are_never_removed(
 
 STEPS = [
     (scoring, "score_test"),
-    (crown.reporting, "log_test"),
+    (crown.recording, "log_test"),
     (crown.registry, "register"),
     (crown.registry, "describe"),
     (crown, "_log_conclusion"),

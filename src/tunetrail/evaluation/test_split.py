@@ -4,9 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import transformers
-from datasets import Dataset
 from omegaconf import DictConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,47 +11,39 @@ from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build, plain
 from tunetrail.config.untrusted import resolve_config
 from tunetrail.data.prepare import PreparedData
-from tunetrail.evaluation.statistics import NUM_RESAMPLES, Interval, percentile_interval
+from tunetrail.evaluation.outcome import Outcome, examine
+from tunetrail.evaluation.statistics import Interval, bootstrap
 from tunetrail.tasks.base import Task
-from tunetrail.training.inputs import load_rows, tokenise_rows
-from tunetrail.training.trainer import build_predictor, score_metrics
+from tunetrail.training.inputs import load_rows
+from tunetrail.training.tokens import Split, encode_rows
+from tunetrail.training.trainer import MeasuringTrainer
 
 
 @dataclass(frozen=True)
 class TestScores:
-    """Scores on test: ``loss`` and the task's metrics, with intervals for the latter.
-
-    ``rows`` stand in the order of ``logits``, whose shape is (rows, labels).
-    """
+    """Scores on test: ``loss`` and the task's metrics, with intervals for the latter."""
 
     __test__ = False  # no test, for pytest
 
     metrics: dict[str, float]
     intervals: dict[str, Interval]
-    rows: Dataset
-    logits: np.ndarray
+    outcome: Outcome
 
 
-def score_test(
-    trainer: transformers.Trainer, task: Task, rows: Dataset, *, seed: int
-) -> TestScores:
+def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int) -> TestScores:
     """Score the weights that the trainer holds.
 
     Args:
-        rows: tokenised.
+        trainer: holds the weights.
+        task: of the run.
+        split: test, longest first.
         seed: of the resamples.
 
     """
-    output = trainer.predict(rows, metric_key_prefix="test")
-    measured = {name.removeprefix("test_"): value for name, value in (output.metrics or {}).items()}
-    logits = np.asarray(output.predictions)
-    samples = task.resample_metrics(rows, logits, num_resamples=NUM_RESAMPLES, seed=seed)
-    return TestScores(
-        metrics=score_metrics(measured),
-        intervals={name: percentile_interval(values) for name, values in samples.items()},
-        rows=rows,
-        logits=logits,
-    )
+    metrics, outputs = trainer.measure("test", split)
+    outcome = examine(task, split, outputs)
+    intervals = bootstrap(outcome.statistics, task.score, seed=seed)
+    return TestScores(metrics=metrics, intervals=intervals, outcome=outcome)
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ class Recorded:
             InputError: they are not there, or cannot be used, any more.
 
         """
-        return load_rows(self.cfg)
+        return load_rows(self.cfg, self.task)
 
 
 def load_recorded(config: str, *, known_targets: frozenset[str]) -> Recorded:
@@ -104,13 +93,13 @@ def score_saved(
 ) -> TestScores:
     """Score saved weights as their run would have: same tokens, batches and precision."""
     cfg, task = recorded.cfg, recorded.task
-    rows = tokenise_rows(cfg, task, build(cfg.model.source), data.dataset)
-    predictor = build_predictor(
+    test = encode_rows(task, build(cfg.model.source), data.dataset)["test"]
+    trainer = MeasuringTrainer(
+        task=task,
+        splits={"test": test},
         model=model,
-        tokenizer=tokenizer,
-        arguments=build_arguments(cfg, scratch_dir),
-        rows=rows.held_out["test"],
-        collator=task.build_collator(tokenizer),
-        compute_metrics=task.build_metrics(data.dataset["test"]),
+        args=build_arguments(cfg, task, scratch_dir),
+        processing_class=tokenizer,
+        data_collator=task.build_collator(tokenizer, model),
     )
-    return score_test(predictor, task, rows.held_out["test"], seed=cfg.seed)
+    return score_test(trainer, task, test, seed=cfg.seed)

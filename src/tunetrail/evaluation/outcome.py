@@ -1,0 +1,61 @@
+"""What a model answered on a split, row by row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from matplotlib.figure import Figure
+
+from tunetrail.evaluation.statistics import row_scores, standard_error
+from tunetrail.tasks.base import Array, Task
+from tunetrail.training.tokens import Split
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Answers beside their rows.
+
+    ``statistics`` has the order of ``rows``, shape (rows, statistics). ``table`` has one line a
+    row, sorted by ``row``; its column ``score`` is what the row contributes to the main metric.
+    """
+
+    task: Task
+    rows: Dataset
+    statistics: Array
+    table: pd.DataFrame
+
+    @property
+    def noise(self) -> float:
+        """The standard error of the main metric."""
+        return standard_error(self.table["score"].to_numpy())
+
+    def break_down(self) -> pd.DataFrame:
+        """Score each label by itself."""
+        return self.task.break_down(self.rows, self.statistics.sum(axis=0))
+
+    def plot(self, *, split: str) -> dict[str, Figure]:
+        """Draw where the model errs."""
+        return self.task.plot(self.rows, self.table, split=split)
+
+
+def examine(task: Task, split: Split, outputs: Array) -> Outcome:
+    """Lay what the task kept of a split beside its rows, and score each row."""
+    statistics = task.statistics(split.rows, split.encoded, outputs)
+    table = task.tabulate(split.rows, split.encoded, outputs)
+    table["score"] = scores_by_row(task, split.rows, statistics)
+    return Outcome(task, split.rows, statistics, table)
+
+
+def scores_by_row(task: Task, rows: Dataset, statistics: Array) -> Array:
+    """Return what each row contributes to the main metric, sorted by ``row`` as tables are."""
+    order = np.argsort(rows["row"], kind="stable")
+    return row_scores(statistics, task.score, task.main_metric)[order]
+
+
+def score_baselines(task: Task, train: Dataset, rows: Dataset) -> dict[str, float]:
+    """Return the main metric of each simple answer, the one that judges the fit first."""
+    return {
+        name: float(task.score(statistics.sum(axis=0))[task.main_metric])
+        for name, statistics in task.baselines(train, rows).items()
+    }

@@ -1,0 +1,1 @@
+"""Which weights are trained: one file and one YAML a method."""

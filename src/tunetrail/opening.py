@@ -1,0 +1,129 @@
+"""Open a run: the trial it belongs to, its record in MLflow, the checkpoint it goes on from."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from tunetrail.config.build import build
+from tunetrail.config.record import flatten_params, record, require_same_settings
+from tunetrail.config.secrets import redact
+from tunetrail.errors import named_disk_errors
+from tunetrail.studies.trial import Trial
+from tunetrail.tracking import recording
+from tunetrail.tracking.store import (
+    RunLog,
+    make_folder,
+    open_run,
+    read_artifact,
+    require_interrupted,
+)
+from tunetrail.training.run_lock import hold_run
+from tunetrail.training.train import find_checkpoint
+
+
+def open_trial(cfg: DictConfig) -> Trial | None:
+    if cfg.trial.number is None:
+        return None
+    return Trial(
+        storage=cfg.trial.storage,
+        study=cfg.trial.study,
+        number=cfg.trial.number,
+        pruner=build(cfg.pruner),
+        objective=next(iter(cfg.sweep.objectives)),
+        repeat=cfg.trial.repeat,
+        num_repeats=cfg.trial.num_repeats,
+    )
+
+
+def _require_resumable(cfg: DictConfig, held: contextlib.ExitStack) -> Path:
+    """Find the checkpoint to go on from, before anything of the run's record is touched."""
+    require_interrupted(uri=cfg.tracking.uri, run_id=cfg.resume)
+    held.enter_context(hold_run(checkpoint_dir(cfg, cfg.resume), run_id=cfg.resume))
+    recorded = read_artifact(uri=cfg.tracking.uri, run_id=cfg.resume, path="config.yaml")
+    require_same_settings(cfg, recorded, run_id=cfg.resume)
+    return find_checkpoint(checkpoint_dir(cfg, cfg.resume), run_id=cfg.resume)
+
+
+@contextlib.contextmanager
+def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog, Path | None]]:
+    """Open the run for this process alone; of one that goes on the checkpoint comes with it."""
+    make_folder(
+        Path(cfg.tracking.checkpoint_dir),
+        key=f"tracking.checkpoint_dir={cfg.tracking.checkpoint_dir}",
+    )
+    tags, name = {}, cfg.tracking.run_name
+    if trial is not None:
+        tags = {
+            "tunetrail.study": trial.study_name,
+            "tunetrail.trial": str(trial.number),
+        }
+        if trial.parent_run_id is not None:
+            tags["mlflow.parentRunId"] = trial.parent_run_id
+        if trial.repeat is not None:
+            tags["tunetrail.repeat"] = str(trial.repeat)
+        name = trial.run_name
+    # Released last, when the run's record says how it ended.
+    with contextlib.ExitStack() as held:
+        resume_from = None if cfg.resume is None else _require_resumable(cfg, held)
+        with open_run(
+            uri=cfg.tracking.uri,
+            experiment=cfg.tracking.experiment,
+            artifact_dir=cfg.tracking.artifact_dir,
+            name=name,
+            run_id=cfg.resume,
+            tags=tags,
+            no_failure=optuna.TrialPruned,
+        ) as run_log:
+            folder = checkpoint_dir(cfg, run_log.run_id)
+            if resume_from is None:
+                held.enter_context(hold_run(folder, run_id=run_log.run_id))
+            if trial is not None:
+                trial.set_run_id(run_log.run_id)
+            try:
+                with named_disk_errors():
+                    yield run_log, resume_from
+            except BaseException:
+                # A single run can be resumed from its checkpoints. A trial is tried again from its
+                # start, and its checkpoints would fill the disk.
+                if trial is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkpoint_dir(cfg: DictConfig, run_id: str) -> Path:
+    """Return where the checkpoints of a run lie while it trains."""
+    return Path(cfg.tracking.checkpoint_dir) / run_id
+
+
+def log_origin(run_log: RunLog, cfg: DictConfig) -> None:
+    """Log what the run is to do and from which code; of a resumed run the first is there."""
+    if cfg.resume is None:
+        _log_config(run_log, cfg)
+    recording.log_code(run_log, seeds=_seeds(cfg), resumed=cfg.resume is not None)
+
+
+def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
+    recorded = record(cfg)
+    run_log.text(OmegaConf.to_yaml(OmegaConf.create(recorded)), "config.yaml")
+    run_log.params(flatten_params(recorded))
+    if HydraConfig.initialized():
+        hydra_cfg = HydraConfig.get()
+        typed = redact(list(hydra_cfg.overrides.task))
+        run_log.text(OmegaConf.to_yaml(OmegaConf.create(typed)), "overrides.yaml")
+        choices = hydra_cfg.runtime.choices
+        groups = ("experiment", "task", "data", "model", "method")
+        run_log.tags({f"tunetrail.{name}": choices[name] for name in groups if choices.get(name)})
+
+
+def _seeds(cfg: DictConfig) -> dict[str, int]:
+    """Name every generator with its seed; Trainer's own are those of its arguments."""
+    batches = cfg.trainer.data_seed if cfg.trainer.data_seed is not None else cfg.trainer.seed
+    rows = dict.fromkeys(("splits", "subsets", "train_sample"), cfg.seed)
+    training = dict.fromkeys(("python", "numpy", "torch", "torch_cuda"), cfg.trainer.seed)
+    return {**rows, "head": cfg.training_seed, **training, "batches": batches}

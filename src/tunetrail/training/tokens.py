@@ -1,0 +1,85 @@
+"""What the model reads, made from the rows once and kept for the trials of a process."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.loading import load_tokenizer, stamp_files
+from tunetrail.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Split:
+    """Canonical ``rows``, and what the model reads of them: ``index`` says which row it is of.
+
+    Shared by all runs of a process: never set a format or a transform on one of the two.
+    """
+
+    rows: Dataset
+    encoded: Dataset
+
+    def sample(self, num_rows: int, *, seed: int) -> "Split":
+        """Take rows at random, in random order."""
+        order = np.random.default_rng(seed).permutation(len(self.rows))
+        return self._select(order[:num_rows])
+
+    def head(self, num_rows: int) -> "Split":
+        """Take the first rows."""
+        return self._select(range(min(num_rows, len(self.rows))))
+
+    def by_length(self) -> "Split":
+        """Order what the model reads longest first: little padding, and memory runs out at once."""
+        lengths = [len(ids) for ids in self.encoded["input_ids"]]
+        order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+        return Split(self.rows, self.encoded.select(order))
+
+    def _select(self, rows: Iterable[int]) -> "Split":
+        chosen = [int(index) for index in rows]
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(self.encoded["index"]):
+            places.setdefault(index, []).append(place)
+        kept = [(new, place) for new, old in enumerate(chosen) for place in places.get(old, ())]
+        encoded = self.encoded.select([place for _, place in kept]).remove_columns("index")
+        encoded = encoded.add_column("index", [new for new, _ in kept])
+        return Split(self.rows.select(chosen), encoded)
+
+
+def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> dict[str, Split]:
+    """Encode all splits, or take them from memory where nothing that matters has changed.
+
+    Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
+    """
+    fingerprints = tuple((name, split._fingerprint) for name, split in dataset.items())  # noqa: SLF001 - datasets has no public name for the hash of its content
+    folder = Path(checkpoint.path)
+    files = sorted(path for path in folder.glob("*") if _is_of_tokenizer(path))
+    return _encode(_Source((task, checkpoint, stamp_files(files), fingerprints), dataset))
+
+
+def _is_of_tokenizer(path: Path) -> bool:
+    return path.is_file() and path.suffix in (".json", ".txt", ".model", ".jinja")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Equal to another of the same key, whatever data set object it carries."""
+
+    key: tuple[Task, Checkpoint, object, object]
+    dataset: DatasetDict = field(compare=False)
+
+
+# A search over the length or the model comes back to a few settings again and again.
+@lru_cache(maxsize=4)
+def _encode(source: _Source) -> dict[str, Split]:
+    task, checkpoint, *_ = source.key
+    # Truncation leaves settings in a tokenizer, which save_pretrained would write: this one is
+    # thrown away, and the run's own is the same whether rows were encoded for it or not.
+    tokenizer = load_tokenizer(checkpoint)
+    splits = {
+        name: Split(rows, task.encode(rows, tokenizer)) for name, rows in source.dataset.items()
+    }
+    return {name: split if name == "train" else split.by_length() for name, split in splits.items()}

@@ -1,0 +1,124 @@
+"""Train: from an untrained Trainer to the weights of the best evaluation."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+from transformers import TrainerState, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
+
+from tunetrail.errors import InputError
+from tunetrail.training.evaluations import Evaluation, collect_evaluations
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training leaves: its evaluations, the best of them, and its speed.
+
+    ``seconds`` is wall time with evaluations; ``train_samples_per_second`` leaves them out.
+    """
+
+    evaluations: list[Evaluation]
+    best: Evaluation
+    seconds: float
+    train_samples_per_second: float
+    num_steps: int
+
+
+class NonFiniteLossError(InputError, FloatingPointError):
+    """The loss became NaN or infinite: every later step would be wasted."""
+
+
+def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> TrainingResult:
+    """Train; afterwards the model holds the weights of the evaluation that is called best.
+
+    Args:
+        resume_from: a checkpoint as :func:`find_checkpoint` returns it, or None to start anew.
+
+    Raises:
+        InputError: no evaluation took place.
+
+    """
+    started_at = 0
+    if resume_from is not None:
+        started_at = TrainerState.load_from_json(str(resume_from / TRAINER_STATE_NAME)).global_step
+    output = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    evaluations = collect_evaluations(trainer.state.log_history)
+    if not evaluations:
+        raise InputError(
+            f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
+            f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
+        )
+    best = evaluations[-1]
+    if trainer.args.load_best_model_at_end:
+        best = next(e for e in evaluations if e.step == trainer.state.best_global_step)
+    # A resumed run is timed from where it went on.
+    timed = [e for e in evaluations if e.step > started_at]
+    evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in timed)
+    seconds = float(output.metrics["train_runtime"])
+    share = 1 - started_at / trainer.state.global_step
+    seen = output.metrics["train_samples_per_second"] * seconds * share
+    return TrainingResult(
+        evaluations=evaluations,
+        best=best,
+        seconds=seconds,
+        train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
+        num_steps=trainer.state.global_step,
+    )
+
+
+def count_evaluations(
+    arguments: TrainingArguments, state: TrainerState, *, num_batches: int
+) -> int:
+    """Count the evaluations that a training makes if nothing ends it early.
+
+    Args:
+        state: as it is once training begins.
+        num_batches: in an epoch.
+
+    """
+    delay = arguments.eval_delay
+    number = 0
+    if arguments.eval_strategy == IntervalStrategy.STEPS:
+        steps = {*range(state.eval_steps, state.max_steps + 1, state.eval_steps), state.max_steps}
+        number = sum(step >= delay for step in steps)
+    elif arguments.eval_strategy == IntervalStrategy.EPOCH:
+        # The last epoch may be cut short and is evaluated where it ends.
+        last = state.max_steps / math.ceil(num_batches / arguments.gradient_accumulation_steps)
+        ends = [min(epoch, last) for epoch in range(1, state.num_train_epochs + 1)]
+        number = sum(end >= delay for end in ends)
+    return number + int(arguments.eval_on_start)
+
+
+def find_checkpoint(folder: Path, *, run_id: str) -> Path:
+    """Find the last whole checkpoint of a run: one that was being written at a kill is passed over.
+
+    Raises:
+        InputError: there is none, or it lacks the state of the optimizer.
+
+    """
+    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of, reverse=True)
+    whole = next((checkpoint for checkpoint in found if _is_whole(checkpoint)), None)
+    if whole is None:
+        raise InputError(f"resume={run_id}: no checkpoint in {folder}; start the run anew")
+    if not (whole / OPTIMIZER_NAME).is_file():
+        raise InputError(
+            f"resume={run_id}: {whole} has no optimizer state (trainer.save_only_model=true); "
+            "start the run anew"
+        )
+    return whole
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether the state of the trainer is there in full, which Trainer writes last."""
+    try:
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (OSError, ValueError):
+        return False
+    return True
