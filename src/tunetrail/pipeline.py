@@ -29,13 +29,9 @@ from tunetrail.models.loading import load_tokenizer, read_weights
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task
 from tunetrail.tracking import recording as reporting
-from tunetrail.tracking.store import (
-    RunLog,
-    make_folder,
-    open_run,
-    read_artifact,
-    require_interrupted,
-)
+from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.run_log import RunLog, open_run, require_interrupted
+from tunetrail.tracking.store import make_folder
 from tunetrail.training.callbacks import (
     LogToRun,
     OnEvaluation,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tunetrail.config.secrets import redact
 from tunetrail.evaluation.fit import FitReport
-from tunetrail.tracking.store import RunLog
+from tunetrail.tracking.run_log import RunLog
 from tunetrail.training.trainer import TrainingResult
 
 

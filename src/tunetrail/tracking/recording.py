@@ -15,7 +15,7 @@ from tunetrail.evaluation.scoring import TestScores
 from tunetrail.tasks.base import Task
 from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import provenance
-from tunetrail.tracking.store import KEPT, TEST_SCORED, RunLog
+from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
 from tunetrail.training.trainer import Evaluation
 
 _MODEL_PACKAGES = (

@@ -1,7 +1,8 @@
 """MLflow's model registry: the winner of a study as a version, and who is the champion."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from tunetrail.config.secrets import redact
+from tunetrail.errors import InputError
 from tunetrail.tracking.models import hold_model
-from tunetrail.tracking.store import registry_errors
+from tunetrail.tracking.store import find_outage
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN, TEST_FINGERPRINT = "tunetrail.run_id", "tunetrail.test_fingerprint"
@@ -78,7 +81,7 @@ def register(
         InputError: the registry refuses.
 
     """
-    with registry_errors(name):
+    with _registry_errors(name):
         hold_model(client, candidate.model, name=name)
         version = _find_version(client, name, candidate) or _create_version(client, name, candidate)
         _complete_tags(client, version, candidate)
@@ -97,7 +100,7 @@ def describe(client: MlflowClient, registered: Registered, card: str) -> None:
     if len(card) > _DESCRIPTION_LENGTH:
         end = "\n\nThe rest is in `model_card.md` of the run."
         text = card[: _DESCRIPTION_LENGTH - len(end)].rpartition("\n")[0] + end
-    with registry_errors(registered.name):
+    with _registry_errors(registered.name):
         client.update_model_version(registered.name, str(registered.version), text)
 
 
@@ -267,3 +270,23 @@ def _find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
 def _aliases(client: MlflowClient, name: str) -> Mapping[str, Any]:
     """Alias -> number of its version."""
     return dict(client.get_registered_model(name).aliases)
+
+
+@contextlib.contextmanager
+def _registry_errors(name: str) -> Iterator[None]:
+    """Say in one line why a model could not be registered; an outage passes as it is.
+
+    Raises:
+        InputError: the registry refused.
+
+    """
+    try:
+        yield
+    except MlflowException as error:
+        if find_outage(error) is not None:
+            raise
+        text = redact(str(error).splitlines()[0])
+        raise InputError(
+            f"registry.name={name}: the model registry refused ({text}); give the same command "
+            "once it can be written to"
+        ) from error

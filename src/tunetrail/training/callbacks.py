@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunetrail.studies.trial import Trial
-from tunetrail.tracking.store import RunLog
+from tunetrail.tracking.run_log import RunLog
 from tunetrail.training.trainer import (
     Evaluation,
     NonFiniteLossError,

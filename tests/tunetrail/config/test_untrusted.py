@@ -23,7 +23,7 @@ from tunetrail.config.untrusted import (
 )
 from tunetrail.errors import InputError
 from tunetrail.evaluation.scoring import load_recorded
-from tunetrail.tracking.store import open_run
+from tunetrail.tracking.run_log import open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
 Record = Callable[..., str]

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
 from tunetrail.errors import InputError
-from tunetrail.tracking.store import RunLog, connect, create_run, open_run, read_artifact
+from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.run_log import RunLog, create_run, open_run
+from tunetrail.tracking.store import connect
 
 STORE = {
     "uri": "sqlite:///mlruns/mlflow.db",
