@@ -108,7 +108,12 @@ def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> Non
 def flatten_params(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten the leaves that decide the result, with dots between their keys."""
     deciding = {name: value for name, value in config.items() if name not in _NOT_PARAMS}
-    return dict(_walk(deciding, ""))
+    return flatten(deciding)
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten nested mappings, with dots between their keys; lists are leaves."""
+    return dict(_walk(config, ""))
 
 
 def _walk(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from tunetrail.tracking.store import (
     ask_server,
     connect,
     find_outage,
+    look_up,
     make_folder,
     outage_error,
     store_errors,
@@ -143,24 +144,13 @@ def open_run(
         OutageError: the server was there and does not answer any more.
 
     """
-    client = connect(uri)
-    if not uri.startswith("http"):
-        make_folder(Path(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
-    with store_errors(uri):
-        run = (
-            _reopen(client, run_id)
-            if run_id is not None
-            else client.create_run(
-                _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri),
-                run_name=redact(name),
-                tags={
-                    "mlflow.source.name": "train.py",
-                    "mlflow.source.type": "LOCAL",
-                    **redact(dict(tags or {})),
-                },
-            )
+    run_log = (
+        create_run(
+            uri=uri, experiment=experiment, artifact_dir=artifact_dir, name=name, tags=tags or {}
         )
-    run_log = RunLog(client, run)
+        if run_id is None
+        else reopen_run(uri=uri, run_id=run_id)
+    )
     try:
         yield run_log
     except no_failure:
@@ -195,7 +185,7 @@ def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
 
 
 def create_run(
-    *, uri: str, experiment: str, artifact_dir: str, name: str, tags: Mapping[str, str]
+    *, uri: str, experiment: str, artifact_dir: str, name: str | None, tags: Mapping[str, str]
 ) -> RunLog:
     """Create a run that stays open beyond this call, such as the parent of a study.
 
@@ -204,6 +194,8 @@ def create_run(
 
     """
     client = connect(uri)
+    if not uri.startswith("http"):
+        make_folder(Path(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
     with store_errors(uri):
         experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
         tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
@@ -218,9 +210,12 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
         InputError: the store cannot be used, or has no such run.
 
     """
-    client = connect(uri)
+    client, run = _find_run(uri, run_id)
     with store_errors(uri):
-        return RunLog(client, _reopen(client, run_id))
+        client.update_run(run_id, status="RUNNING")
+        if "tunetrail.failure" in run.data.tags:
+            client.delete_tag(run_id, "tunetrail.failure")
+    return RunLog(client, run)
 
 
 @dataclass(frozen=True)
@@ -243,9 +238,18 @@ def add_to_run(*, uri: str, run_id: str) -> RunLog:
         InputError: the store cannot be used, or has no such run.
 
     """
+    return RunLog(*_find_run(uri, run_id))
+
+
+def _find_run(uri: str, run_id: str) -> tuple[MlflowClient, Run]:
     client = connect(uri)
     with store_errors(uri):
-        return RunLog(client, client.get_run(run_id))
+        run = look_up(client.get_run, run_id)
+    if run is None:
+        raise InputError(
+            f"run {run_id} is not in {redact(uri)}; set tracking.uri to the store that holds it"
+        )
+    return client, run
 
 
 def require_interrupted(*, uri: str, run_id: str) -> None:
@@ -257,36 +261,14 @@ def require_interrupted(*, uri: str, run_id: str) -> None:
         InputError: the store has no such run, or it finished.
 
     """
-    client = connect(uri)
-    with store_errors(uri):
-        try:
-            status = client.get_run(run_id).info.status
-        except MlflowException as error:
-            if find_outage(error) is not None:
-                raise
-            raise InputError(f"resume={run_id}: {redact(uri)} has no such run") from error
-    if status == "FINISHED":
+    _, run = _find_run(uri, run_id)
+    if run.info.status == "FINISHED":
         raise InputError(f"resume={run_id}: this run is FINISHED; start a new one")
 
 
 def cut_tag(value: object) -> str:
     """Write a tag's value as MLflow takes it: 5,000 characters at most, and no secrets."""
     return redact(str(value))[:_TAG_LENGTH]
-
-
-def _reopen(client: MlflowClient, run_id: str) -> Run:
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if find_outage(error) is not None:
-            raise
-        raise InputError(
-            f"run {run_id} is not in this store; set tracking.uri to the store it was logged to"
-        ) from error
-    client.update_run(run_id, status="RUNNING")
-    if "tunetrail.failure" in run.data.tags:
-        client.delete_tag(run_id, "tunetrail.failure")
-    return run
 
 
 def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, uri: str) -> str:
@@ -300,9 +282,7 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
         return str(found.experiment_id)
     location = None
     if not uri.startswith("http"):
-        folder = Path(artifact_dir).resolve()
-        make_folder(folder, key=f"tracking.artifact_dir={artifact_dir}")
-        location = folder.as_uri()
+        location = Path(artifact_dir).resolve().as_uri()
     try:
         # Without the kind MLflow guesses one at every look, and shows the pages for agents.
         kind = {"mlflow.experimentKind": "custom_model_development"}

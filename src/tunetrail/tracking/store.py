@@ -6,8 +6,9 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
@@ -20,6 +21,8 @@ from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, OutageError, chain_of
 
 log = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 # One bar for the training is enough: MLflow draws its own for every file it copies.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -149,6 +152,16 @@ def make_folder(folder: Path, *, key: str) -> None:
         raise InputError(
             f"{key}: cannot write to {folder} ({error.strerror}); free it or choose another"
         ) from error
+
+
+def look_up(get: Callable[..., _Found], *names: str) -> _Found | None:
+    """Get something from a store by its name or id; None where there is nothing of that name."""
+    try:
+        return get(*names)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 @contextlib.contextmanager
