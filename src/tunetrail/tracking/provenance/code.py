@@ -8,14 +8,13 @@ file with one is left out whole, with the reason.
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from tunetrail.config.environment import read_environment
+from tunetrail.config.git import Git
 from tunetrail.config.secrets import holds_secret
 
 # Of a file's part of the patch, and of an untracked file.
@@ -77,18 +76,21 @@ def describe_code(folder: Path) -> Code:
 
     Nothing in the checkout is touched, its index least of all.
     """
-    git = _Git(folder)
-    commit = git.line("rev-parse", "--verify", "HEAD")
-    root = git.line("rev-parse", "--show-toplevel")
+    git = Git(folder)
+    commit = git.text("rev-parse", "--verify", "HEAD")
+    root = git.text("rev-parse", "--show-toplevel")
     # A virtual environment inside some checkout is no part of it.
     if commit is None or root is None or git.run("check-ignore", "-q", ".") is not None:
         return _UNKNOWN
     with tempfile.TemporaryDirectory() as scratch:
-        checkout = _Git(Path(root), index=_copy_index(git, Path(scratch)))
+        index = _copy_index(git, Path(scratch))
+        # A path is no pattern.
+        environment = {"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"}
+        checkout = Git(Path(root), environment)
         return _describe(checkout, commit)
 
 
-def _describe(git: "_Git", commit: str) -> Code:
+def _describe(git: Git, commit: str) -> Code:
     left_out, sections, patched = [], [], []
     untracked, refused = _sort_untracked(git)
     left_out += refused
@@ -108,7 +110,7 @@ def _describe(git: "_Git", commit: str) -> Code:
             patched.append(path)
     return Code(
         commit=commit,
-        branch=git.line("rev-parse", "--abbrev-ref", "HEAD"),
+        branch=git.text("rev-parse", "--abbrev-ref", "HEAD"),
         dirty=bool(patched or left_out),
         diff=b"".join(sections),
         patched=tuple(patched),
@@ -123,7 +125,7 @@ class _Change:
     modes: tuple[bytes, bytes]
 
 
-def _list_changes(git: "_Git", commit: str) -> Iterator[_Change]:
+def _list_changes(git: Git, commit: str) -> Iterator[_Change]:
     """List what differs from the commit, in the working tree."""
     # Records are ":OLDMODE NEWMODE OLDHASH NEWHASH STATUS", path, both ended by a zero byte.
     fields = (git.run(*_DIFF, "--raw", "-z", commit, "--") or b"").split(b"\0")
@@ -132,7 +134,7 @@ def _list_changes(git: "_Git", commit: str) -> Iterator[_Change]:
         yield _Change(os.fsdecode(path), status, (old, new))
 
 
-def _sort_untracked(git: "_Git") -> tuple[list[str], list[LeftOut]]:
+def _sort_untracked(git: Git) -> tuple[list[str], list[LeftOut]]:
     """Tell untracked files that belong into a patch from those that do not."""
     listed = (git.run("ls-files", "--others", "--exclude-standard", "-z") or b"").split(b"\0")
     wanted, refused = [], []
@@ -179,7 +181,7 @@ def _refuse(change: _Change) -> str | None:
     return None
 
 
-def _refuse_content(git: "_Git", commit: str, path: str, section: bytes | None) -> str | None:
+def _refuse_content(git: Git, commit: str, path: str, section: bytes | None) -> str | None:
     if section is None:
         return "git could not compare it"
     if len(section) > MAX_BYTES:
@@ -212,55 +214,14 @@ def _shorten(files: list[LeftOut]) -> tuple[LeftOut, ...]:
     return (*files[:MAX_NAMED], rest)
 
 
-def _copy_index(git: "_Git", scratch: Path) -> Path:
+def _copy_index(git: Git, scratch: Path) -> Path:
     """Copy the checkout's index: it knows which files are unchanged without reading them.
 
     With its time, by which git tells whether a file may have changed in the moment that it was
     written.
     """
     target = scratch / "index"
-    found = git.line("rev-parse", "--git-path", "index")
+    found = git.text("rev-parse", "--git-path", "index")
     if found is not None and (source := git.folder / found).is_file():
         shutil.copy2(source, target)
     return target
-
-
-class _Git:
-    """git in a folder, bent neither by the user's settings nor by those of a program around it."""
-
-    def __init__(self, folder: Path, *, index: Path | None = None) -> None:
-        self.folder = folder
-        kept = ("GIT_CONFIG", "GIT_CEILING", "GIT_DISCOVERY")
-        self._environment = {
-            name: value
-            for name, value in read_environment().items()
-            if not name.startswith("GIT_") or name.startswith(kept)
-        }
-        self._environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
-        if index is not None:
-            # A path is no pattern.
-            self._environment |= {"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"}
-
-    def run(self, *arguments: str, given: bytes = b"") -> bytes | None:
-        """Return what git writes, None where it fails or is not there."""
-        settings = ("core.fsmonitor=false", "core.quotePath=true", "diff.suppressBlankEmpty=false",
-                    "diff.orderFile=/dev/null", "diff.autoRefreshIndex=true")  # fmt: skip
-        options = [part for setting in settings for part in ("-c", setting)]
-        try:
-            done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-                ["git", *options, *arguments],  # noqa: S607 - the git of the user's PATH
-                cwd=self.folder,
-                env=self._environment,
-                input=given,
-                capture_output=True,
-                check=True,
-                timeout=60,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout
-
-    def line(self, *arguments: str) -> str | None:
-        """Return the one line that git writes."""
-        output = self.run(*arguments)
-        return None if output is None else os.fsdecode(output).removesuffix("\n")
