@@ -28,6 +28,12 @@ class DiskFullError(InputError, OSError):
         self.errno = errno.ENOSPC
 
 
+def first_line(error: object) -> str:
+    """Return the first line of an error's message; the name of its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def chain_of(error: BaseException) -> Iterator[BaseException]:
     """Go back from an error through what led to it. The chain may be a circle: each comes once."""
     seen: set[int] = set()

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from transformers import TrainingArguments
 
 from tunetrail.config.build import build
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 
 # What the run sets itself: a second way to say it would be overridden in silence.
 _OURS = {
@@ -101,6 +101,5 @@ def build_arguments(cfg: DictConfig, checkpoint_dir: Path) -> TrainingArguments:
         )
     except InstantiationException as error:
         # TrainingArguments checks its own values; Hydra wraps what it says.
-        cause = error.__cause__
-        raise InputError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
+        raise InputError(f"trainer: {first_line(error.__cause__)}") from error
     return arguments

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 
 # A config of this project takes 5 kB and nests five deep; what takes minutes to parse is none.
 _MAX_LENGTH = 200_000
@@ -104,8 +104,7 @@ def parse_config(text: str) -> dict[str, Any]:
         _require_plain_yaml(text)
         container = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"config.yaml: cannot be read ({first})") from error
+        raise InputError(f"config.yaml: cannot be read ({first_line(error)})") from error
     if not isinstance(container, dict):
         raise InputError("config.yaml: holds no keys")
     return {str(key): value for key, value in container.items()}
@@ -134,8 +133,7 @@ def parse_given(overrides: Sequence[str], recorded: Mapping[str, Any]) -> list[G
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{' '.join(overrides)}: not KEY=VALUE ({first})") from error
+        raise InputError(f"{' '.join(overrides)}: not KEY=VALUE ({first_line(error)})") from error
     return [_read_given(override, recorded) for override in parsed]
 
 
@@ -217,8 +215,7 @@ def resolve_config(text: str, *, known: frozenset[str]) -> DictConfig:
         # What an interpolation makes may be a mapping with a target.
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"config.yaml: cannot be resolved ({first})") from error
+        raise InputError(f"config.yaml: cannot be resolved ({first_line(error)})") from error
     _require_known_targets(resolved, known)
     for key, _, value in _walk(resolved):
         if isinstance(value, str) and "${" in value:

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from tunetrail.config.secrets import redact
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 from tunetrail.tracking.models import hold_model
 from tunetrail.tracking.store import find_outage
 
@@ -285,7 +285,7 @@ def _registry_errors(name: str) -> Iterator[None]:
     except MlflowException as error:
         if find_outage(error) is not None:
             raise
-        text = redact(str(error).splitlines()[0])
+        text = redact(first_line(error))
         raise InputError(
             f"registry.name={name}: the model registry refused ({text}); give the same command "
             "once it can be written to"

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from tunetrail.config.secrets import redact
-from tunetrail.errors import InputError, OutageError, chain_of
+from tunetrail.errors import InputError, OutageError, chain_of, first_line
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def store_errors(uri: str) -> Iterator[None]:
     except (SQLAlchemyError, MlflowException) as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
-        text = str(getattr(error, "orig", None) or error).splitlines()[0]
+        text = first_line(getattr(error, "orig", None) or error)
         raise InputError(
             f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
             "check the path, the space on its disk and the rights to it"
