@@ -20,7 +20,6 @@ from tunetrail.config.record import flatten_params, record, require_same_setting
 from tunetrail.config.secrets import redact
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
-from tunetrail.disk import require_space_for_model, weights_size
 from tunetrail.errors import DiskFullError, InputError, chain_of
 from tunetrail.evaluation.fit import check_fit
 from tunetrail.evaluation.scoring import score_test
@@ -159,7 +158,6 @@ def _run(cfg: DictConfig) -> float | list[float]:
         logits = trainer.validation_logits(result.best.step)
         reporting.log_predictions(run_log, task, rows.held_out["validation"], logits)
         if keep and cfg.tracking.log_model:
-            require_space_for_model(weights_size(model), run_log.artifact_uri)
             example = task.example(data.dataset["validation"])
             reporting.log_model(run_log, trainer, task, example=example, step=result.best.step)
         run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})

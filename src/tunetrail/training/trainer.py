@@ -1,6 +1,7 @@
 """Build a Trainer and train: everything between a tokenised data set and the best weights."""
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy
 
-from tunetrail.disk import optimizer_size, require_space, weights_size
 from tunetrail.errors import InputError
 
 _TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
@@ -116,22 +116,18 @@ class MeasuringTrainer(transformers.Trainer):
         return self._logits[step]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Look at the free space first: half a checkpoint helps nobody.
+        """Save a checkpoint; one that could not be saved in full is deleted.
 
-        Raises:
-            DiskFullError: the checkpoint does not fit.
-
+        On a full disk the rest of it would take the space that the run needs to log its failure.
         """
-        num_bytes = weights_size(model)
-        if not self.args.save_only_model and self.optimizer is not None:
-            num_bytes += optimizer_size(self.optimizer)
-        require_space(
-            num_bytes,
-            Path(str(self.args.output_dir)),
-            what="a checkpoint",
-            key="tracking.checkpoint_dir",
-        )
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception:
+            folder = Path(str(self.args.output_dir))
+            checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            if not _is_whole(checkpoint):
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
 
     def _get_train_sampler(
         self, train_dataset: Dataset | None = None
