@@ -1,4 +1,4 @@
-"""The artifacts of a run, read back in one way: here, from a server, and only from the store."""
+"""The one reader of a run's artifacts, local or on a server."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from tunetrail.tracking.store import connect, find_outage, look_up, store_errors
 class Artifacts:
     """Reads the artifacts of a run.
 
-    A store may be written by others: nothing is read from outside the experiment's artifacts.
+    Others may write to a store, so nothing outside of the experiment's artifacts is read.
 
     Raises:
         InputError: the run's artifacts lie outside those of its experiment.
@@ -41,7 +41,7 @@ class Artifacts:
             )
 
     def content(self, path: str) -> bytes | None:
-        """Read bytes; None where the run has no such artifact.
+        """Read bytes; None if the run has no such artifact.
 
         Raises:
             InputError: a link leads out of the store.
@@ -67,7 +67,7 @@ class Artifacts:
         return file.read_bytes()
 
     def text(self, path: str) -> str | None:
-        """Read a text; None where there is none, or it is not UTF-8."""
+        """Read a text; None if there is none, or it is not UTF-8."""
         content = self.content(path)
         try:
             return None if content is None else content.decode()
@@ -75,7 +75,7 @@ class Artifacts:
             return None
 
     def mapping(self, path: str) -> dict[str, Any] | None:
-        """Read a JSON object; None where there is none."""
+        """Read a JSON object; None if there is none."""
         try:
             content = json.loads(self.text(path) or "null")
         except (ValueError, RecursionError):
@@ -87,7 +87,7 @@ def read_artifact(*, uri: str, run_id: str, path: str) -> str:
     """Read a text artifact of a run.
 
     Raises:
-        InputError: the store cannot be used, or the run or the artifact is not there.
+        InputError: the store cannot be used, or has no such run or artifact.
 
     """
     return _require(uri, run_id, path).decode()
@@ -97,7 +97,7 @@ def read_table(*, uri: str, run_id: str, path: str) -> pd.DataFrame:
     """Read a Parquet artifact of a run.
 
     Raises:
-        InputError: the store cannot be used, or the run or the artifact is not there.
+        InputError: the store cannot be used, or has no such run or artifact.
 
     """
     return pd.read_parquet(io.BytesIO(_require(uri, run_id, path)))

@@ -29,22 +29,22 @@ from tunetrail.tracking.store import (
     store_errors,
 )
 
-# Tag of a run that holds an interactive page and, if tracking.log_model, weights.
+# Tag of a run that has an interactive page and, with tracking.log_model, weights.
 KEPT = "tunetrail.kept"
-# Tag of a run that holds all there is to know about its model on the test split.
+# Tag of a run whose test scores are complete.
 TEST_SCORED = "tunetrail.test_scored"
 
-# One call of MLflow takes no more than these.
+# MLflow's limits.
 _PARAMS_PER_BATCH = 100
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 
 
 class RunLog:
-    """One MLflow run that is open for writing. Nothing it writes is buffered.
+    """One MLflow run that is open for writing. Nothing is buffered.
 
-    Params, tags, texts and data are written without the secrets in them; tables, figures and raw
-    content as they are.
+    Params, tags, texts and data are written without their secrets; tables, figures and raw content
+    as they are.
     """
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
@@ -55,7 +55,7 @@ class RunLog:
         self.artifact_uri: str = run.info.artifact_uri
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log the leaves of a config; a value is cut at MLflow's limit of 6,000 characters."""
+        """Log params; a value is cut at MLflow's limit of 6,000 characters."""
         rows = [
             Param(key, str(value)[:_PARAM_LENGTH]) for key, value in redact(dict(values)).items()
         ]
@@ -63,13 +63,13 @@ class RunLog:
             self.client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log numbers that belong to one optimizer step."""
+        """Log the numbers of one optimizer step."""
         now = int(time.time() * 1000)
         rows = [Metric(key, float(value), now, step) for key, value in values.items()]
         self.client.log_batch(self.run_id, metrics=rows)
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        """Set tags; those of the project begin with ``tunetrail.``."""
+        """Set tags; the project's own begin with ``tunetrail.``."""
         rows = [RunTag(key, cut_tag(value)) for key, value in values.items()]
         self.client.log_batch(self.run_id, tags=rows)
 
@@ -90,18 +90,18 @@ class RunLog:
         self.content(buffer.getvalue(), path)
 
     def page(self, figures: list[go.Figure], path: str) -> None:
-        """Write interactive figures as one page that needs no network (about 5 MB)."""
+        """Write interactive figures as one page of about 5 MB that needs no network."""
         parts = [
             figure.to_html(full_html=False, include_plotlyjs=index == 0)
             for index, figure in enumerate(figures)
         ]
         head = '<!doctype html><html><head><meta charset="utf-8"></head><body>'
-        # Not through text: megabytes of the drawing library, and no text of ours but titles.
+        # Not through self.text: redacting megabytes of JavaScript is slow, and only titles are ours.
         page = head + "\n".join(parts) + "</body></html>\n"
         self.client.log_text(self.run_id, page, path)
 
     def shown_table(self, frame: pd.DataFrame, path: str) -> None:
-        """Write a table as JSON that the MLflow UI shows as one; an earlier one is replaced."""
+        """Write a table that MLflow's UI shows as one; an earlier one is replaced."""
         self.text(frame.to_json(orient="split", index=False), path)
         shown = json.dumps([{"path": path, "type": "table"}])
         self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", shown)
@@ -131,17 +131,17 @@ def open_run(
     tags: Mapping[str, str] | None = None,
     no_failure: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> Iterator[RunLog]:
-    """Open a run, or an earlier one by ``run_id``, and close it with what became of it.
+    """Create a run, or reopen ``run_id``, and close it with its status.
 
-    FINISHED where the block ends, FAILED with the cause as ``tunetrail.failure`` where it raises,
-    KILLED where the process is told to stop.
+    The run is FINISHED when the block ends, FAILED if it raises, KILLED if the process is stopped.
+    ``tunetrail.failure`` has the cause.
 
     Args:
-        no_failure: exceptions that end a run early but as planned, such as a pruned trial.
+        no_failure: exceptions that end a run early as planned, such as a pruned trial.
 
     Raises:
-        InputError: the store or the server cannot be used, or it has no such run.
-        OutageError: the server was there and does not answer any more.
+        InputError: the store cannot be used, or has no such run.
+        OutageError: the server does not answer any more.
 
     """
     run_log = (
@@ -170,15 +170,15 @@ def open_run(
 
 
 def close_run(run_log: RunLog, status: str) -> None:
-    """Close a run that several processes write to, and that no block holds open."""
+    """Close a run that no block has opened."""
     run_log.client.set_terminated(run_log.run_id, status)
 
 
 def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
-    # A server that is gone is not waited for a second time.
+    # Do not wait a second time for a server that is down.
     if ask_server(uri) is not None:
         return
-    # The store itself may be what failed: the error that led here must not be hidden by another.
+    # The store may be what failed: another error of it must not hide the first one.
     with contextlib.suppress(Exception):
         run_log.tags({"tunetrail.state": status, "tunetrail.failure": failure})
         close_run(run_log, status)
@@ -187,10 +187,10 @@ def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
 def create_run(
     *, uri: str, experiment: str, artifact_dir: str, name: str | None, tags: Mapping[str, str]
 ) -> RunLog:
-    """Create a run that stays open beyond this call, such as the parent of a study.
+    """Create a run that stays open, such as the parent of a study.
 
     Raises:
-        InputError: the store or the server cannot be used.
+        InputError: the store cannot be used.
 
     """
     client = connect(uri)
@@ -204,7 +204,7 @@ def create_run(
 
 
 def reopen_run(*, uri: str, run_id: str) -> RunLog:
-    """Open an earlier run for writing again.
+    """Open an earlier run again; its status is RUNNING from now on.
 
     Raises:
         InputError: the store cannot be used, or has no such run.
@@ -220,7 +220,7 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run says of itself."""
+    """Id, tags and last metrics of a run."""
 
     run_id: str
     tags: Mapping[str, str]
@@ -232,7 +232,7 @@ def read_run(run: Run) -> RunSummary:
 
 
 def add_to_run(*, uri: str, run_id: str) -> RunLog:
-    """Open a run to add to it: its status and its end stay as they are.
+    """Open a run to add to it; its status stays as it is.
 
     Raises:
         InputError: the store cannot be used, or has no such run.
@@ -253,21 +253,21 @@ def _find_run(uri: str, run_id: str) -> tuple[MlflowClient, Run]:
 
 
 def require_interrupted(*, uri: str, run_id: str) -> None:
-    """Check that a run did not come to its end.
+    """Check that a run is not FINISHED.
 
-    One whose process was killed stays RUNNING: the store cannot tell whether it still trains.
+    The run of a killed process stays RUNNING: the store does not know whether it still trains.
 
     Raises:
-        InputError: the store has no such run, or it finished.
+        InputError: the store has no such run, or it is FINISHED.
 
     """
     _, run = _find_run(uri, run_id)
     if run.info.status == "FINISHED":
-        raise InputError(f"resume={run_id}: this run is FINISHED; start a new one")
+        raise InputError(f"resume={run_id}: the run is FINISHED; start a new one")
 
 
 def cut_tag(value: object) -> str:
-    """Write a tag's value as MLflow takes it: 5,000 characters at most, and no secrets."""
+    """Return a tag's value without secrets, cut at MLflow's limit of 5,000 characters."""
     return redact(str(value))[:_TAG_LENGTH]
 
 
@@ -284,11 +284,11 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
     if not uri.startswith("http"):
         location = Path(artifact_dir).resolve().as_uri()
     try:
-        # Without the kind MLflow guesses one at every look, and shows the pages for agents.
+        # Without a kind MLflow guesses one and shows its pages for agents.
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(client.create_experiment(experiment, artifact_location=location, tags=kind))
     except MlflowException:
-        # Another worker made it between the look and the making.
+        # Another worker has just created it.
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise

@@ -24,20 +24,20 @@ log = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
 
-# One bar for the training is enough: MLflow draws its own for every file it copies.
+# MLflow would draw a progress bar for every file that it copies.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# With a server MLflow prints two links at the end of every run; the summary has the run's id.
+# MLflow would print two links at the end of every run; the summary has the run's id.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# Every call to a server that does not answer is tried again after 0, 2, 4, 8, 16 and 32 s (and up
-# to a second each, drawn): about a minute. MLflow's own defaults wait for four, and two minutes
-# more for each answer that does not come.
+# A call to a server that does not answer is tried again after 0, 2, 4, 8, 16 and 32 s (each plus
+# up to a random second): for about a minute. MLflow's defaults wait for four minutes, and for two
+# more on each answer.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "6")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-# Seconds between the questions to a server that has answered this process before: 60 in all.
+# Seconds between requests to a server that answered this process before: 60 in all.
 _WAITS = (1, 2, 4, 8, 16, 29)
-# How requests, with which MLflow asks a server, says that no answer came.
+# MLflow asks servers with requests, which raises one of these if there is no answer.
 _NO_ANSWER = (
     requests.ConnectionError,
     requests.Timeout,
@@ -48,28 +48,28 @@ _known_servers: set[str] = set()
 
 
 def connect(uri: str) -> MlflowClient:
-    """Connect to a store; a server is asked whether it is there.
+    """Connect to a store, and check that its server answers.
 
-    One that has never answered this process is noticed in seconds. One that has is waited for,
-    a minute at most: it may be starting again.
+    A server that has never answered this process is reported in seconds. One that has may be
+    restarting: it is given a minute.
 
     Raises:
         OutageError: the server does not answer.
-        InputError: what answers is no MLflow server, or the database's folder cannot be made.
+        InputError: it is no MLflow server, or the folder of the database cannot be created.
 
     """
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         _require_server(uri)
     elif parts.scheme == "sqlite":
-        # MLflow keeps one store for each URI in a process: a relative one would go on meaning
+        # MLflow keeps one store for each URI in a process: a relative URI would stay relative to
         # the folder that the process was in at first.
         path = Path(uri.removeprefix("sqlite:///")).resolve()
         make_folder(path.parent, key=f"tracking.uri={uri}")
         uri = f"sqlite:///{path}"
     elif parts.scheme in ("", "file"):
         raise InputError(
-            f"tracking.uri={uri}: MLflow keeps no plain-file stores any more; "
+            f"tracking.uri={uri}: MLflow has no plain-file stores any more; "
             "use sqlite:///PATH or http://HOST:PORT"
         )
     mlflow.set_tracking_uri(uri)
@@ -78,7 +78,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def connect_existing(uri: str) -> MlflowClient:
-    """Connect to a store that must be there already: looking into one makes none.
+    """Connect to a store that must exist already, so that a look does not create one.
 
     Raises:
         OutageError: the server does not answer.
@@ -88,8 +88,8 @@ def connect_existing(uri: str) -> MlflowClient:
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not path.is_file():
         raise InputError(
-            f"no store in {path.absolute()}; give another with --uri, or go to the folder that "
-            "train.py was started in"
+            f"no store in {path.absolute()}; give another with --uri, or change to the folder "
+            "that train.py was started in"
         )
     return connect(uri)
 
@@ -115,14 +115,14 @@ def _await_server(uri: str) -> requests.RequestException | None:
     for seconds in _WAITS:
         time.sleep(min(seconds, max(until - time.monotonic(), 0)))
         error = ask_server(uri)
-        # A server that takes the question and gives no answer takes 5 s each time.
+        # A server that accepts a request and never answers takes 5 s each time.
         if error is None or time.monotonic() > until:
             break
     return error
 
 
 def ask_server(uri: str) -> requests.RequestException | None:
-    """Ask a server whether it is well; the error if it is not. A local store always is."""
+    """Ask a server for its health; return the error if there is one. A local store has none."""
     if not uri.startswith("http"):
         return None
     try:
@@ -133,12 +133,12 @@ def ask_server(uri: str) -> requests.RequestException | None:
 
 
 def _is_refusal(error: requests.RequestException) -> bool:
-    """Whether something answered, but with words of its own: it will do so again."""
+    """Whether something else than a failing MLflow server answered: it will not recover."""
     return error.response is not None and error.response.status_code < 500
 
 
 def make_folder(folder: Path, *, key: str) -> None:
-    """Make a folder and check that it can be written to.
+    """Create a folder and check that it can be written to.
 
     Raises:
         InputError: it cannot.
@@ -150,12 +150,12 @@ def make_folder(folder: Path, *, key: str) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{key}: cannot write to {folder} ({error.strerror}); free it or choose another"
+            f"{key}: cannot write to {folder} ({error.strerror}); choose another folder"
         ) from error
 
 
 def look_up(get: Callable[..., _Found], *names: str) -> _Found | None:
-    """Get something from a store by its name or id; None where there is nothing of that name."""
+    """Get something from a store by its name or id; None if the store has no such thing."""
     try:
         return get(*names)
     except MlflowException as error:
@@ -166,11 +166,11 @@ def look_up(get: Callable[..., _Found], *names: str) -> _Found | None:
 
 @contextlib.contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Say in one line what is wrong with a store.
+    """Report in one line what is wrong with a store.
 
     Raises:
-        OutageError: its server does not answer, after MLflow has tried for a minute.
-        InputError: it cannot be used.
+        OutageError: its server has not answered MLflow for a minute.
+        InputError: the store cannot be used.
 
     """
     try:
@@ -181,19 +181,19 @@ def store_errors(uri: str) -> Iterator[None]:
         text = first_line(getattr(error, "orig", None) or error)
         raise InputError(
             f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
-            "check the path, the space on its disk and the rights to it"
+            "check its path, the space on its disk and your permissions"
         ) from error
 
 
 def find_outage(error: BaseException) -> BaseException | None:
-    """Find what says that a store's server is away, or too busy to answer, in a store's error."""
+    """Find in a store's error the cause that its server is down or too busy; else None."""
     if not isinstance(error, MlflowException | SQLAlchemyError):
         return None
     for link in chain_of(error):
         if isinstance(link, _NO_ANSWER):
             return link
         if isinstance(link, OperationalError):
-            # SQLite is a file: what else goes wrong with it does not pass by itself.
+            # SQLite is a file: no other error of it passes by itself.
             passes = not isinstance(link.orig, sqlite3.Error) or "locked" in str(link.orig)
             return link if passes else None
     return None
@@ -202,13 +202,13 @@ def find_outage(error: BaseException) -> BaseException | None:
 def outage_error(uri: str, cause: BaseException) -> OutageError:
     return OutageError(
         f"tracking.uri={redact(uri)}: the store does not answer any more "
-        f"({type(cause).__name__}); start it again and give the same command"
+        f"({type(cause).__name__}); start it and repeat the command"
     )
 
 
 @contextlib.contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """Hold back MLflow's progress notes on migrations and model files; warnings still pass."""
+    """Silence MLflow's notes on migrations and model files; warnings still pass."""
     logger = logging.getLogger("mlflow")
     before = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
-"""The code that ran: a commit, and a patch of what was changed since.
+"""The code of a run: a commit, and a patch with the uncommitted changes.
 
-The patch holds changed tracked files and untracked source files. It must bring the same code back
-with ``git apply``, so that it is bytes as git wrote them; and it must hold no secret, so that a
-file with one is left out whole, with the reason.
+The patch has changed tracked files and untracked source files. ``git apply`` must restore the same
+code from it, so it has the bytes that git wrote. It must have no secret: a file with one is left
+out whole, with the reason.
 """
 
 import os
@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from tunetrail.config.git import Git
 from tunetrail.config.secrets import holds_secret
 
-# Of a file's part of the patch, and of an untracked file.
+# Limit of the patch of one file, and of an untracked file.
 MAX_BYTES = 1 << 20
-# How many files that were left out are named.
+# Limit of the list of files that were left out.
 MAX_NAMED = 200
 
 _SOURCE_SUFFIXES = frozenset((
@@ -34,10 +34,10 @@ _SECRET_NAMES = (
     "*password*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass", ".htpasswd",
     "*kubeconfig*", ".git-credentials", ".dockercfg", "*service_account*.json", "token", "token.*",
 )  # fmt: skip
-# No source code is a secret by its name: tunetrail/secrets.py is none.
+# Source code is no secret because of its name: config/secrets.py is none.
 _CODE_SUFFIXES = (".py", ".pyi", ".md", ".rst")
 
-# Whatever the user's settings say.
+# The same output whatever the user's settings are.
 _DIFF = ("diff", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative",
          "--ignore-submodules=none")  # fmt: skip
 _PATCH = (*_DIFF, "--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3",
@@ -55,9 +55,9 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Code:
-    """What ran. ``commit`` is None outside a git checkout, and before its first commit.
+    """The code of a run. ``commit`` is None outside of a checkout and before its first commit.
 
-    ``diff`` is applied with ``git apply`` to ``commit``; ``patched`` are the paths in it.
+    ``diff`` is a patch for ``git apply`` on ``commit``; ``patched`` are the paths in it.
     """
 
     commit: str | None
@@ -72,19 +72,19 @@ _UNKNOWN = Code(commit=None, branch=None, dirty=False, diff=b"", patched=(), lef
 
 
 def describe_code(folder: Path) -> Code:
-    """Read commit, branch and all uncommitted changes of the checkout that a folder lies in.
+    """Read commit, branch and uncommitted changes of the checkout around a folder.
 
-    Nothing in the checkout is touched, its index least of all.
+    Nothing in the checkout is changed, not even its index.
     """
     git = Git(folder)
     commit = git.text("rev-parse", "--verify", "HEAD")
     root = git.text("rev-parse", "--show-toplevel")
-    # A virtual environment inside some checkout is no part of it.
+    # A virtual environment inside of another project's checkout is ignored there.
     if commit is None or root is None or git.run("check-ignore", "-q", ".") is not None:
         return _UNKNOWN
     with tempfile.TemporaryDirectory() as scratch:
         index = _copy_index(git, Path(scratch))
-        # A path is no pattern.
+        # Paths are no patterns.
         environment = {"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"}
         checkout = Git(Path(root), environment)
         return _describe(checkout, commit)
@@ -96,7 +96,7 @@ def _describe(git: Git, commit: str) -> Code:
     left_out += refused
     if untracked:
         names = b"\0".join(os.fsencode(path) for path in untracked)
-        # An intention to add: nothing of them is written to the checkout's store of objects.
+        # -N writes nothing to the checkout's object store.
         git.run("add", "-N", "--pathspec-from-file=-", "--pathspec-file-nul", given=names)
     for change in _list_changes(git, commit):
         path, reason, section = change.path, _refuse(change), None
@@ -126,8 +126,8 @@ class _Change:
 
 
 def _list_changes(git: Git, commit: str) -> Iterator[_Change]:
-    """List what differs from the commit, in the working tree."""
-    # Records are ":OLDMODE NEWMODE OLDHASH NEWHASH STATUS", path, both ended by a zero byte.
+    """List what differs from the commit in the working tree."""
+    # Pairs of ":OLDMODE NEWMODE OLDHASH NEWHASH STATUS" and path, each ended by a zero byte.
     fields = (git.run(*_DIFF, "--raw", "-z", commit, "--") or b"").split(b"\0")
     for head, path in zip(fields[::2], fields[1::2], strict=False):
         old, new, _, _, status = head.removeprefix(b":").split(b" ")
@@ -135,7 +135,7 @@ def _list_changes(git: Git, commit: str) -> Iterator[_Change]:
 
 
 def _sort_untracked(git: Git) -> tuple[list[str], list[LeftOut]]:
-    """Tell untracked files that belong into a patch from those that do not."""
+    """Sort untracked files into those for the patch and those that are left out."""
     listed = (git.run("ls-files", "--others", "--exclude-standard", "-z") or b"").split(b"\0")
     wanted, refused = [], []
     for path in map(os.fsdecode, filter(None, listed)):
@@ -150,16 +150,16 @@ def _sort_untracked(git: Git) -> tuple[list[str], list[LeftOut]]:
 def _refuse_untracked(file: Path, path: str) -> str | None:
     name = PurePosixPath(path)
     if path.endswith("/"):
-        return "a repository of its own"
+        return "a separate git repository"
     if _is_secret_name(path):
-        return "its name says that it holds secrets"
+        return "its name is that of a file with secrets"
     if name.suffix.lower() not in _SOURCE_SUFFIXES and name.name not in _SOURCE_NAMES:
-        return "untracked, and no source code"
+        return "untracked and no source code"
     return _refuse_file(file)
 
 
 def _refuse_file(file: Path) -> str | None:
-    """Look at an untracked file before git reads it."""
+    """Check an untracked file before git reads it."""
     try:
         found = file.lstat()
     except OSError as error:
@@ -173,11 +173,11 @@ def _refuse_file(file: Path) -> str | None:
 
 def _refuse(change: _Change) -> str | None:
     if _SUBMODULE in change.modes:
-        return "a submodule: its changes are in a repository of their own"
+        return "a submodule: its changes are in a separate git repository"
     if change.status == _UNMERGED:
         return "an unfinished merge"
     if _is_secret_name(change.path):
-        return "its name says that it holds secrets"
+        return "its name is that of a file with secrets"
     return None
 
 
@@ -190,13 +190,13 @@ def _refuse_content(git: Git, commit: str, path: str, section: bytes | None) -> 
     if is_binary and b"\nnew file mode" in section:
         return "a new binary file"
     if is_binary:
-        # What is in it, which the patch holds compressed.
+        # The patch has it compressed: look at the text.
         shown = git.run(*_PATCH, "--text", commit, "--", path) or b""
-    # Without zero bytes, which UTF-16 has between its letters.
+    # UTF-16 has zero bytes between its letters.
     text = shown.replace(b"\0", b"").decode("utf-8", "replace")
     lines = (line[1:] if line[:1] in ("+", "-", " ") else line for line in text.split("\n"))
     if holds_secret("\n".join(lines)) or holds_secret(path):
-        return "its change holds what looks like a secret"
+        return "its change has what looks like a secret"
     return None
 
 
@@ -215,10 +215,9 @@ def _shorten(files: list[LeftOut]) -> tuple[LeftOut, ...]:
 
 
 def _copy_index(git: Git, scratch: Path) -> Path:
-    """Copy the checkout's index: it knows which files are unchanged without reading them.
+    """Copy the checkout's index, with which git knows unchanged files without reading them.
 
-    With its time, by which git tells whether a file may have changed in the moment that it was
-    written.
+    The copy keeps its time: git compares it with the times of files that have just been written.
     """
     target = scratch / "index"
     found = git.text("rev-parse", "--git-path", "index")
