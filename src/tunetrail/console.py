@@ -1,4 +1,4 @@
-"""What libraries print, held back."""
+"""Silence what libraries print."""
 
 import warnings
 
@@ -8,14 +8,14 @@ import transformers
 
 
 def quiet_libraries() -> None:
-    """Leave the screen to the run: one bar, one summary, and what the checks have to say.
+    """Silence the libraries: a run shows one progress bar, what the checks found, one summary.
 
-    transformers would print a table of the weights of a new head, for which there is one line in
-    :mod:`tunetrail.models.loading`, and a bar for each of its steps.
+    transformers would print a table of the weights of a new head, which is one line in
+    :mod:`tunetrail.models.loading`, and a progress bar for each of its steps.
     """
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A pruner that the config chooses by name may be one that Optuna marks as experimental.
+    # Optuna marks some pruners that a config may choose as experimental.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

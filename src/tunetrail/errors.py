@@ -1,7 +1,7 @@
-"""The exceptions that mean: what was asked for cannot be done, and this is the remedy.
+"""Errors that a person can fix, each with its remedy.
 
-Where something of the machine failed, the exception is the builtin one too: a program that knows
-nothing of this package can tell what went wrong by its kind.
+If the machine failed, the error is the builtin exception too: a program that knows nothing of this
+package still recognises it.
 """
 
 import contextlib
@@ -13,35 +13,36 @@ class InputError(ValueError):
     """A person's input cannot be used.
 
     The message is one line: the value, what was found, and the remedy with its config key.
-    ``train.py`` prints that line alone; the traceback is there with ``HYDRA_FULL_ERROR=1``.
+    ``train.py`` prints that line alone; ``HYDRA_FULL_ERROR=1`` shows the traceback.
     """
 
 
 class OutageError(InputError, ConnectionError):
-    """The store or the server of the runs does not answer."""
+    """The store of the runs, or its server, does not answer."""
 
 
 class DiskFullError(InputError, OSError):
-    """There is no space left where something is to be written; ``errno`` is ENOSPC."""
+    """The disk is full; ``errno`` is ENOSPC."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.errno = errno.ENOSPC
 
 
+def first_line(error: object) -> str:
+    """Return the first line of an error's message; the name of its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """Go back from an error through what led to it. The chain may be a circle: each comes once."""
+    """Yield an error and all that caused it. The chain may be a circle: each comes once."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
         link = link.__cause__ or link.__context__
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

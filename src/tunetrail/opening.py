@@ -15,15 +15,11 @@ from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
 from tunetrail.studies.trial import Trial
 from tunetrail.tracking import recording
-from tunetrail.tracking.store import (
-    RunLog,
-    make_folder,
-    open_run,
-    read_artifact,
-    require_interrupted,
-)
+from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.run_log import RunLog, open_run, require_interrupted
+from tunetrail.tracking.store import make_folder
+from tunetrail.training.checkpoints import find_checkpoint
 from tunetrail.training.run_lock import hold_run
-from tunetrail.training.train import find_checkpoint
 
 
 def open_trial(cfg: DictConfig) -> Trial | None:

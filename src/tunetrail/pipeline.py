@@ -29,7 +29,7 @@ from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task
 from tunetrail.tracking import recording
 from tunetrail.tracking.models import Answering, log_model
-from tunetrail.tracking.store import RunLog
+from tunetrail.tracking.run_log import RunLog
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
 from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
 from tunetrail.training.inputs import build_method, build_task, load_rows, require_job

@@ -15,7 +15,7 @@ from toys import ROOT
 
 from tunetrail.__main__ import main
 from tunetrail.errors import InputError
-from tunetrail.training.train import find_checkpoint
+from tunetrail.training.checkpoints import find_checkpoint
 
 # In the middle of an epoch, with dropout, a shuffled order and a log that is no multiple of a save.
 STEPS = (

@@ -1,4 +1,4 @@
-"""The arguments of Trainer: what a person may set, and what follows from the rest of the config."""
+"""The arguments of Trainer: those a person may set, and those that the config decides."""
 
 import difflib
 import math
@@ -14,32 +14,32 @@ from omegaconf import DictConfig
 from transformers import TrainingArguments
 
 from tunetrail.config.build import build
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 
-# What the run sets itself: a second way to say it would be overridden in silence.
+# The run sets these itself. What a person sets here would be overridden in silence.
 _OURS = {
-    "bf16": "precision=bf16",
-    "fp16": "precision=fp16",
-    "output_dir": "tracking.checkpoint_dir",
-    "report_to": "tracking.uri",
-    "disable_tqdm": "nothing: a single run shows one bar, a trial none",
-    "do_train": "python train.py",
-    "resume_from_checkpoint": "resume=RUN_ID",
+    "bf16": "use precision=bf16",
+    "fp16": "use precision=fp16",
+    "output_dir": "use tracking.checkpoint_dir",
+    "report_to": "use tracking.uri",
+    "disable_tqdm": "leave it out: a single run shows one progress bar, a trial none",
+    "do_train": "use python train.py",
+    "resume_from_checkpoint": "use resume=RUN_ID",
 }
 _PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 
 
 def require_trainer_values(values: Mapping[str, Any]) -> None:
-    """Check what a person set under ``trainer`` before anything is loaded.
+    """Check the values under ``trainer`` before anything is loaded.
 
     Raises:
-        InputError: an unknown name, or a number that is of the wrong type or out of range.
+        InputError: an unknown name, or a number of the wrong type or out of range.
 
     """
     known = {field.name for field in fields(TrainingArguments)}
     for name in values:
         if name in _OURS:
-            raise InputError(f"trainer.{name}: is not set here; use {_OURS[name]}")
+            raise InputError(f"trainer.{name}: cannot be set here; {_OURS[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean trainer.{near[0]}?" if near else ""
@@ -49,9 +49,7 @@ def require_trainer_values(values: Mapping[str, Any]) -> None:
         "per_device_eval_batch_size",
         "gradient_accumulation_steps",
     ):
-        value = values[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"trainer.{name}={value}: must be a whole number of 1 or more")
+        require_count(f"trainer.{name}", values[name])
     for name in ("learning_rate", "num_train_epochs"):
         value = values[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -59,11 +57,17 @@ def require_trainer_values(values: Mapping[str, Any]) -> None:
             raise InputError(f"trainer.{name}={value}: must be a number above 0")
 
 
-def precision_flags(precision: str) -> dict[str, bool]:
-    """Turn ``precision`` into the arguments of TrainingArguments.
+def require_count(key: str, value: object, *, remedy: str = "") -> None:
+    """Refuse anything but a whole number of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{key}={value}: must be a whole number of 1 or more{remedy}")
 
-    ``auto`` takes bf16 only where the hardware computes in it: emulated on a processor without
-    AVX512-BF16 or AMX, bf16 autocast took 2.5 times as long as fp32.
+
+def precision_flags(precision: str) -> dict[str, bool]:
+    """Return the arguments of TrainingArguments for a ``precision``.
+
+    ``auto`` takes bf16 only if the hardware computes in it: on a processor without AVX512-BF16 or
+    AMX, which emulates it, bf16 autocast took 2.5 times as long as fp32.
 
     Raises:
         InputError: an unknown precision, or one that this machine cannot compute in.
@@ -81,7 +85,7 @@ def precision_flags(precision: str) -> dict[str, bool]:
             can = torch.cpu.get_capabilities()
             precision = "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
     flags = {"bf16": precision == "bf16", "fp16": precision == "fp16"}
-    # TrainingArguments refuses bf16 on a processor that it was not told to use.
+    # TrainingArguments refuses bf16 on a processor without use_cpu.
     return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
 
 
@@ -112,6 +116,5 @@ def build_arguments(cfg: DictConfig, task: Any, checkpoint_dir: Path) -> Trainin
         )
     except InstantiationException as error:
         # TrainingArguments checks its own values; Hydra wraps what it says.
-        cause = error.__cause__
-        raise InputError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
+        raise InputError(f"trainer: {first_line(error.__cause__)}") from error
     return arguments

@@ -1,4 +1,4 @@
-"""From nodes of a config to objects and plain values."""
+"""Turn nodes of a config into objects and plain values."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from tunetrail.errors import InputError
 
 
 def build(node: DictConfig, **values: Any) -> Any:
-    """Instantiate, and let an InputError through as itself, not wrapped in Hydra's."""
+    """Instantiate a node; an InputError is raised as it is, not wrapped in Hydra's error."""
     try:
         return instantiate(node, **values)
     except InstantiationException as error:
         if not isinstance(error.__cause__, InputError):
             raise
         cause = error.__cause__
-    # Raised out here: inside, its context would be Hydra's error, whose cause it is, in a circle.
+    # Raised outside of the except block: inside, it and Hydra's error would refer to each other.
     raise cause from None
 
 

@@ -1,4 +1,4 @@
-"""What a composed config must hold, checked before anything is loaded."""
+"""Checks of a composed config, made before anything is loaded."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from tunetrail.config.arguments import precision_flags, require_trainer_values
+from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
 from tunetrail.config.build import plain
 from tunetrail.errors import InputError
 
@@ -26,15 +26,15 @@ class Constraint:
     bound: float
 
     def violation(self, value: float) -> float:
-        """Return by how much the bound is broken; 0 or less where it is kept."""
+        """Return how far the value is beyond the bound; 0 or less if it is within."""
         return value - self.bound if self.operator == "<=" else self.bound - value
 
 
 def read_constraints(cfg: DictConfig) -> list[Constraint]:
-    """Read ``sweep.constraints``, which maps a metric to a bound such as ``<= 0.2``.
+    """Read ``sweep.constraints``, which maps metrics to bounds such as ``<= 0.2``.
 
     Raises:
-        InputError: a bound that is not an operator and a number.
+        InputError: a bound is not an operator and a number.
 
     """
     constraints = []
@@ -54,7 +54,7 @@ def read_constraints(cfg: DictConfig) -> list[Constraint]:
 
 
 def require_settings(cfg: DictConfig) -> None:
-    """Check what a person may have set, before anything is loaded or opened.
+    """Check the values that a person may set.
 
     Raises:
         InputError: a value is missing, unknown, of the wrong type or out of range.
@@ -72,20 +72,16 @@ def require_settings(cfg: DictConfig) -> None:
             )
     for name in ("seed", "training_seed"):
         seed = cfg[name]
-        if not _is_whole(seed) or not 0 <= seed < 2**32:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise InputError(f"{name}={seed}: must be a whole number from 0 to 4294967295")
-    if not _is_whole(cfg.sweep.keep_best) or cfg.sweep.keep_best < 1:
-        raise InputError(
-            f"sweep.keep_best={cfg.sweep.keep_best}: must be a whole number of 1 or more; "
-            "tracking.log_model=false keeps no weights at all"
-        )
+    require_count(
+        "sweep.keep_best",
+        cfg.sweep.keep_best,
+        remedy="; tracking.log_model=false keeps no weights at all",
+    )
     read_constraints(cfg)
     _require_registry_name(cfg.registry.name)
-    sample = cfg.diagnostics.num_train_sample
-    if not _is_whole(sample) or sample < 1:
-        raise InputError(
-            f"diagnostics.num_train_sample={sample}: must be a whole number of 1 or more"
-        )
+    require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
     trainer = plain(cfg.trainer)
     del trainer["_target_"]
     require_trainer_values(trainer)
@@ -93,7 +89,7 @@ def require_settings(cfg: DictConfig) -> None:
 
 
 def _require_registry_name(name: object) -> None:
-    """Refuse a name that the registry, or NAME@ALIAS, would not take: before there is a study."""
+    """Refuse a name that the registry or NAME@ALIAS does not accept, before a study starts."""
     if name is None:
         return
     bad = sorted(set("/:@'\"\\`%") & set(str(name)))
@@ -108,10 +104,10 @@ def _require_registry_name(name: object) -> None:
 
 
 def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
-    """Check every name of a metric in the config against those the task computes.
+    """Check every metric that the config names against those of the task.
 
     Raises:
-        InputError: a name that is none of them.
+        InputError: the task has no such metric.
 
     """
     scores = sorted(known)
@@ -129,7 +125,3 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     for key, name, names in asked:
         if name not in names:
             raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

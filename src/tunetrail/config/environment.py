@@ -1,13 +1,13 @@
-"""The environment of this process, read whole."""
+"""The environment of this process."""
 
 import os
 
 
 def read_environment() -> dict[str, str]:
-    """Copy the environment, while threads of libraries add to it and take from it.
+    """Copy the environment while threads of libraries change it.
 
-    MLflow's telemetry sets a variable from a thread of its own. ``os.environ.items()`` looks each
-    name up after it has listed them all, and raises KeyError for one that has gone meanwhile.
+    A thread of MLflow's telemetry sets and deletes a variable. ``os.environ.items()`` lists all
+    names and then looks each one up: it raises KeyError if one was deleted in between.
     """
     found = {name: os.environ.get(name) for name in list(os.environ)}
     return {name: value for name, value in found.items() if value is not None}

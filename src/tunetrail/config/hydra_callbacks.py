@@ -1,4 +1,4 @@
-"""Callbacks that Hydra calls: check the output folder, write its files without secrets."""
+"""Hydra's callbacks: check the output folder, and write Hydra's files without secrets."""
 
 import re
 import sys
@@ -16,14 +16,12 @@ _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
 class RequireOutputDir(Callback):
-    """Ends the program with one line where the folder of the run or sweep cannot be made."""
+    """Ends the program with one line if the folder of the run or sweep cannot be created."""
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        del kwargs
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
         _require_writable("hydra.run.dir", str(config.hydra.run.dir))
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        del kwargs
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         _require_writable("hydra.sweep.dir", str(config.hydra.sweep.dir))
 
 
@@ -31,39 +29,33 @@ def _require_writable(key: str, folder: str) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        # Hydra turns an exception of a callback into a warning and goes on.
+        # Hydra would turn an exception of a callback into a warning and continue.
         sys.exit(
-            f"error: {key}={folder}: cannot be made ({error.strerror}); free the path, or choose "
-            "another"
+            f"error: {key}={folder}: cannot be created ({error.strerror}); choose another folder"
         )
 
 
 class WriteHydraFiles(Callback):
-    """Writes ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` of a job, in Hydra's place.
+    """Writes ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` of a job instead of Hydra.
 
-    Hydra writes its own before it calls anyone, and a secret that was on the disk may stay there:
-    set ``hydra.output_subdir`` to null.
+    Set ``hydra.output_subdir`` to null: Hydra writes its own files before it calls a callback.
 
     Args:
-        subdir: of the job's folder.
+        subdir: where, in the job's folder.
 
     """
 
     def __init__(self, subdir: str) -> None:
         self._subdir = subdir
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        del kwargs
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
         _hide_variables_of(config)
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        del kwargs
-        _hide_variables_of(config)
+    on_multirun_start = on_run_start
 
-    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the files into the job's folder, which is there by now."""
-        del kwargs
-        # A job of a sweep may be the first that its process sees.
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Write the files into the job's folder."""
+        # In a worker of a sweep no other method was called before.
         content = _hide_variables_of(config)
         overrides = content["hydra"]["overrides"]["task"]
         hydra = {"hydra": content.pop("hydra")}
@@ -75,7 +67,7 @@ class WriteHydraFiles(Callback):
 
 
 def _hide_variables_of(config: DictConfig) -> dict[str, Any]:
-    """Note which environment variables a config reads; returns it with interpolations unread."""
+    """Hide the environment variables that a config reads; return it unresolved."""
     content = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
     assert isinstance(content, dict)
     hide_variables(_VARIABLE.findall(str(content)))
@@ -83,7 +75,7 @@ def _hide_variables_of(config: DictConfig) -> dict[str, Any]:
 
 
 class _Dumper(yaml.CSafeDumper):  # type: ignore[misc] # as above
-    """OmegaConf's rules for strings, on libyaml: a quarter of the time."""
+    """Writes strings as OmegaConf does, with libyaml: in a quarter of the time."""
 
 
 _Dumper.add_representer(str, OmegaConfDumper.str_representer)

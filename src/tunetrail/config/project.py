@@ -1,6 +1,6 @@
-"""Where the checkout lies that this package runs from."""
+"""The checkout that this package runs from."""
 
 from pathlib import Path
 
-# ``conf/`` and ``train.py`` are in it.
+# The folder of ``conf/`` and ``train.py``.
 ROOT = Path(__file__).resolve().parents[3]

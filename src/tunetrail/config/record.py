@@ -1,4 +1,4 @@
-"""What is recorded of a config, and the leaves that decide the result of a run."""
+"""What a run records of its config, and the params that decide its result."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from omegaconf.resolvers import oc
 from tunetrail.config.secrets import hide_variables, redact
 from tunetrail.errors import InputError
 
-# Not among the params: where a run was logged, and what chose its values.
+# No params: they say where a run is logged and what chose its values.
 _NOT_PARAMS = (
     "tracking",
     "registry",
@@ -27,11 +27,11 @@ _NOT_PARAMS = (
 
 
 def record(cfg: DictConfig) -> dict[str, Any]:
-    """Resolve a config into what may be written of it.
+    """Resolve a config into plain values that may be written.
 
-    A value that an environment variable gave stays ``${oc.env:NAME}``, wherever it stands and
-    through whichever key it came; one whose key says secret is ``***``. The variables' values are
-    hidden from now on in all that is written.
+    A value from an environment variable stays ``${oc.env:NAME}``, however many keys it went
+    through; the value of a key with the name of a secret becomes ``***``. From now on the values
+    of these variables are hidden in all that is written.
     """
     with _environment_unread():
         written = _record(cfg)
@@ -51,13 +51,13 @@ def _record_item(node: DictConfig | ListConfig, key: Any) -> Any:
     try:
         return _record(node[key])
     except InterpolationResolutionError:
-        # The variable decides which key is meant, or is fed into another resolver.
+        # The variable chooses a key, or is the input of another resolver.
         return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index] # as the node is
 
 
 @contextlib.contextmanager
 def _environment_unread() -> Iterator[None]:
-    """Have ``oc.env`` give back its own text for a variable that is set."""
+    """Let ``oc.env`` return its own text for a variable that is set."""
 
     def env(name: str, *default: Any) -> Any:
         if name not in os.environ:
@@ -80,7 +80,7 @@ def _environment_unread() -> Iterator[None]:
 
 
 def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> None:
-    """Refuse to resume a run with other settings: the result would belong to neither.
+    """Refuse to resume a run with other settings: its result would belong to neither of them.
 
     Args:
         recorded: the run's ``config.yaml``.
@@ -106,9 +106,14 @@ def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> Non
 
 
 def flatten_params(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten the leaves that decide the result, with dots between their keys."""
+    """Flatten the settings that decide the result, with dots between their keys."""
     deciding = {name: value for name, value in config.items() if name not in _NOT_PARAMS}
-    return dict(_walk(deciding, ""))
+    return flatten(deciding)
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten nested mappings, with dots between their keys; lists are leaves."""
+    return dict(_walk(config, ""))
 
 
 def _walk(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -1,9 +1,8 @@
-"""What must not be written: passwords, tokens, keys, and what the environment holds.
+"""Keep secrets out of all that is written: passwords, tokens, keys, environment variables.
 
-One function for all that is written, whoever writes it: :func:`redact` goes through runs, studies,
-Hydra's files and logs alike. It knows a secret by its shape, by the name it stands under, or by
-standing in an environment variable whose name says so. Standard library alone: it is imported at
-start-up.
+Runs, studies, Hydra's files and logs all go through :func:`redact`. It recognises a secret by its
+shape, by its key, or as the value of an environment variable with the name of a secret. This
+module is imported at start-up, so it uses the standard library alone.
 """
 
 import json
@@ -20,15 +19,15 @@ HIDDEN = "***"
 
 _Value = TypeVar("_Value")
 
-# A shorter value of a variable stands in too many texts by chance.
+# A shorter value of a variable is found in too many texts by chance.
 _MIN_LENGTH = 8
 
-# Anywhere in a name, its words run together.
+# Anywhere in a name whose words are joined.
 _NAMES = re.compile(
     r"passw(?:or)?d|passphrase|passcode|secret|credential|oauth|authorization|"
     r"(?:api|access|private|signing|encryption|account)key"
 )
-# Words before "token" that make it one of a text.
+# Words before "token" that make it a token of a text.
 _TEXT_TOKENS = frozenset((
     "pad", "eos", "bos", "unk", "sep", "cls", "mask", "special", "image", "video", "audio",
     "start", "end", "stop", "begin", "boi", "eoi", "forced", "suppress", "per", "by", "first",
@@ -36,11 +35,11 @@ _TEXT_TOKENS = frozenset((
 ))  # fmt: skip
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-# What says nothing about a secret that is, or is not, set.
+# Values that reveal nothing: unset, or hidden already.
 _EMPTY = re.compile(r"(?i:null|none|true|false|~|)|\*{3,}|\$\{(?:oc\.env:)?[\w.]+\}")
 
-# user:password@ in a URL; a password may hold "/" where SQLAlchemy reads the URL, and "@" by
-# mistake. A port is no password.
+# user:password@ in a URL. SQLAlchemy accepts "/" in a password, and a person may have left an "@"
+# unquoted. A port is no password.
 _IN_URL = re.compile(
     r"(?<=://)(?:[^\s:/@\"'<>]*:(?!\d+(?:[/?#,\s]|$))[^\s\"'<>]*|[^\s:/@\"'<>?#]+)@"
 )
@@ -64,7 +63,7 @@ _SHAPES = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# name=value or name: value. The name is looked at more closely by says_secret.
+# name=value or name: value; says_secret decides about the name.
 _ASSIGNED = re.compile(
     r"""
     (?<![\w.])
@@ -76,17 +75,16 @@ _ASSIGNED = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-# Variables that a config has read, under whatever name; see hide_variables.
+# Variables that a config has read, whatever their names; see hide_variables.
 _read: set[str] = set()
 
 
 def redact(value: _Value) -> _Value:
-    """Return a text, or a mapping or list of texts, without the secrets in it.
+    """Return a text, or a mapping or list of texts, without its secrets.
 
-    A text keeps all else; in a mapping what stands under a name that says secret is hidden
-    whatever it looks like.
+    In a mapping, every value under the key of a secret is hidden, whatever it looks like.
     """
-    return _redact(value, hide=False)  # type: ignore[no-any-return] # the same kind comes back
+    return _redact(value, hide=False)  # type: ignore[no-any-return] # the same type is returned
 
 
 def _redact(value: Any, *, hide: bool) -> Any:
@@ -107,7 +105,7 @@ def _redact_key(name: Any) -> Any:
 
 
 def says_secret(name: str) -> bool:
-    """Whether a key or variable is named after a secret: ``hub_token`` is, ``pad_token`` is not."""
+    """Whether a key or variable has the name of a secret: ``hub_token``, but not ``pad_token``."""
     words = _words(name)
     if _NAMES.search("".join(words)) or "auth" in words:
         return True
@@ -115,17 +113,17 @@ def says_secret(name: str) -> bool:
 
 
 def hide_variables(names: Iterable[str]) -> None:
-    """Have the values of these environment variables, too, replaced by ``${oc.env:NAME}``.
+    """Replace the values of these environment variables by ``${oc.env:NAME}`` from now on.
 
-    For those that a config has read: they stand in paths and messages made from it.
+    Call it for the variables that a config reads: paths and messages are built from their values.
     """
     _read.update(names)
 
 
 def holds_secret(text: str) -> bool:
-    """Whether there is a secret in source code.
+    """Whether source code has a secret in it.
 
-    There ``token = tokenizer.pad`` is no secret: only a quoted text counts as the value of a name.
+    Only a quoted text counts as the value of a name: ``token = tokenizer.pad`` is no secret.
     """
     if _redact_shapes(text) != text:
         return True
@@ -139,7 +137,7 @@ def holds_secret(text: str) -> bool:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, its traceback included, without the secrets in it."""
+    """Formats a record and its traceback without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
@@ -161,18 +159,18 @@ def _redact_shapes(text: str) -> str:
 def _hide_assigned(found: re.Match[str]) -> str:
     name, between, value = found["name"], found["between"], found["value"]
     bare = value.strip("\"'")
-    # "the token: x" is how one writes about texts.
+    # "the token: x" is prose about texts.
     is_prose = ":" in between and name.lower() == "token" and len(bare) < _MIN_LENGTH
-    is_scheme = bare.lower() in ("basic", "bearer", "digest")  # what follows it is the secret
+    is_scheme = bare.lower() in ("basic", "bearer", "digest")  # the secret comes after it
     if is_prose or is_scheme or _EMPTY.fullmatch(bare) or HIDDEN in bare or not says_secret(name):
         return found[0]
-    # JSON stays JSON.
+    # The quotes stay, so that JSON stays JSON.
     mark = value[0] if value[0] in "\"'" else ""
     return f"{name}{between}{mark}{HIDDEN}{mark}"
 
 
 def _known_values() -> list[tuple[str, str]]:
-    """Find what the environment holds that must not be written, longest first."""
+    """List the values of variables that must be hidden, longest first, with what replaces them."""
     known: dict[str, str] = {}
     for name, value in read_environment().items():
         if len(value) < _MIN_LENGTH:
@@ -195,6 +193,6 @@ def _is_secret_variable(name: str) -> bool:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """Take the last part of a dotted key apart: ``trainer.hub_token`` is hub and token."""
+    """Split the last part of a dotted key into words: ``trainer.hub_token`` gives hub, token."""
     last = re.split(r"[./:@]", name)[-1]
     return tuple(word.lower() for word in _WORDS.findall(last))

@@ -1,7 +1,7 @@
-"""A recorded config is untrusted input: what of it is run again, and what is refused by name.
+"""A recorded config is untrusted input: what a rerun takes from it, and what it refuses.
 
-Nothing here imports or instantiates what a config names. Of a run that is done again nothing is
-resolved either: an interpolation would read environment variables of whoever does it.
+Nothing here imports or instantiates what a config names. A rerun resolves nothing either: an
+interpolation would read the environment variables of the person who runs it.
 """
 
 import re
@@ -17,31 +17,31 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 
-# A config of this project takes 5 kB and nests five deep; what takes minutes to parse is none.
+# A config of this project has 5 kB and nests 5 deep. What takes minutes to parse is no such config.
 _MAX_LENGTH = 200_000
 _MAX_DEPTH = 30
-# Never taken from a record: where to write, and whose job it is.
+# Never taken from a record: where to write, and which job of which study it is.
 _PLACES = ("tracking", "registry", "cache_dir")
 _JOB = ("study", "trial", "resume")
-# Hydra reads these two where a config begins, before any code of the project.
+# Hydra reads these two itself, before any code of the project runs.
 _OF_HYDRA = ("hydra", "defaults")
-# Arguments of TrainingArguments that send things away, or name a file that says where to write.
+# Arguments of TrainingArguments that upload, or name a file that says where to write.
 _SENDING = ("push_to_hub", "hub_token", "hub_model_id", "deepspeed")
-# What a rerun sets itself.
+# What a rerun sets itself, and what to use instead.
 _OURS = {
-    "tracking.uri": "--uri",
-    "tracking.run_name": "nothing: the run is named after the one it repeats",
-    "resume": "python train.py resume=RUN_ID",
-    "trial": "python train.py -m",
-    "hydra": "nothing: output goes where that of every run goes",
+    "tracking.uri": "use --uri",
+    "tracking.run_name": "leave it out: a rerun is named after its original",
+    "resume": "use python train.py resume=RUN_ID",
+    "trial": "use python train.py -m",
+    "hydra": "leave it out: the output is written where every run writes it",
 }
 
 
 @dataclass(frozen=True)
 class Project:
-    """What the project's own YAML says.
+    """A checkout and the YAML in its ``conf/``.
 
     Attributes:
         targets: every ``_target_`` in ``conf/``.
@@ -58,7 +58,7 @@ class Project:
 
 @dataclass(frozen=True)
 class GivenValue:
-    """A ``KEY=VALUE`` of the command line: trusted, and instead of what the record says."""
+    """A ``KEY=VALUE`` of the command line. It is trusted, and replaces the recorded value."""
 
     key: str
     text: str
@@ -69,12 +69,12 @@ def load_project(root: Path) -> Project:
     """Read ``conf/`` of a checkout.
 
     Raises:
-        InputError: there is none.
+        InputError: it has none, or no ``train.py``.
 
     """
     conf = root / "conf"
     if not (conf / "config.yaml").is_file() or not (root / "train.py").is_file():
-        raise InputError(f"{root} holds no train.py and conf/config.yaml: nothing can be run there")
+        raise InputError(f"{root} has no train.py and conf/config.yaml: nothing can be run there")
     read = {path: yaml.safe_load(path.read_text("utf-8")) for path in conf.rglob("*.yaml")}
     return Project(
         root=root,
@@ -95,7 +95,7 @@ def parse_config(text: str) -> dict[str, Any]:
     """Parse a recorded ``config.yaml`` into plain values; interpolations stay text.
 
     Raises:
-        InputError: it is no config that this project has written.
+        InputError: this project cannot have written it.
 
     """
     if len(text) > _MAX_LENGTH:
@@ -104,8 +104,7 @@ def parse_config(text: str) -> dict[str, Any]:
         _require_plain_yaml(text)
         container = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"config.yaml: cannot be read ({first})") from error
+        raise InputError(f"config.yaml: cannot be read ({first_line(error)})") from error
     if not isinstance(container, dict):
         raise InputError("config.yaml: holds no keys")
     return {str(key): value for key, value in container.items()}
@@ -114,7 +113,7 @@ def parse_config(text: str) -> dict[str, Any]:
 def _require_plain_yaml(text: str) -> None:
     depth = 0
     for event in yaml.parse(text):
-        # An anchor can make a few lines mean billions; a tag can name any Python object.
+        # With aliases a few lines can stand for billions; a tag can name any Python object.
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
             line = event.start_mark.line + 1
             raise InputError(f"config.yaml: line {line} has a YAML alias or tag; refused")
@@ -128,14 +127,13 @@ def parse_given(overrides: Sequence[str], recorded: Mapping[str, Any]) -> list[G
     """Parse the ``KEY=VALUE`` of the command line.
 
     Raises:
-        InputError: one that Hydra cannot read, or that a rerun sets itself.
+        InputError: Hydra cannot read one, or a rerun sets its key itself.
 
     """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{' '.join(overrides)}: not KEY=VALUE ({first})") from error
+        raise InputError(f"{' '.join(overrides)}: not KEY=VALUE ({first_line(error)})") from error
     return [_read_given(override, recorded) for override in parsed]
 
 
@@ -143,13 +141,13 @@ def _read_given(override: Override, recorded: Mapping[str, Any]) -> GivenValue:
     key, text = override.key_or_group, str(override.input_line)
     for ours, instead in _OURS.items():
         if key == ours or key.startswith(f"{ours}."):
-            raise InputError(f"{text}: is not set here; use {instead}")
+            raise InputError(f"{text}: cannot be set here; {instead}")
     if override.is_sweep_override() or override.is_delete():
         raise InputError(f"{text}: a rerun takes one value for each key")
     value = override.value()
     if isinstance(_find(recorded, key), dict) and not isinstance(value, dict):
         raise InputError(
-            f"{text}: {key} is recorded key by key, and no choice among files any more; give "
+            f"{text}: a record holds the keys of {key}, not the file they came from; give "
             f"{key}.NAME=VALUE"
         )
     return GivenValue(key=key, text=text, value=value)
@@ -174,17 +172,17 @@ def require_safe(
     """Check a recorded config before anything that it names is imported.
 
     Args:
-        given: what replaces values of the record, and is trusted.
-        store_dirs: where a run may write.
+        given: trusted values that replace those of the record.
+        store_dirs: the folders that a run may write to.
 
     Raises:
-        InputError: a target that the project's own YAML does not name, an interpolation, a secret
-            that was not recorded, a place to write outside the store, or a key of Hydra's.
+        InputError: it has a target that the project's own YAML does not name, an interpolation, a
+            hidden secret, a folder to write to outside of the store, or a key of Hydra's.
 
     """
     for name in _OF_HYDRA:
         if name in recorded:
-            raise InputError(f"{name}: no run records this key; refused")
+            raise InputError(f"{name}: this project records no such key; refused")
     _require_known_targets(recorded, project.targets)
     folders = [folder.resolve() for folder in store_dirs]
     kept = {name: value for name, value in recorded.items() if name not in (*_PLACES, *_JOB)}
@@ -196,33 +194,32 @@ def require_safe(
         if name.endswith("_dir") and value is not None:
             _require_inside(key, str(value), folders)
         if name in _SENDING and value:
-            raise InputError(f"{key}={value}: sends what it makes elsewhere; refused")
+            raise InputError(f"{key}={value}: would upload the results; refused")
 
 
 def resolve_config(text: str, *, known: frozenset[str]) -> DictConfig:
-    """Read back a config that may be instantiated here, where its run was.
+    """Load a recorded config that is instantiated where its run was.
 
-    Its environment variables are those of this process.
+    It reads the environment variables of this process.
 
     Args:
         text: a recorded ``config.yaml``.
         known: every target that it may name.
 
     Raises:
-        InputError: it names another one, as it stands or resolved, or cannot be resolved.
+        InputError: it names another target, before or after it is resolved, or cannot be resolved.
 
     """
     config = OmegaConf.create(parse_config(text))
     try:
-        # What an interpolation makes may be a mapping with a target.
+        # An interpolation may give a mapping with a target.
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"config.yaml: cannot be resolved ({first})") from error
+        raise InputError(f"config.yaml: cannot be resolved ({first_line(error)})") from error
     _require_known_targets(resolved, known)
     for key, _, value in _walk(resolved):
         if isinstance(value, str) and "${" in value:
-            raise InputError(f"{key}={value}: would be resolved a second time; refused")
+            raise InputError(f"{key}={value}: would be resolved again; refused")
     return config
 
 
@@ -241,13 +238,13 @@ def _require_plain(key: str, value: str) -> None:
         what = f"reads the environment variable {found[1]}" if found else f"={value} is resolved"
         raise InputError(f"{key}: {what}; give {key}=VALUE")
     if value == "***" or "***@" in value:
-        raise InputError(f"{key}: is a secret, which no run records; give {key}=VALUE")
+        raise InputError(f"{key}: is a secret, and secrets are not recorded; give {key}=VALUE")
 
 
 def _require_inside(key: str, value: str, folders: Sequence[Path]) -> None:
     path = Path(value).expanduser().resolve()
     if not any(path.is_relative_to(folder) for folder in folders):
-        raise InputError(f"{key}={value}: leaves the store; give {key}=PATH if that is meant")
+        raise InputError(f"{key}={value}: is outside of the store; give {key}=PATH to allow it")
 
 
 def build_config(
@@ -259,13 +256,13 @@ def build_config(
     uri: str,
     run_name: str,
 ) -> str:
-    """Write the one YAML that a rerun is started with.
+    """Write the YAML that a rerun is started with.
 
-    The weights are not saved a second time, unless ``tracking.log_model=true`` is given.
+    The weights are not saved again unless ``tracking.log_model=true`` is given.
 
     Args:
-        code: what runs; it has what a run needs and an older record lacks.
-        present: what says where to write.
+        code: the checkout that runs; it has the keys that an older record lacks.
+        present: the checkout whose config says where to write.
 
     """
     lacking = {name: value for name, value in code.config.items() if name not in _OF_HYDRA}
@@ -282,9 +279,9 @@ def build_config(
         **lacking["tracking"], **present.config["tracking"],
         "uri": uri, "run_name": run_name, "log_model": False,
     }  # fmt: skip
-    # Names code that a search would import; a single run searches nothing.
+    # It names code that a sweep would import; a single run does not need it.
     config["sweep"] = {**config["sweep"], "custom_search_space": None}
-    # Hydra merges a mapping into what is there: what is given stands for all of it.
+    # Hydra merges a given mapping into the old one: a given mapping must replace it.
     for value in given:
         _put(config, value.key, None)
     hydra = {name: value for name, value in code.config["hydra"].items() if name != "sweeper"}
@@ -292,7 +289,7 @@ def build_config(
 
 
 def _put(config: dict[str, Any], key: str, value: Any) -> None:
-    """Replace a value that is there, in a copy of every mapping on the way."""
+    """Replace an existing value; every mapping on the way is copied first."""
     name, _, rest = key.partition(".")
     if name not in config:
         return
@@ -304,7 +301,7 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _walk(node: Any, key: str = "", name: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Go through a tree, lists too: key as on the command line, last name, value."""
+    """Yield every node of a tree: its key as on the command line, its last name, its value."""
     if key:
         yield key, name, node
     if isinstance(node, Mapping):

@@ -23,7 +23,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 from tunetrail.models.hub import is_reachable
 
 _SPLITS = ("train", "validation", "test")
@@ -127,7 +127,7 @@ def load_hub(
         ) from None
     except (DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         raise InputError(
-            f"{key}: {_first_line(error)}; check data.path and data.revision, log in with "
+            f"{key}: {first_line(error)}; check data.path and data.revision, log in with "
             "`hf auth login` where access is asked for, or use data=files data.train=PATH"
         ) from error
     except DatasetGenerationError as error:
@@ -135,7 +135,7 @@ def load_hub(
     except (ValueError, RuntimeError) as error:
         # An unknown split or configuration, or a data set that is a script.
         raise InputError(
-            f"{key}: {_first_line(error)}; set data.splits, data.config_name or data.path"
+            f"{key}: {first_line(error)}; set data.splits, data.config_name or data.path"
         ) from error
     return DatasetDict(dict(zip(wanted, parts, strict=True)))
 
@@ -167,7 +167,7 @@ def _read_file(path: Path, *, key: str, encoding: str, encoding_errors: str = "s
     except (ValueError, LookupError) as error:
         if "corresponds to no data" in str(error):
             raise InputError(f"{key}: the file has no rows; give one with at least one") from error
-        raise InputError(f"{key}: {_first_line(error)}; mend the file or data.encoding") from error
+        raise InputError(f"{key}: {first_line(error)}; mend the file or data.encoding") from error
     assert isinstance(rows, Dataset)
     if len(rows) == 0:
         raise InputError(f"{key}: the file has no rows; give one with at least one")
@@ -269,15 +269,10 @@ def _unreadable(key: str, error: DatasetGenerationError) -> Exception:
         return cause  # a full disk or a cache that cannot be written is no fault of the file
     if isinstance(cause, UnicodeError):
         return _undecodable(key, cause)
-    return InputError(f"{key}: {_first_line(cause)}; mend the file")
+    return InputError(f"{key}: {first_line(cause)}; mend the file")
 
 
 def _undecodable(key: str, error: UnicodeError) -> InputError:
     return InputError(
-        f"{key}: {_first_line(error)}; save it as UTF-8, or set data.encoding (latin-1, cp1252, …)"
+        f"{key}: {first_line(error)}; save it as UTF-8, or set data.encoding (latin-1, cp1252, …)"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

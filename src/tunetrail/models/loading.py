@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.hub import is_reachable
 
@@ -192,7 +192,7 @@ def _said_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         if not local and (isinstance(error, OSError) and not _is_disk_error(error)):
             raise InputError(
                 f"{where} (revision {checkpoint.revision}): not in the local cache and not to be "

@@ -1,23 +1,19 @@
 """Runs read back from the store: everything that one recorded, as plain values."""
 
-import json
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tunetrail.config.record import flatten_params
+from tunetrail.config.record import flatten, flatten_params
 from tunetrail.config.secrets import redact
 from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
-from tunetrail.tracking.store import connect_existing, store_errors
+from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
 # Times differ from run to run, and means over seeds are the study's, not the run's.
 _NOT_REPEATED = ("speed/", "seeds/")
@@ -100,7 +96,7 @@ def load_record(asked: str, *, uri: str) -> RunRecord:
     client = connect_existing(uri)
     with store_errors(uri):
         run = _find_run(client, asked, uri=uri)
-        artifacts = _Artifacts(client, run)
+        artifacts = Artifacts(client, run)
         return _read(client, run, artifacts)
 
 
@@ -125,14 +121,11 @@ def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
             f"run {asked}: not the id of a run; it has 32 digits from 0 to f, of which the first "
             "8 are enough"
         )
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
+    run = look_up(client.get_run, run_id)
+    if run is None:
         raise InputError(
             f"run {asked} is not in {redact(uri)}; give the store it was logged to with --uri"
-        ) from error
+        )
     if run.info.lifecycle_stage == "deleted":
         raise InputError(
             f"run {asked} was deleted; restore it with `mlflow runs restore --run-id {run_id}`"
@@ -145,58 +138,7 @@ def _search(client: MlflowClient, condition: str) -> list[Run]:
     return list(client.search_runs(experiments, condition, max_results=10))
 
 
-class _Artifacts:
-    """Artifacts of a run that lie where those of its experiment do."""
-
-    def __init__(self, client: MlflowClient, run: Run) -> None:
-        self._client = client
-        self._run_id: str = run.info.run_id
-        self._uri: str = run.info.artifact_uri
-        location = client.get_experiment(run.info.experiment_id).artifact_location
-        inside = f"{location.rstrip('/')}/"
-        if not self._uri.startswith(inside) or ".." in unquote(self._uri).split("/"):
-            raise InputError(
-                f"run {self._run_id}: its artifacts lie in {redact(self._uri)}, outside "
-                f"{redact(location)} of its experiment; refused"
-            )
-
-    def text(self, path: str) -> str | None:
-        """Read one; None where it was not recorded or is not text."""
-        content = self.content(path)
-        try:
-            return None if content is None else content.decode()
-        except UnicodeDecodeError:
-            return None
-
-    def content(self, path: str) -> bytes | None:
-        """Read the bytes of one; None where it was not recorded."""
-        try:
-            if urlsplit(self._uri).scheme == "file":
-                return self._read_local(path)
-            with tempfile.TemporaryDirectory() as folder:
-                return Path(
-                    self._client.download_artifacts(self._run_id, path, folder)
-                ).read_bytes()
-        except (OSError, MlflowException):
-            return None
-
-    def _read_local(self, path: str) -> bytes:
-        root = Path(unquote(urlsplit(self._uri).path)).resolve()
-        file = (root / path).resolve()
-        if not file.is_relative_to(root):
-            raise InputError(f"run {self._run_id}: {path} is a link out of the store; refused")
-        return file.read_bytes()
-
-    def mapping(self, path: str) -> dict[str, Any] | None:
-        """Read one that holds a JSON object."""
-        try:
-            content = json.loads(self.text(path) or "null")
-        except (ValueError, RecursionError):
-            return None
-        return content if isinstance(content, dict) else None
-
-
-def _read(client: MlflowClient, run: Run, artifacts: _Artifacts) -> RunRecord:
+def _read(client: MlflowClient, run: Run, artifacts: Artifacts) -> RunRecord:
     config_text = artifacts.text("config.yaml")
     machine = artifacts.mapping("environment/machine.json")
     data = artifacts.mapping("reports/data.json")
@@ -209,7 +151,7 @@ def _read(client: MlflowClient, run: Run, artifacts: _Artifacts) -> RunRecord:
         config=_read_config(config_text),
         code=_read_code(run, artifacts),
         packages=_read_packages(artifacts.text("environment/requirements.txt")),
-        machine=None if machine is None else dict(_flatten(machine)),
+        machine=None if machine is None else flatten(machine),
         seeds=artifacts.mapping("environment/seeds.json"),
         splits=None if data is None else _read_splits(data),
         files=None if data is None else _read_files(data),
@@ -235,7 +177,7 @@ def _read_config(text: str | None) -> dict[str, Any] | None:
         return None
 
 
-def _read_code(run: Run, artifacts: _Artifacts) -> RecordedCode:
+def _read_code(run: Run, artifacts: Artifacts) -> RecordedCode:
     tags = run.data.tags
     code = artifacts.mapping("environment/code.json") or {}
     left_out = code.get("left_out")
@@ -277,11 +219,3 @@ def _read_files(data: Mapping[str, Any]) -> dict[str, str] | None:
         for file in files
         if isinstance(file, dict) and {"name", "sha256"} <= file.keys()
     }
-
-
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

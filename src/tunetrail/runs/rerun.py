@@ -21,7 +21,7 @@ from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
 from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
-from tunetrail.tracking.store import add_to_run
+from tunetrail.tracking.run_log import add_to_run
 
 # Chosen by name when the original was composed; a recorded config has none of these choices.
 _CHOICES = ("experiment", "task", "data", "model", "method")

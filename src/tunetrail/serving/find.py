@@ -11,16 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
-from mlflow.entities import LoggedModel, LoggedModelStatus, Run
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
+from mlflow.entities import LoggedModelStatus, Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
-from tunetrail.tracking.store import connect_existing, store_errors
+from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _CHAMPION = "champion"
@@ -75,7 +74,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
     with tempfile.TemporaryDirectory(prefix="tunetrail-model-") as scratch:
         with store_errors(uri):
             folder = _fetch(place, Path(scratch))
-            card = _read_run_card(client, place.run_id, Path(scratch))
+            card = _read_run_card(client, place.run_id)
         yield _inspect(folder, source=place.source, run_card=card)
 
 
@@ -89,27 +88,15 @@ class _Place:
 
 
 def _find_in_run(client: MlflowClient, run_id: str, uri: str) -> _Place:
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise InputError(f"run {run_id} is not in {uri}; give its store with --uri") from error
+    run = look_up(client.get_run, run_id)
+    if run is None:
+        raise InputError(f"run {run_id} is not in {uri}; give its store with --uri")
     outputs = run.outputs.model_outputs if run.outputs else []
     for output in sorted(outputs, key=lambda output: output.step, reverse=True):
-        logged = _get_logged_model(client, output.model_id)
+        logged = look_up(client.get_logged_model, output.model_id)
         if logged is not None and logged.status == LoggedModelStatus.READY:
             return _Place(logged.artifact_location, run_id, f"run {run_id}")
     raise InputError(f"run {run_id} holds no weights: {_why_no_weights(client, run)}")
-
-
-def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
-    try:
-        return client.get_logged_model(model_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def _why_no_weights(client: MlflowClient, run: Run) -> str:
@@ -134,15 +121,12 @@ def _find_in_registry(client: MlflowClient, name: str, uri: str) -> _Place:
             f"model {name}: no such directory; give one, a run id, NAME@ALIAS or NAME/VERSION"
         )
     registered, alias, version = match.groups()
-    try:
-        found = client.get_registered_model(registered)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
+    found = look_up(client.get_registered_model, registered)
+    if found is None:
         raise InputError(
             f"model {name}: no such directory, nor a registered model {registered!r} in {uri} "
             f"({_list_names(client)})"
-        ) from error
+        )
     if version is None:
         alias = alias or _CHAMPION
         version = found.aliases.get(alias)
@@ -150,7 +134,7 @@ def _find_in_registry(client: MlflowClient, name: str, uri: str) -> _Place:
             raise InputError(
                 f"model {name}: {registered} has no {alias} ({_list_versions(client, registered)})"
             )
-    chosen = _get_version(client, registered, str(version))
+    chosen = look_up(client.get_model_version, registered, str(version))
     if chosen is None:
         raise InputError(
             f"model {name}: {registered} has no version {version} "
@@ -159,15 +143,6 @@ def _find_in_registry(client: MlflowClient, name: str, uri: str) -> _Place:
     source = f"{registered} version {version}" + (f" ({alias})" if alias else "")
     location = client.get_model_version_download_uri(registered, str(version))
     return _Place(location, chosen.run_id or None, source)
-
-
-def _get_version(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def _list_names(client: MlflowClient) -> str:
@@ -211,20 +186,11 @@ def _fetch(place: _Place, scratch: Path) -> Path:
     return Path(repository.download_artifacts("", str(copy)))
 
 
-def _read_run_card(client: MlflowClient, run_id: str | None, scratch: Path) -> str | None:
+def _read_run_card(client: MlflowClient, run_id: str | None) -> str | None:
     """Read what the run says about its model, as the winner of a study has it."""
-    if run_id is None:
-        return None
-    try:
-        if not any(found.path == "model_card.md" for found in client.list_artifacts(run_id)):
-            return None
-        return Path(client.download_artifacts(run_id, "model_card.md", str(scratch))).read_text(
-            "utf-8"
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None  # the run was deleted; the model was not
+    # The run may have been deleted, and the model not.
+    run = None if run_id is None else look_up(client.get_run, run_id)
+    return None if run is None else Artifacts(client, run).text("model_card.md")
 
 
 def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:

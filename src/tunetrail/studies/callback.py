@@ -20,14 +20,9 @@ from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.states import is_feasible
 from tunetrail.studies.trial import FINAL_OF, rank
 from tunetrail.studies.trial_runs import TrialRuns
-from tunetrail.tracking.store import (
-    RunLog,
-    close_run,
-    create_run,
-    read_artifact,
-    reopen_run,
-    store_errors,
-)
+from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.run_log import RunLog, close_run, create_run, reopen_run
+from tunetrail.tracking.store import store_errors
 from tunetrail.training.inputs import require_job
 
 log = logging.getLogger(__name__)

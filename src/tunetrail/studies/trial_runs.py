@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.studies.states import state_of
 from tunetrail.tracking.models import is_registered, list_models, remove_model
-from tunetrail.tracking.store import KEPT, RunLog, RunSummary, cut_tag, read_run
+from tunetrail.tracking.run_log import KEPT, RunLog, RunSummary, cut_tag, read_run
 
 _PARENT = "mlflow.parentRunId"
 _TRIAL = "tunetrail.trial"

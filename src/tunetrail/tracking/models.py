@@ -20,7 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
-from tunetrail.tracking.store import RunLog, quiet_mlflow
+from tunetrail.tracking.run_log import RunLog
+from tunetrail.tracking.store import quiet_mlflow
 
 # Tag of a model that is, or is about to be, in the registry under this name.
 _REGISTERED = "tunetrail.registered"

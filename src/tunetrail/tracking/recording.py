@@ -13,7 +13,7 @@ from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_cu
 from tunetrail.evaluation.test_split import TestScores
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking import provenance
-from tunetrail.tracking.store import KEPT, TEST_SCORED, RunLog
+from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
 from tunetrail.training.evaluations import Evaluation
 
 _MODEL_PACKAGES = (

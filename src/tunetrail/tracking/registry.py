@@ -1,7 +1,8 @@
-"""MLflow's model registry: the winner of a study as a version, and who is the champion."""
+"""MLflow's model registry: register the winner of a study, and choose the champion."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +12,27 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from tunetrail.config.secrets import redact
+from tunetrail.errors import InputError, first_line
 from tunetrail.tracking.models import hold_model
-from tunetrail.tracking.store import registry_errors
+from tunetrail.tracking.store import find_outage
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN, TEST_FINGERPRINT = "tunetrail.run_id", "tunetrail.test_fingerprint"
 _METRIC, _SCORE = "tunetrail.test_metric", "tunetrail.test_score"
 _REASON = "tunetrail.alias_reason"
-# What a column of a version takes.
+# MLflow's limit.
 _DESCRIPTION_LENGTH = 5000
-# Milliseconds within which versions count as registered at the same time: longer than a study takes
-# from reading who is the champion to setting it.
+# Versions within so many milliseconds count as registered at the same time. A study takes less than
+# that from reading the champion to setting it.
 _SAME_TIME = 60_000
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights to be registered, and what their test score was measured with and on.
+    """Weights to be registered, with their test score and the test split it was measured on.
 
-    ``score`` and ``test_fingerprint`` are None where test was not scored.
+    ``score`` and ``test_fingerprint`` are None without a test score.
     """
 
     run_id: str
@@ -47,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Registered:
-    """A version, the alias it was given, and why."""
+    """A version, its alias, and why it has that alias."""
 
     name: str
     version: int
@@ -57,7 +60,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Rival:
-    """The champion that a candidate was compared with."""
+    """The champion that a candidate is compared with."""
 
     version: int
     run_id: str
@@ -70,29 +73,29 @@ def register(
     *,
     compare: Callable[[Rival], str | None],
 ) -> Registered:
-    """Register weights as a version, once, and make them champion if they beat the present one.
+    """Register weights as a version, and make it champion if it beats the present one.
 
-    Repeated, whether it ended or was killed, it finds the version that it made before. The weights
-    are marked first, so that no study removes what the registry is about to hand out.
+    A second call, after an end or a kill, finds the version of the first. The weights are marked
+    first, so that no study removes them.
 
     Args:
-        compare: tells in words how the candidate did against the champion on the same test rows;
-            None where that cannot be told.
+        compare: describes the candidate against the champion on the same test rows; returns None
+            if they cannot be compared.
 
     Raises:
         InputError: the registry refuses.
 
     """
-    with registry_errors(name):
+    with _registry_errors(name):
         hold_model(client, candidate.model, name=name)
         version = _find_version(client, name, candidate) or _create_version(client, name, candidate)
         _complete_tags(client, version, candidate)
         _link(client, candidate.model, version)
-        return _crown(client, version, candidate, compare)
+        return _choose_alias(client, version, candidate, compare)
 
 
 def describe(client: MlflowClient, registered: Registered, card: str) -> None:
-    """Give a version its description: the card, as much of it as fits.
+    """Describe a version by its card, cut at MLflow's limit.
 
     Raises:
         InputError: the registry refuses.
@@ -102,7 +105,7 @@ def describe(client: MlflowClient, registered: Registered, card: str) -> None:
     if len(card) > _DESCRIPTION_LENGTH:
         end = "\n\nThe rest is in `model_card.md` of the run."
         text = card[: _DESCRIPTION_LENGTH - len(end)].rpartition("\n")[0] + end
-    with registry_errors(registered.name):
+    with _registry_errors(registered.name):
         client.update_model_version(registered.name, str(registered.version), text)
 
 
@@ -138,7 +141,7 @@ def _tags(candidate: Candidate) -> dict[str, str]:
 
 
 def _complete_tags(client: MlflowClient, version: ModelVersion, candidate: Candidate) -> None:
-    """Add what was not known when the version was made, such as a test score."""
+    """Add what was unknown when the version was created, such as a test score."""
     for key, value in _tags(candidate).items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(version.name, version.version, key, value)
@@ -149,7 +152,7 @@ def _source(candidate: Candidate) -> str:
 
 
 def _link(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> None:
-    """Name the version on the model's page, as MLflow does where it registers one itself."""
+    """Name the version on the model's page, as MLflow does when it registers a model."""
     known = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
     link = {"name": version.name, "version": version.version}
     if link not in known:
@@ -157,25 +160,25 @@ def _link(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> No
         client.set_logged_model_tags(model.model_id, tag)
 
 
-def _crown(
+def _choose_alias(
     client: MlflowClient,
     version: ModelVersion,
     candidate: Candidate,
     compare: Callable[[Rival], str | None],
 ) -> Registered:
-    """Give the alias that the version has earned."""
+    """Make a version champion or challenger."""
     name, number = version.name, int(version.version)
     champion = _find_champion(client, name)
     if champion is not None and int(champion.version) == number:
         return _keep_champion(client, name, number, version.tags.get(_REASON, ""))
-    earned, reason = _judge(candidate, champion)
+    wins, reason = _judge(candidate, champion)
     if champion is not None:
         reason += _note_comparison(client, version, champion, compare)
-    # Before the alias: who is killed in between finds itself champion, and why.
+    # Before the alias: after a kill in between, a champion has its reason.
     client.set_model_version_tag(name, str(number), _REASON, reason)
-    if earned:
+    if wins:
         _set_alias(client, name, CHAMPION, str(number))
-        best = _settle(client, version, candidate)
+        best = _make_best_champion(client, version, candidate)
         if best == number:
             return _keep_champion(client, name, number, reason)
         reason = f"version {best}, registered at the same time, has the better test score"
@@ -185,18 +188,18 @@ def _crown(
 
 
 def _keep_champion(client: MlflowClient, name: str, number: int, reason: str) -> Registered:
-    """Take the other alias from the champion, which it may have had before."""
+    """Delete the challenger alias that the champion may have had before."""
     if int(_aliases(client, name).get(CHALLENGER, 0)) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
     return Registered(name, number, CHAMPION, reason)
 
 
-def _settle(client: MlflowClient, version: ModelVersion, candidate: Candidate) -> int:
-    """Make the best of the versions that came at the same time champion, and return its number.
+def _make_best_champion(client: MlflowClient, version: ModelVersion, candidate: Candidate) -> int:
+    """Make the best of the versions registered at the same time champion; return its number.
 
-    The registry cannot set an alias on a condition, so another study may have read the champion
-    before this one set it. A version carries its score from the start, and whoever sets the alias
-    looks again afterwards: the last to set it sees all of them, and leaves the best.
+    MLflow cannot set an alias under a condition, so another study may have read the champion before
+    this one set it. Every version has its score from the start, and each study looks again after
+    it has set the alias: the last one sees all versions and leaves the best.
     """
     name, since = version.name, int(version.creation_timestamp) - _SAME_TIME
     while True:
@@ -215,10 +218,9 @@ def _settle(client: MlflowClient, version: ModelVersion, candidate: Candidate) -
 
 
 def _set_alias(client: MlflowClient, name: str, alias: str, number: str) -> None:
-    """Set an alias, once more where another study set it in between.
+    """Set an alias, with a second attempt if another study sets it at the same time.
 
-    MLflow looks for the alias and then inserts it: of two at once the second to insert fails, and
-    finds it there when it tries again.
+    MLflow looks for the alias and then inserts it, so the second of two inserts fails.
     """
     try:
         client.set_registered_model_alias(name, alias, number)
@@ -227,24 +229,20 @@ def _set_alias(client: MlflowClient, name: str, alias: str, number: str) -> None
 
 
 def _judge(candidate: Candidate, champion: ModelVersion | None) -> tuple[bool, str]:
-    """Tell whether a candidate beats the champion, and why or why not."""
+    """Return whether a candidate beats the champion, and why."""
     if candidate.score is None:
         return False, "there is no test score"
     if champion is None:
         return True, "the first version with a test score"
-    who = f"version {champion.version}, the champion until then,"
+    who = f"version {champion.version}, the champion"
     if champion.tags.get(TEST_FINGERPRINT) != candidate.test_fingerprint:
-        return (
-            False,
-            f"version {champion.version}, the champion, was not measured on this test split",
-        )
+        return False, f"{who}, was not measured on this test split"
     if champion.tags.get(_METRIC) != candidate.metric or _SCORE not in champion.tags:
-        return False, f"version {champion.version}, the champion, has no test {candidate.metric}"
+        return False, f"{who}, has no test {candidate.metric}"
     best = float(champion.tags[_SCORE])
-    told = f"test {candidate.metric} {candidate.score:.4f} against {best:.4f}"
-    if candidate.merit(candidate.score) > candidate.merit(best):
-        return True, f"{told} of {who} on the same test split"
-    return False, f"{told} of version {champion.version}, the champion, on the same test split"
+    wins = candidate.merit(candidate.score) > candidate.merit(best)
+    scores = f"test {candidate.metric} {candidate.score:.4f} against {best:.4f}"
+    return wins, f"{scores} of {who}{' until then' if wins else ''}, on the same test split"
 
 
 def _note_comparison(
@@ -254,14 +252,14 @@ def _note_comparison(
     compare: Callable[[Rival], str | None],
 ) -> str:
     run_id = champion.tags.get(RUN)
-    told = None if run_id is None else compare(Rival(int(champion.version), run_id))
-    if told is None:
+    difference = None if run_id is None else compare(Rival(int(champion.version), run_id))
+    if difference is None:
         return ""
     client.set_model_version_tag(
         version.name, version.version, "tunetrail.against_champion",
-        f"version {champion.version}: {told}",
+        f"version {champion.version}: {difference}",
     )  # fmt: skip
-    return f" (paired on its rows: {told})"
+    return f" (paired on its rows: {difference})"
 
 
 def _find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
@@ -270,5 +268,25 @@ def _find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def _aliases(client: MlflowClient, name: str) -> Mapping[str, Any]:
-    """Alias -> number of its version."""
+    """Return the number of the version of each alias."""
     return dict(client.get_registered_model(name).aliases)
+
+
+@contextlib.contextmanager
+def _registry_errors(name: str) -> Iterator[None]:
+    """Report in one line why a model could not be registered; an outage is raised as it is.
+
+    Raises:
+        InputError: the registry refused.
+
+    """
+    try:
+        yield
+    except MlflowException as error:
+        if find_outage(error) is not None:
+            raise
+        text = redact(first_line(error))
+        raise InputError(
+            f"registry.name={name}: the model registry refused ({text}); repeat the command "
+            "when it can be written to"
+        ) from error

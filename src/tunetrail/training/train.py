@@ -6,8 +6,8 @@ from pathlib import Path
 
 import transformers
 from transformers import TrainerState, TrainingArguments
-from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import IntervalStrategy
 
 from tunetrail.errors import InputError
 from tunetrail.training.evaluations import Evaluation, collect_evaluations
@@ -90,35 +90,3 @@ def count_evaluations(
         ends = [min(epoch, last) for epoch in range(1, state.num_train_epochs + 1)]
         number = sum(end >= delay for end in ends)
     return number + int(arguments.eval_on_start)
-
-
-def find_checkpoint(folder: Path, *, run_id: str) -> Path:
-    """Find the last whole checkpoint of a run: one that was being written at a kill is passed over.
-
-    Raises:
-        InputError: there is none, or it lacks the state of the optimizer.
-
-    """
-    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of, reverse=True)
-    whole = next((checkpoint for checkpoint in found if _is_whole(checkpoint)), None)
-    if whole is None:
-        raise InputError(f"resume={run_id}: no checkpoint in {folder}; start the run anew")
-    if not (whole / OPTIMIZER_NAME).is_file():
-        raise InputError(
-            f"resume={run_id}: {whole} has no optimizer state (trainer.save_only_model=true); "
-            "start the run anew"
-        )
-    return whole
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Whether the state of the trainer is there in full, which Trainer writes last."""
-    try:
-        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    except (OSError, ValueError):
-        return False
-    return True

@@ -1,5 +1,6 @@
 """Trainer, made to measure train and validation alike and to evaluate rows in their order."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import transformers
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from tunetrail.disk import optimizer_size, require_space, weights_size
 from tunetrail.tasks.base import Array, Task
+from tunetrail.training.checkpoints import is_whole
 from tunetrail.training.evaluations import without_timings
 from tunetrail.training.tokens import Split
 
@@ -128,22 +129,18 @@ class MeasuringTrainer(transformers.Trainer):
         return kept.float().cpu().numpy()
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Look at the free space first: half a checkpoint helps nobody.
+        """Save a checkpoint; one that could not be saved in full is deleted.
 
-        Raises:
-            DiskFullError: the checkpoint does not fit.
-
+        On a full disk the rest of it would take the space that the run needs to log its failure.
         """
-        num_bytes = weights_size(model)
-        if not self.args.save_only_model and self.optimizer is not None:
-            num_bytes += optimizer_size(self.optimizer)
-        require_space(
-            num_bytes,
-            Path(str(self.args.output_dir)),
-            what="a checkpoint",
-            key="tracking.checkpoint_dir",
-        )
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception:
+            folder = Path(str(self.args.output_dir))
+            checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            if not is_whole(checkpoint):
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
 
     def _get_train_sampler(
         self, train_dataset: Dataset | None = None

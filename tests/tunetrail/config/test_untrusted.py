@@ -23,7 +23,7 @@ from tunetrail.config.untrusted import (
 )
 from tunetrail.errors import InputError
 from tunetrail.evaluation.test_split import load_recorded
-from tunetrail.tracking.store import open_run
+from tunetrail.tracking.run_log import open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
 Record = Callable[..., str]
@@ -91,8 +91,8 @@ REFUSED = {
     ),
     "no text": ("method._target_", ["trap.spring"], "method._target_=['trap.spring']"),
     "in what is not used": ("tracking.more", HARM, "tracking.more._target_=trap.spring"),
-    "Hydra's own callbacks": ("hydra", {"callbacks": {"x": HARM}}, "hydra: no run records"),
-    "other config files": ("defaults", ["/etc/passwd"], "defaults: no run records"),
+    "Hydra's own callbacks": ("hydra", {"callbacks": {"x": HARM}}, "hydra: this project records"),
+    "other config files": ("defaults", ["/etc/passwd"], "defaults: this project records"),
     "the environment": (
         "data.text_column", "${oc.env:PLANTED}",
         "data.text_column: reads the environment variable PLANTED; give data.text_column=VALUE",
@@ -103,12 +103,12 @@ REFUSED = {
     ),
     "a secret": ("model.path", "https://***@host/x", "model.path: is a secret"),
     "a path outside": (
-        "model.source.cache_dir", "/etc/cron.d", "model.source.cache_dir=/etc/cron.d: leaves the",
+        "model.source.cache_dir", "/etc/cron.d", "model.source.cache_dir=/etc/cron.d: is outside",
     ),
     "a path that climbs out": (
-        "trainer.logging_dir", "mlruns/../../x", "trainer.logging_dir=mlruns/../../x: leaves the",
+        "trainer.logging_dir", "mlruns/../../x", "trainer.logging_dir=mlruns/../../x: is outside",
     ),
-    "sending weights away": ("trainer.push_to_hub", True, "trainer.push_to_hub=True: sends"),
+    "sending weights away": ("trainer.push_to_hub", True, "trainer.push_to_hub=True: would upload"),
 }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_a_refused_config_starts_nothing(
         ),
         (
             "model.source.path", "\\${oc.create:'{_target_: trap.spring}'}",
-            "would be resolved a second time; refused",
+            "would be resolved again; refused",
         ),
         ("data.text_column", "${oc.env:NO_SUCH_VARIABLE}", "config.yaml: cannot be resolved ("),
     ],
@@ -254,8 +254,8 @@ def test_what_a_person_gives_stands_for_what_the_record_must_not_say(
     ("override", "message"),
     [
         ("tracking.uri=sqlite:///x.db", "use --uri"),
-        ("trial.number=3", "is not set here"),
-        ("hydra.run.dir=x", "is not set here"),
+        ("trial.number=3", "cannot be set here"),
+        ("hydra.run.dir=x", "cannot be set here"),
         ("resume=abc", "use python train.py resume=RUN_ID"),
         ("seed=1,2", "one value for each key"),
         ("~seed", "one value for each key"),

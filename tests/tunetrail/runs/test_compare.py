@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tunetrail.__main__ import main
-from tunetrail.tracking.store import add_to_run, open_run
+from tunetrail.tracking.run_log import add_to_run, open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
 

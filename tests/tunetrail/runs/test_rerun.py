@@ -24,7 +24,7 @@ from toys import ROOT, make_rows, write_csv
 
 from tunetrail.__main__ import main
 from tunetrail.runs.records import load_record
-from tunetrail.tracking.store import open_run
+from tunetrail.tracking.run_log import open_run
 
 Train = Callable[..., Any]
 URI = "sqlite:///mlruns/mlflow.db"

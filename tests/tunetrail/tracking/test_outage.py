@@ -16,7 +16,8 @@ from servers import Server
 from tunetrail.errors import OutageError
 from tunetrail.studies.callback import TrackStudy
 from tunetrail.tracking import store as tracking
-from tunetrail.tracking.store import RunLog, open_run, store_errors
+from tunetrail.tracking.run_log import RunLog, open_run
+from tunetrail.tracking.store import store_errors
 
 pytestmark = pytest.mark.slow
 

@@ -179,10 +179,8 @@ def test_weights_are_held_before_there_is_a_version(
     monkeypatch.setattr(MlflowClient, "create_model_version", refuse)
     with pytest.raises(InputError) as caught:
         enter(client, one)
-    assert str(caught.value) == (
-        "registry.name=model: the model registry refused (no room); give the same command once it "
-        "can be written to"
-    )
+    assert str(caught.value).startswith("registry.name=model: ")
+    assert "(no room)" in str(caught.value)
 
 
 def test_a_long_card_is_cut_at_a_line_and_says_where_the_rest_is(client: MlflowClient) -> None:

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
 from tunetrail.errors import InputError
-from tunetrail.tracking.store import RunLog, connect, create_run, open_run, read_artifact
+from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.run_log import RunLog, create_run, open_run
+from tunetrail.tracking.store import connect
 
 STORE = {
     "uri": "sqlite:///mlruns/mlflow.db",
@@ -79,7 +81,7 @@ def test_an_earlier_run_goes_on_in_place(client: MlflowClient) -> None:
     assert again.run_id == log.run_id
     absent = open_run(**STORE, run_id="absent")
     with (
-        pytest.raises(InputError, match=r"run absent is not in this store; set tracking\.uri"),
+        pytest.raises(InputError, match=r"run absent is not in .*; set tracking\.uri"),
         absent,
     ):
         pass

@@ -31,15 +31,8 @@ from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tasks.base import Metric
 from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import provenance, recording, registry
-from tunetrail.tracking.store import (
-    TEST_SCORED,
-    RunLog,
-    RunSummary,
-    add_to_run,
-    read_artifact,
-    read_run,
-    read_table,
-)
+from tunetrail.tracking.artifacts import read_artifact, read_table
+from tunetrail.tracking.run_log import TEST_SCORED, RunLog, RunSummary, add_to_run, read_run
 from tunetrail.training.isolation import isolated
 
 log = logging.getLogger(__name__)

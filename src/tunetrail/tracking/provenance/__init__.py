@@ -1,4 +1,4 @@
-"""What a run was made from: code, packages, machine, data, weights."""
+"""What a run is made from: code, packages, machine, data, weights."""
 
 from tunetrail.tracking.provenance.code import Code, LeftOut, describe_code
 from tunetrail.tracking.provenance.data import (

@@ -1,26 +1,25 @@
-"""The code that ran: a commit, and a patch of what was changed since.
+"""The code of a run: a commit, and a patch with the uncommitted changes.
 
-The patch holds changed tracked files and untracked source files. It must bring the same code back
-with ``git apply``, so that it is bytes as git wrote them; and it must hold no secret, so that a
-file with one is left out whole, with the reason.
+The patch has changed tracked files and untracked source files. ``git apply`` must restore the same
+code from it, so it has the bytes that git wrote. It must have no secret: a file with one is left
+out whole, with the reason.
 """
 
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from tunetrail.config.environment import read_environment
+from tunetrail.config.git import Git
 from tunetrail.config.secrets import holds_secret
 
-# Of a file's part of the patch, and of an untracked file.
+# Limit of the patch of one file, and of an untracked file.
 MAX_BYTES = 1 << 20
-# How many files that were left out are named.
+# Limit of the list of files that were left out.
 MAX_NAMED = 200
 
 _SOURCE_SUFFIXES = frozenset((
@@ -35,10 +34,10 @@ _SECRET_NAMES = (
     "*password*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass", ".htpasswd",
     "*kubeconfig*", ".git-credentials", ".dockercfg", "*service_account*.json", "token", "token.*",
 )  # fmt: skip
-# No source code is a secret by its name: tunetrail/secrets.py is none.
+# Source code is no secret because of its name: config/secrets.py is none.
 _CODE_SUFFIXES = (".py", ".pyi", ".md", ".rst")
 
-# Whatever the user's settings say.
+# The same output whatever the user's settings are.
 _DIFF = ("diff", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative",
          "--ignore-submodules=none")  # fmt: skip
 _PATCH = (*_DIFF, "--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3",
@@ -56,9 +55,9 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Code:
-    """What ran. ``commit`` is None outside a git checkout, and before its first commit.
+    """The code of a run. ``commit`` is None outside of a checkout and before its first commit.
 
-    ``diff`` is applied with ``git apply`` to ``commit``; ``patched`` are the paths in it.
+    ``diff`` is a patch for ``git apply`` on ``commit``; ``patched`` are the paths in it.
     """
 
     commit: str | None
@@ -73,28 +72,31 @@ _UNKNOWN = Code(commit=None, branch=None, dirty=False, diff=b"", patched=(), lef
 
 
 def describe_code(folder: Path) -> Code:
-    """Read commit, branch and all uncommitted changes of the checkout that a folder lies in.
+    """Read commit, branch and uncommitted changes of the checkout around a folder.
 
-    Nothing in the checkout is touched, its index least of all.
+    Nothing in the checkout is changed, not even its index.
     """
-    git = _Git(folder)
-    commit = git.line("rev-parse", "--verify", "HEAD")
-    root = git.line("rev-parse", "--show-toplevel")
-    # A virtual environment inside some checkout is no part of it.
+    git = Git(folder)
+    commit = git.text("rev-parse", "--verify", "HEAD")
+    root = git.text("rev-parse", "--show-toplevel")
+    # A virtual environment inside of another project's checkout is ignored there.
     if commit is None or root is None or git.run("check-ignore", "-q", ".") is not None:
         return _UNKNOWN
     with tempfile.TemporaryDirectory() as scratch:
-        checkout = _Git(Path(root), index=_copy_index(git, Path(scratch)))
+        index = _copy_index(git, Path(scratch))
+        # Paths are no patterns.
+        environment = {"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"}
+        checkout = Git(Path(root), environment)
         return _describe(checkout, commit)
 
 
-def _describe(git: "_Git", commit: str) -> Code:
+def _describe(git: Git, commit: str) -> Code:
     left_out, sections, patched = [], [], []
     untracked, refused = _sort_untracked(git)
     left_out += refused
     if untracked:
         names = b"\0".join(os.fsencode(path) for path in untracked)
-        # An intention to add: nothing of them is written to the checkout's store of objects.
+        # -N writes nothing to the checkout's object store.
         git.run("add", "-N", "--pathspec-from-file=-", "--pathspec-file-nul", given=names)
     for change in _list_changes(git, commit):
         path, reason, section = change.path, _refuse(change), None
@@ -108,7 +110,7 @@ def _describe(git: "_Git", commit: str) -> Code:
             patched.append(path)
     return Code(
         commit=commit,
-        branch=git.line("rev-parse", "--abbrev-ref", "HEAD"),
+        branch=git.text("rev-parse", "--abbrev-ref", "HEAD"),
         dirty=bool(patched or left_out),
         diff=b"".join(sections),
         patched=tuple(patched),
@@ -123,17 +125,17 @@ class _Change:
     modes: tuple[bytes, bytes]
 
 
-def _list_changes(git: "_Git", commit: str) -> Iterator[_Change]:
-    """List what differs from the commit, in the working tree."""
-    # Records are ":OLDMODE NEWMODE OLDHASH NEWHASH STATUS", path, both ended by a zero byte.
+def _list_changes(git: Git, commit: str) -> Iterator[_Change]:
+    """List what differs from the commit in the working tree."""
+    # Pairs of ":OLDMODE NEWMODE OLDHASH NEWHASH STATUS" and path, each ended by a zero byte.
     fields = (git.run(*_DIFF, "--raw", "-z", commit, "--") or b"").split(b"\0")
     for head, path in zip(fields[::2], fields[1::2], strict=False):
         old, new, _, _, status = head.removeprefix(b":").split(b" ")
         yield _Change(os.fsdecode(path), status, (old, new))
 
 
-def _sort_untracked(git: "_Git") -> tuple[list[str], list[LeftOut]]:
-    """Tell untracked files that belong into a patch from those that do not."""
+def _sort_untracked(git: Git) -> tuple[list[str], list[LeftOut]]:
+    """Sort untracked files into those for the patch and those that are left out."""
     listed = (git.run("ls-files", "--others", "--exclude-standard", "-z") or b"").split(b"\0")
     wanted, refused = [], []
     for path in map(os.fsdecode, filter(None, listed)):
@@ -148,16 +150,16 @@ def _sort_untracked(git: "_Git") -> tuple[list[str], list[LeftOut]]:
 def _refuse_untracked(file: Path, path: str) -> str | None:
     name = PurePosixPath(path)
     if path.endswith("/"):
-        return "a repository of its own"
+        return "a separate git repository"
     if _is_secret_name(path):
-        return "its name says that it holds secrets"
+        return "its name is that of a file with secrets"
     if name.suffix.lower() not in _SOURCE_SUFFIXES and name.name not in _SOURCE_NAMES:
-        return "untracked, and no source code"
+        return "untracked and no source code"
     return _refuse_file(file)
 
 
 def _refuse_file(file: Path) -> str | None:
-    """Look at an untracked file before git reads it."""
+    """Check an untracked file before git reads it."""
     try:
         found = file.lstat()
     except OSError as error:
@@ -171,15 +173,15 @@ def _refuse_file(file: Path) -> str | None:
 
 def _refuse(change: _Change) -> str | None:
     if _SUBMODULE in change.modes:
-        return "a submodule: its changes are in a repository of their own"
+        return "a submodule: its changes are in a separate git repository"
     if change.status == _UNMERGED:
         return "an unfinished merge"
     if _is_secret_name(change.path):
-        return "its name says that it holds secrets"
+        return "its name is that of a file with secrets"
     return None
 
 
-def _refuse_content(git: "_Git", commit: str, path: str, section: bytes | None) -> str | None:
+def _refuse_content(git: Git, commit: str, path: str, section: bytes | None) -> str | None:
     if section is None:
         return "git could not compare it"
     if len(section) > MAX_BYTES:
@@ -188,13 +190,13 @@ def _refuse_content(git: "_Git", commit: str, path: str, section: bytes | None) 
     if is_binary and b"\nnew file mode" in section:
         return "a new binary file"
     if is_binary:
-        # What is in it, which the patch holds compressed.
+        # The patch has it compressed: look at the text.
         shown = git.run(*_PATCH, "--text", commit, "--", path) or b""
-    # Without zero bytes, which UTF-16 has between its letters.
+    # UTF-16 has zero bytes between its letters.
     text = shown.replace(b"\0", b"").decode("utf-8", "replace")
     lines = (line[1:] if line[:1] in ("+", "-", " ") else line for line in text.split("\n"))
     if holds_secret("\n".join(lines)) or holds_secret(path):
-        return "its change holds what looks like a secret"
+        return "its change has what looks like a secret"
     return None
 
 
@@ -212,55 +214,13 @@ def _shorten(files: list[LeftOut]) -> tuple[LeftOut, ...]:
     return (*files[:MAX_NAMED], rest)
 
 
-def _copy_index(git: "_Git", scratch: Path) -> Path:
-    """Copy the checkout's index: it knows which files are unchanged without reading them.
+def _copy_index(git: Git, scratch: Path) -> Path:
+    """Copy the checkout's index, with which git knows unchanged files without reading them.
 
-    With its time, by which git tells whether a file may have changed in the moment that it was
-    written.
+    The copy keeps its time: git compares it with the times of files that have just been written.
     """
     target = scratch / "index"
-    found = git.line("rev-parse", "--git-path", "index")
+    found = git.text("rev-parse", "--git-path", "index")
     if found is not None and (source := git.folder / found).is_file():
         shutil.copy2(source, target)
     return target
-
-
-class _Git:
-    """git in a folder, bent neither by the user's settings nor by those of a program around it."""
-
-    def __init__(self, folder: Path, *, index: Path | None = None) -> None:
-        self.folder = folder
-        kept = ("GIT_CONFIG", "GIT_CEILING", "GIT_DISCOVERY")
-        self._environment = {
-            name: value
-            for name, value in read_environment().items()
-            if not name.startswith("GIT_") or name.startswith(kept)
-        }
-        self._environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
-        if index is not None:
-            # A path is no pattern.
-            self._environment |= {"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"}
-
-    def run(self, *arguments: str, given: bytes = b"") -> bytes | None:
-        """Return what git writes, None where it fails or is not there."""
-        settings = ("core.fsmonitor=false", "core.quotePath=true", "diff.suppressBlankEmpty=false",
-                    "diff.orderFile=/dev/null", "diff.autoRefreshIndex=true")  # fmt: skip
-        options = [part for setting in settings for part in ("-c", setting)]
-        try:
-            done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-                ["git", *options, *arguments],  # noqa: S607 - the git of the user's PATH
-                cwd=self.folder,
-                env=self._environment,
-                input=given,
-                capture_output=True,
-                check=True,
-                timeout=60,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout
-
-    def line(self, *arguments: str) -> str | None:
-        """Return the one line that git writes."""
-        output = self.run(*arguments)
-        return None if output is None else os.fsdecode(output).removesuffix("\n")

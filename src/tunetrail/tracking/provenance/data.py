@@ -1,4 +1,4 @@
-"""What the rows of a run were."""
+"""Fingerprints of the rows of a run."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -9,25 +9,25 @@ from datasets import Dataset, DatasetDict
 
 @dataclass(frozen=True)
 class SplitFingerprint:
-    """SHA-256 over the canonical rows of a split, in order, as they were used."""
+    """SHA-256 over the rows of a split in their order, as the run used them."""
 
     sha256: str
     num_rows: int
 
 
 def fingerprint_data(dataset: DatasetDict) -> dict[str, SplitFingerprint]:
-    """Fingerprint every split by its content, whatever file or cache it came from."""
+    """Fingerprint every split by its content, whatever its file or cache."""
     return {name: _fingerprint(split) for name, split in dataset.items()}
 
 
 def combine_fingerprints(splits: dict[str, SplitFingerprint]) -> str:
-    """Make one short name for a set of splits."""
+    """Make one short fingerprint for a set of splits."""
     whole = "".join(f"{name}:{splits[name].sha256}" for name in sorted(splits))
     return shorten(hashlib.sha256(whole.encode()).hexdigest())
 
 
 def shorten(sha256: str) -> str:
-    """Take the first 16 hex digits: what a tag holds, enough to tell two apart."""
+    """Return the first 16 hex digits, for a tag."""
     return sha256[:16]
 
 

@@ -1,4 +1,4 @@
-"""Packages and machine: what decides the last digits of a result."""
+"""Packages and machine, which decide the last digits of a result."""
 
 import os
 import platform
@@ -14,16 +14,16 @@ import torch
 def list_packages() -> tuple[str, ...]:
     """List every installed distribution as ``name==version``, sorted.
 
-    Once a process: what is installed later is not what this process imported.
+    Once a process, because a later installation does not change what the process has imported.
     """
     found = {f"{d.metadata['Name']}=={d.version}" for d in distributions() if d.metadata["Name"]}
     return tuple(sorted(found, key=str.lower))
 
 
 def describe_machine() -> dict[str, Any]:
-    """Describe system, processor, GPUs, threads and the flags that decide how sums are made.
+    """Describe system, processor, GPUs, threads and the flags that choose algorithms.
 
-    The flags are those of this moment: TrainingArguments and Trainer set them for a run.
+    TrainingArguments and Trainer set these flags for a run: call it after them.
     """
     gpus = [_describe_gpu(index) for index in range(torch.cuda.device_count())]
     return {
@@ -59,7 +59,7 @@ def _describe_gpu(index: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _read_driver() -> str | None:
-    """Ask for the version of the GPUs' driver, which torch does not know."""
+    """Read the version of the GPU driver, which torch does not know."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],  # noqa: S607 - the one of the user's PATH

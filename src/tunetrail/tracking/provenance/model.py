@@ -1,4 +1,4 @@
-"""What weights a run started from."""
+"""Fingerprint of the weights that a run starts from."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +7,9 @@ import torch
 
 
 def fingerprint_weights(model: torch.nn.Module) -> str:
-    """Hash all weights, a new head included, by name, type, shape and bits: SHA-256 in hex.
+    """Return the SHA-256 of all weights, a new head included: names, types, shapes and bits.
 
-    Takes a second for each GB on one core (``hashlib`` lets other threads run). No generator is
-    moved.
+    It takes a second for each GB and core, and draws no random number.
     """
     weights = model.state_dict()
     with ThreadPoolExecutor(max_workers=max(torch.get_num_threads(), 1)) as pool:

@@ -1,0 +1,113 @@
+"""The one reader of a run's artifacts, local or on a server."""
+
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from tunetrail.config.secrets import redact
+from tunetrail.errors import InputError
+from tunetrail.tracking.store import connect, find_outage, look_up, store_errors
+
+
+class Artifacts:
+    """Reads the artifacts of a run.
+
+    Others may write to a store, so nothing outside of the experiment's artifacts is read.
+
+    Raises:
+        InputError: the run's artifacts lie outside those of its experiment.
+
+    """
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self._client = client
+        self._run_id: str = run.info.run_id
+        self._uri: str = run.info.artifact_uri
+        location = client.get_experiment(run.info.experiment_id).artifact_location
+        inside = f"{location.rstrip('/')}/"
+        if not self._uri.startswith(inside) or ".." in unquote(self._uri).split("/"):
+            raise InputError(
+                f"run {self._run_id}: its artifacts lie in {redact(self._uri)}, outside "
+                f"{redact(location)} of its experiment; refused"
+            )
+
+    def content(self, path: str) -> bytes | None:
+        """Read bytes; None if the run has no such artifact.
+
+        Raises:
+            InputError: a link leads out of the store.
+
+        """
+        try:
+            if urlsplit(self._uri).scheme in ("", "file"):
+                return self._read_local(path)
+            with tempfile.TemporaryDirectory() as folder:
+                return Path(
+                    self._client.download_artifacts(self._run_id, path, folder)
+                ).read_bytes()
+        except (OSError, MlflowException) as error:
+            if find_outage(error) is not None:
+                raise
+            return None
+
+    def _read_local(self, path: str) -> bytes:
+        root = Path(local_file_uri_to_path(self._uri)).resolve()
+        file = (root / path).resolve()
+        if not file.is_relative_to(root):
+            raise InputError(f"run {self._run_id}: {path} is a link out of the store; refused")
+        return file.read_bytes()
+
+    def text(self, path: str) -> str | None:
+        """Read a text; None if there is none, or it is not UTF-8."""
+        content = self.content(path)
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError:
+            return None
+
+    def mapping(self, path: str) -> dict[str, Any] | None:
+        """Read a JSON object; None if there is none."""
+        try:
+            content = json.loads(self.text(path) or "null")
+        except (ValueError, RecursionError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def read_artifact(*, uri: str, run_id: str, path: str) -> str:
+    """Read a text artifact of a run.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run or artifact.
+
+    """
+    return _require(uri, run_id, path).decode()
+
+
+def read_table(*, uri: str, run_id: str, path: str) -> pd.DataFrame:
+    """Read a Parquet artifact of a run.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run or artifact.
+
+    """
+    return pd.read_parquet(io.BytesIO(_require(uri, run_id, path)))
+
+
+def _require(uri: str, run_id: str, path: str) -> bytes:
+    client = connect(uri)
+    with store_errors(uri):
+        run = look_up(client.get_run, run_id)
+        content = None if run is None else Artifacts(client, run).content(path)
+    if content is None:
+        raise InputError(f"run {run_id} has no artifact {path} in {redact(uri)}")
+    return content

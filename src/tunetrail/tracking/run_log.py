@@ -1,0 +1,299 @@
+"""The run log: one MLflow run open for writing."""
+
+import contextlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from tunetrail.config.secrets import redact
+from tunetrail.errors import InputError
+from tunetrail.tracking.store import (
+    ask_server,
+    connect,
+    find_outage,
+    look_up,
+    make_folder,
+    outage_error,
+    store_errors,
+)
+
+# Tag of a run that has an interactive page and, with tracking.log_model, weights.
+KEPT = "tunetrail.kept"
+# Tag of a run whose test scores are complete.
+TEST_SCORED = "tunetrail.test_scored"
+
+# MLflow's limits.
+_PARAMS_PER_BATCH = 100
+_PARAM_LENGTH = 6000
+_TAG_LENGTH = 5000
+
+
+class RunLog:
+    """One MLflow run that is open for writing. Nothing is buffered.
+
+    Params, tags, texts and data are written without their secrets; tables, figures and raw content
+    as they are.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self.client = client
+        self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+        self.name: str = run.info.run_name
+        self.artifact_uri: str = run.info.artifact_uri
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log params; a value is cut at MLflow's limit of 6,000 characters."""
+        rows = [
+            Param(key, str(value)[:_PARAM_LENGTH]) for key, value in redact(dict(values)).items()
+        ]
+        for start in range(0, len(rows), _PARAMS_PER_BATCH):
+            self.client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """Log the numbers of one optimizer step."""
+        now = int(time.time() * 1000)
+        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self.client.log_batch(self.run_id, metrics=rows)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; the project's own begin with ``tunetrail.``."""
+        rows = [RunTag(key, cut_tag(value)) for key, value in values.items()]
+        self.client.log_batch(self.run_id, tags=rows)
+
+    def text(self, text: str, path: str) -> None:
+        """Write a text artifact."""
+        self.client.log_text(self.run_id, redact(text), path)
+
+    def data(self, values: Mapping[str, Any], path: str) -> None:
+        """Write a JSON artifact."""
+        plain = redact(dict(values))
+        text = json.dumps(plain, indent=2, ensure_ascii=False, default=str) + "\n"
+        self.client.log_text(self.run_id, text, path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Write a figure as PNG at 150 dpi."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        self.content(buffer.getvalue(), path)
+
+    def page(self, figures: list[go.Figure], path: str) -> None:
+        """Write interactive figures as one page of about 5 MB that needs no network."""
+        parts = [
+            figure.to_html(full_html=False, include_plotlyjs=index == 0)
+            for index, figure in enumerate(figures)
+        ]
+        head = '<!doctype html><html><head><meta charset="utf-8"></head><body>'
+        # Not through self.text: redacting megabytes of JavaScript is slow; only titles are ours.
+        page = head + "\n".join(parts) + "</body></html>\n"
+        self.client.log_text(self.run_id, page, path)
+
+    def shown_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Write a table that MLflow's UI shows as one; an earlier one is replaced."""
+        self.text(frame.to_json(orient="split", index=False), path)
+        shown = json.dumps([{"path": path, "type": "table"}])
+        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", shown)
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """Write a table as Parquet."""
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        self.content(buffer.getvalue(), path)
+
+    def folder(self, folder: Path, path: str) -> None:
+        """Copy all files of a folder."""
+        self.client.log_artifacts(self.run_id, str(folder), path)
+
+    def content(self, content: bytes, path: str) -> None:
+        """Write bytes as they are."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            file.write_bytes(content)
+            self.client.log_artifact(self.run_id, str(file), str(Path(path).parent))
+
+
+@contextlib.contextmanager
+def open_run(
+    *,
+    uri: str,
+    experiment: str,
+    artifact_dir: str,
+    name: str | None = None,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    no_failure: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[RunLog]:
+    """Create a run, or reopen ``run_id``, and close it with its status.
+
+    The run is FINISHED when the block ends, FAILED if it raises, KILLED if the process is stopped.
+    ``tunetrail.failure`` has the cause.
+
+    Args:
+        no_failure: exceptions that end a run early as planned, such as a pruned trial.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run.
+        OutageError: the server does not answer any more.
+
+    """
+    run_log = (
+        create_run(
+            uri=uri, experiment=experiment, artifact_dir=artifact_dir, name=name, tags=tags or {}
+        )
+        if run_id is None
+        else reopen_run(uri=uri, run_id=run_id)
+    )
+    try:
+        yield run_log
+    except no_failure:
+        with store_errors(uri):
+            close_run(run_log, "FINISHED")
+        raise
+    except Exception as error:
+        _close(run_log, uri, "FAILED", failure=f"{type(error).__name__}: {error}")
+        if (cause := find_outage(error)) is not None:
+            raise outage_error(uri, cause) from error
+        raise
+    except BaseException as stop:
+        _close(run_log, uri, "KILLED", failure=type(stop).__name__)
+        raise
+    with store_errors(uri):
+        close_run(run_log, "FINISHED")
+
+
+def close_run(run_log: RunLog, status: str) -> None:
+    """Close a run that no block has opened."""
+    run_log.client.set_terminated(run_log.run_id, status)
+
+
+def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
+    # Do not wait a second time for a server that is down.
+    if ask_server(uri) is not None:
+        return
+    # The store may be what failed: another error of it must not hide the first one.
+    with contextlib.suppress(Exception):
+        run_log.tags({"tunetrail.state": status, "tunetrail.failure": failure})
+        close_run(run_log, status)
+
+
+def create_run(
+    *, uri: str, experiment: str, artifact_dir: str, name: str | None, tags: Mapping[str, str]
+) -> RunLog:
+    """Create a run that stays open, such as the parent of a study.
+
+    Raises:
+        InputError: the store cannot be used.
+
+    """
+    client = connect(uri)
+    if not uri.startswith("http"):
+        make_folder(Path(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
+    with store_errors(uri):
+        experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
+        tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
+        run = client.create_run(experiment_id, run_name=redact(name), tags=redact(dict(tags)))
+        return RunLog(client, run)
+
+
+def reopen_run(*, uri: str, run_id: str) -> RunLog:
+    """Open an earlier run again; its status is RUNNING from now on.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run.
+
+    """
+    client, run = _find_run(uri, run_id)
+    with store_errors(uri):
+        client.update_run(run_id, status="RUNNING")
+        if "tunetrail.failure" in run.data.tags:
+            client.delete_tag(run_id, "tunetrail.failure")
+    return RunLog(client, run)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Id, tags and last metrics of a run."""
+
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def read_run(run: Run) -> RunSummary:
+    return RunSummary(run.info.run_id, dict(run.data.tags), dict(run.data.metrics))
+
+
+def add_to_run(*, uri: str, run_id: str) -> RunLog:
+    """Open a run to add to it; its status stays as it is.
+
+    Raises:
+        InputError: the store cannot be used, or has no such run.
+
+    """
+    return RunLog(*_find_run(uri, run_id))
+
+
+def _find_run(uri: str, run_id: str) -> tuple[MlflowClient, Run]:
+    client = connect(uri)
+    with store_errors(uri):
+        run = look_up(client.get_run, run_id)
+    if run is None:
+        raise InputError(
+            f"run {run_id} is not in {redact(uri)}; set tracking.uri to the store that holds it"
+        )
+    return client, run
+
+
+def require_interrupted(*, uri: str, run_id: str) -> None:
+    """Check that a run is not FINISHED.
+
+    The run of a killed process stays RUNNING: the store does not know whether it still trains.
+
+    Raises:
+        InputError: the store has no such run, or it is FINISHED.
+
+    """
+    _, run = _find_run(uri, run_id)
+    if run.info.status == "FINISHED":
+        raise InputError(f"resume={run_id}: the run is FINISHED; start a new one")
+
+
+def cut_tag(value: object) -> str:
+    """Return a tag's value without secrets, cut at MLflow's limit of 5,000 characters."""
+    return redact(str(value))[:_TAG_LENGTH]
+
+
+def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, uri: str) -> str:
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise InputError(
+                f"tracking.experiment={experiment} was deleted; restore it with `mlflow "
+                f"experiments restore -x {found.experiment_id}`, or choose another name"
+            )
+        return str(found.experiment_id)
+    location = None
+    if not uri.startswith("http"):
+        location = Path(artifact_dir).resolve().as_uri()
+    try:
+        # Without a kind MLflow guesses one and shows its pages for agents.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(experiment, artifact_location=location, tags=kind))
+    except MlflowException:
+        # Another worker has just created it.
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise
+        return str(found.experiment_id)
