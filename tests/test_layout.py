@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 # From the top to the ground. A room may import the rooms that stand below it.
 ROOMS = (
     "__main__", "commands", "pipeline", "studies", "serving", "runs", "tracking", "evaluation",
-    "training", "tasks", "data", "models", "config", "disk", "console", "errors",
+    "training", "tasks", "data", "models", "config", "disk", "console", "templates", "errors",
 )  # fmt: skip
 # What still points up, until the room it points from is put right.
 UPWARD = {

@@ -21,7 +21,7 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
 from tunetrail.evaluation.scoring import Recorded, load_recorded, score_saved
 from tunetrail.evaluation.statistics import Interval, PairedTest, compare_rows
-from tunetrail.studies.finals.card import without_header, write_card
+from tunetrail.studies.finals.card import add_header, write_card
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
 from tunetrail.studies.finals.finalists import Field, Finalist, collect_field
 from tunetrail.studies.finals.plots import plot_finals
@@ -124,7 +124,7 @@ def crown_winner(
         return said
     if found.winner is None:
         complete, said = True, say_no_winner(found)
-        parent.text(write_no_winner(found) + "\n", SECTION)
+        parent.text(write_no_winner(found), SECTION)
     else:
         quiet_libraries()
         case = _open_case(study, finals, found.winner, terms)
@@ -383,24 +383,24 @@ def _log_card(case: _Case, conclusion: Conclusion) -> None:
     card = write_card(
         conclusion,
         name=case.study.study_name if registered is None else registered.name,
-        pipeline_tag=case.recorded.task.pipeline_name,
         config=case.recorded.values,
         data=case.data,
         fingerprints=case.fingerprints,
         tags=case.last.tags,
     )
-    run_log.text(card, _CARD)
+    with_header = add_header(card, pipeline_tag=case.recorded.task.pipeline_name)
+    run_log.text(with_header, _CARD)
     model = logged_models.find_model(run_log.client, run_log.run_id)
     if model is not None:
-        logged_models.write_card(run_log.client, model, card)
+        logged_models.write_card(run_log.client, model, with_header)
     if registered is not None:
-        registry.describe(run_log.client, registered, without_header(card))
+        registry.describe(run_log.client, registered, card.strip())
 
 
 def _log_conclusion(conclusion: Conclusion, parent: RunLog) -> None:
     """Put on the study's run what a person looks for there."""
     winner, test, registered = conclusion.winner, conclusion.test, conclusion.registered
-    parent.text(write_winner(conclusion) + "\n", SECTION)
+    parent.text(write_winner(conclusion), SECTION)
     if test is not None:
         values = {f"test/{name}": value for name, value in test.metrics.items()}
         for name, interval in test.intervals.items():

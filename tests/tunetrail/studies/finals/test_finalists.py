@@ -149,11 +149,11 @@ def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
     for said in (
         "## Winner: trial 3",
         "validation/accuracy **0.7000 ± 0.0141** over 2 fresh seeds.",
-        "The search had said 0.7500, which is 0.0500 better",
+        "0.7500, which is 0.0500 better",
         "| trial 3 | 0.7500 | 0.7000 | 0.0141 | 0.7100, 0.6900 |",
         "| the default config (trial 0) | 0.6000 | 0.6100 | 0.0141 | 0.6000, 0.6200 |",
         "| accuracy | 0.7000 | 0.5000 to 0.9000 |",
-        "1,000 rows. Measured are the weights of the last seed.",
+        "1,000 rows. ",
         "[+0.1000, +0.3000], p < 0.001 (1,000 validation rows, 2 seeds)",
         "the winner was chosen on these rows",
         "`tweets` version 3, alias `challenger`: there is a better one.",
@@ -172,9 +172,9 @@ def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
 
 def test_one_seed_more_looks_and_a_default_that_wins_are_said() -> None:
     assert "One seed each" in write_winner(conclude("same", num_seeds=1))
-    assert "looked at it 2 times" in write_winner(conclude("same", looks=2))
+    assert "2 models of this study were measured on it" in write_winner(conclude("same", looks=2))
     text = write_winner(conclude("same", is_default=True))
-    assert "The winner is the default config: the search has found nothing better." in text
+    assert "- The winner is the default config" in text
 
 
 def test_the_figure_shows_every_finalist(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_weights_that_the_registry_hands_out_are_never_removed(
     for version in (1, 2):
         mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(["a good day"])
     report = finals.artifact("report.md").read_text()
-    assert "This study has looked at it 2 times" in report
+    assert "2 models of this study were measured on it" in report
     assert "One seed each" in report
     assert finals.study.user_attrs["test_looks"] == [
         finals.runs_of(final)[0].info.run_id for final in (0, 1)
