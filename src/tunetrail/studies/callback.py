@@ -17,9 +17,9 @@ from tunetrail.config.untrusted import list_targets, load_project
 from tunetrail.studies.finals.winner import Terms, crown_winner, read_section
 from tunetrail.studies.page import plot_study_interactive
 from tunetrail.studies.plots import plot_study
+from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
-from tunetrail.studies.states import is_feasible
-from tunetrail.studies.trial import FINAL_OF, rank
+from tunetrail.studies.trial import FINAL_OF
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.store import (
     RunLog,
@@ -283,9 +283,3 @@ def _searched_run_id(study: optuna.Study) -> str | None:
         return None
     searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
     return str(searched.user_attrs[_RUN_ID])
-
-
-def find_best(study: optuna.Study) -> FrozenTrial | None:
-    """Find the trial that is best by the first objective among those that meet the constraints."""
-    ranked = rank(study)
-    return ranked[0] if ranked and is_feasible(ranked[0]) else None

@@ -11,7 +11,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.studies.importances import find_importances
-from tunetrail.studies.states import is_feasible, state_of
+from tunetrail.studies.ranking import is_feasible
+from tunetrail.studies.states import state_of
 
 
 def plot_study_interactive(study: optuna.Study, objectives: Sequence[str]) -> list[go.Figure]:

@@ -22,7 +22,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.studies.importances import find_importances
-from tunetrail.studies.states import STATES, is_feasible, seconds_of, state_of
+from tunetrail.studies.ranking import is_feasible
+from tunetrail.studies.states import STATES, seconds_of, state_of
 
 # Okabe and Ito's colours: told apart by every kind of colour vision.
 _COLOURS = {

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
 import pandas as pd
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.studies.states import STATES, find_default, is_feasible, seconds_of, state_of
-from tunetrail.studies.trial import FINAL_OF, rank
+from tunetrail.studies.ranking import find_best, is_feasible, rank, rank_front
+from tunetrail.studies.states import STATES, find_default, seconds_of, state_of
+from tunetrail.studies.trial import FINAL_OF
 
 # A page that a browser shows at once; the table of all trials has no such end.
 _MAX_ROWS = 200
@@ -134,10 +134,9 @@ def _found(
     if not complete:
         return [["No trial completed."]]
     if not feasible:
-        nearest = min(complete, key=_violation)
         return [
             ["**No trial meets the constraints.** Nothing below is a result to use."],
-            _one_trial("Nearest", nearest, objectives, run_ids),
+            _one_trial("Nearest", complete[0], objectives, run_ids),
         ]
     sections = [_one_trial("Best", feasible[0], objectives, run_ids)]
     if len(objectives) > 1:
@@ -167,9 +166,7 @@ def _one_trial(
 
 
 def _front(study: optuna.Study, objectives: Sequence[str], run_ids: Mapping[int, str]) -> list[str]:
-    front = sorted(study.best_trials, key=lambda trial: (trial.values, trial.number))  # noqa: PD011 - no pandas
-    if study.directions[0] is StudyDirection.MAXIMIZE:
-        front.reverse()
+    front = rank_front(study)
     names = _param_names(front)
     rows = [
         [
@@ -247,7 +244,7 @@ def _constraints_table(study: optuna.Study, bounds: Mapping[str, str]) -> list[s
     names = [*bounds, *sorted({name for t in measured for name in t.constraints} - set(bounds))]
     if not names:
         return []
-    best = next((trial for trial in rank(study) if is_feasible(trial)), None)
+    best = find_best(study)
     rows = []
     for name in names:
         values = [t.constraints[name] for t in measured if name in t.constraints]
@@ -353,10 +350,6 @@ def _values(trial: FrozenTrial, count: int) -> Sequence[float | None]:
     if trial.state is not TrialState.COMPLETE:
         return [None] * count
     return list(trial.values)
-
-
-def _violation(trial: FrozenTrial) -> float:
-    return sum(max(value, 0.0) for value in trial.constraints.values())
 
 
 def _margin(value: float) -> str:

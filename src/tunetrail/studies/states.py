@@ -20,11 +20,6 @@ def state_of(trial: FrozenTrial) -> str:
     return trial.state.name.lower()
 
 
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial meets every constraint."""
-    return all(value <= 0 for value in trial.constraints.values())
-
-
 def seconds_of(trial: FrozenTrial) -> float | None:
     return None if trial.duration is None else trial.duration.total_seconds()
 

@@ -1,15 +1,14 @@
 """The trial of a study that a run belongs to: reopened by number, told how it goes."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+
+from tunetrail.studies.ranking import count_better, total_violation
 
 # User attribute of a study that trains the best points of another one again: the name of that one.
 FINAL_OF = "final_of"
@@ -30,35 +29,6 @@ def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | 
             storage, engine_kwargs=wait, skip_compatibility_check=True, skip_table_creation=True
         )
     return optuna.load_study(study_name=study, storage=opened, pruner=pruner)
-
-
-def rank(study: optuna.Study) -> list[FrozenTrial]:
-    """Order the complete trials, best first by the first objective.
-
-    Trials that violate a constraint come after all others, least violation first. Of equals the
-    one that finished first is the better: it alone has saved its weights. A trial that was told the
-    values of an earlier one, without running, is left out: it is the earlier one.
-    """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [trial for trial in complete if trial.user_attrs.get("reused_from") is None]
-    sign = _sign(study)
-
-    def order(trial: FrozenTrial) -> tuple[float, float, datetime, int]:
-        assert trial.datetime_complete is not None
-        cost = sign * trial.values[0]
-        return (total_violation(trial.constraints), cost, trial.datetime_complete, trial.number)
-
-    return sorted(trials, key=order)
-
-
-def total_violation(constraints: Mapping[str, float]) -> float:
-    """Sum up by how much the constraints are violated; 0 where all are met."""
-    return sum(max(0.0, value) for value in constraints.values())
-
-
-def _sign(study: optuna.Study) -> int:
-    """Return what turns the first objective into a cost."""
-    return 1 if study.directions[0] == StudyDirection.MINIMIZE else -1
 
 
 class Trial:
@@ -145,7 +115,7 @@ class Trial:
         user attribute ``repeat_constraints`` and the last sets the means.
 
         Returns:
-            the total violation of the trial, as :func:`rank` will see it if this is its last run.
+            the total violation of the trial, if this is its last run.
 
         """
         before = self._trial.user_attrs.get(_CONSTRAINTS, [])[: self._num_before]
@@ -159,7 +129,7 @@ class Trial:
         return total_violation(means)
 
     def is_kept(self, value: float, *, keep_best: int, violation: float = 0.0) -> bool:
-        """Tell whether the trial would be among the first ``keep_best`` of :func:`rank`.
+        """Tell whether the trial would be among the first ``keep_best`` of the ranking.
 
         With repeats the trial's value is the mean of theirs, and only the last run is ever kept.
 
@@ -173,10 +143,4 @@ class Trial:
             return False
         before = self._trial.user_attrs.get("repeats", [])[: self._num_before]
         mean = fmean([*(values[0] for values in before), value])
-        sign = _sign(self._study)
-        own = (violation, sign * mean)
-        better = sum(
-            (total_violation(other.constraints), sign * other.values[0]) <= own
-            for other in rank(self._study)
-        )
-        return better < keep_best
+        return count_better(self._study, mean, violation=violation) < keep_best

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
-from tunetrail.studies.finals.finalists import Field, Finalist
+from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.tracking.registry import Registered
 
 # What a comparison with the config as composed is called.
@@ -41,7 +41,7 @@ class Conclusion:
     that were measured on test. ``notes`` say what was left out, and why.
     """
 
-    field: Field
+    result: FinalsResult
     winner: Finalist
     run_id: str
     main_metric: str

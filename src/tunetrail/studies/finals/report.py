@@ -1,21 +1,20 @@
 """The winner of a study in words: the section of its report, and a few lines on the console."""
 
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion
-from tunetrail.studies.finals.finalists import Field, Finalist
+from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.templates import render
 
 
 def write_winner(conclusion: Conclusion) -> str:
     """Write the section of the report."""
-    winner, test, field = conclusion.winner, conclusion.test, conclusion.field
+    winner, test, result = conclusion.winner, conclusion.test, conclusion.result
     return render(
         "winner",
         conclusion=conclusion,
-        field=field,
+        result=result,
         score=_with_spread(winner),
         seeds=_seeds(winner),
-        optimism=field.optimism(winner),
-        finalists=_finalist_rows(field),
+        finalists=_finalist_rows(result),
         test_scores=[]
         if test is None
         else [
@@ -27,22 +26,22 @@ def write_winner(conclusion: Conclusion) -> str:
     )
 
 
-def write_no_winner(field: Field) -> str:
+def write_no_winner(result: FinalsResult) -> str:
     """Write the section for a study in which no finalist can be used."""
     return render(
-        "winner", conclusion=None, reason=_why_none(field), finalists=_finalist_rows(field)
+        "winner", conclusion=None, reason=_why_none(result), finalists=_finalist_rows(result)
     )
 
 
-def say_no_winner(field: Field) -> list[str]:
-    return [f"winner       none: {_why_none(field)}"]
+def say_no_winner(result: FinalsResult) -> list[str]:
+    return [f"winner       none: {_why_none(result)}"]
 
 
 def say_winner(conclusion: Conclusion) -> list[str]:
     """Say in a line each what a person wants to know when the study ends."""
-    winner, field = conclusion.winner, conclusion.field
+    winner, result = conclusion.winner, conclusion.result
     value = f"{_with_spread(winner)} over {_seeds(winner)} ({winner.searched:.4f} in the search)"
-    lines = [f"winner       {winner.name}: {field.objective} {value}"]
+    lines = [f"winner       {winner.name}: {result.objective} {value}"]
     if conclusion.test is not None:
         test, shown = conclusion.test, []
         for name, interval in test.intervals.items():
@@ -76,13 +75,13 @@ def describe_comparison(one: Comparison) -> str:
     return f"{verdict}: {found} ({found.num_rows:,} {one.split} rows{seeds})"
 
 
-def _why_none(field: Field) -> str:
-    if not field.finalists:
+def _why_none(result: FinalsResult) -> str:
+    if not result.finalists:
         return "no finalist completed"
     return "no finalist meets the constraints on fresh seeds"
 
 
-def _finalist_rows(field: Field) -> list[list[str]]:
+def _finalist_rows(result: FinalsResult) -> list[list[str]]:
     return [
         [
             one.name if one.meets_constraints else f"{one.name}; breaks a constraint",
@@ -91,7 +90,7 @@ def _finalist_rows(field: Field) -> list[list[str]]:
             "" if one.std is None else f"{one.std:.4f}",
             ", ".join(f"{value:.4f}" for value in one.scores),
         ]
-        for one in field.finalists
+        for one in result.finalists
     ]
 
 

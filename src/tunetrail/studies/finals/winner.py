@@ -23,7 +23,7 @@ from tunetrail.evaluation.scoring import Recorded, load_recorded, score_saved
 from tunetrail.evaluation.statistics import Interval, PairedTest, compare_rows
 from tunetrail.studies.finals.card import add_header, write_card
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
-from tunetrail.studies.finals.finalists import Field, Finalist, collect_field
+from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.report import say_no_winner, say_winner, write_no_winner, write_winner
 from tunetrail.studies.trial_runs import TrialRuns
@@ -114,7 +114,7 @@ def crown_winner(
         parent: the run of the study.
 
     """
-    found = collect_field(study, finals, finalists, objective=terms.objective)
+    found = collect_result(study, finals, finalists, objective=terms.objective)
     key = {
         "finals": finals.study_name,
         "finalists": [[one.number, one.final, *one.scores] for one in found.finalists],
@@ -173,11 +173,11 @@ def _open_case(study: optuna.Study, finals: optuna.Study, winner: Finalist, term
     return _Case(terms, study, runs, own, load_recorded(config, known_targets=terms.known_targets))
 
 
-def _examine(case: _Case, found: Field, winner: Finalist) -> Conclusion:
+def _examine(case: _Case, found: FinalsResult, winner: Finalist) -> Conclusion:
     _load_data(case)
     test, rows = _measure_test(case)
     conclusion = Conclusion(
-        field=found,
+        result=found,
         winner=winner,
         run_id=case.last.run_id,
         main_metric=case.recorded.task.main_metric,
@@ -262,7 +262,7 @@ def _score_once(case: _Case, run_log: RunLog) -> bool:
 
 
 def _compare(
-    case: _Case, found: Field, winner: Finalist, test_rows: pd.DataFrame | None
+    case: _Case, found: FinalsResult, winner: Finalist, test_rows: pd.DataFrame | None
 ) -> list[Comparison]:
     """Compare with the default config on validation, and with the baselines on both splits."""
     tables = _validation_tables(case, case.own)

@@ -9,7 +9,7 @@ from optuna.trial import create_trial
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
-from tunetrail.studies.finals.finalists import Field, Finalist, collect_field
+from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.report import say_winner, write_no_winner, write_winner
 from tunetrail.tracking.registry import Registered
@@ -41,35 +41,35 @@ def studies(direction: str = "maximize") -> tuple[optuna.Study, optuna.Study]:
 
 
 def test_the_winner_is_the_best_mean_over_fresh_seeds_whatever_the_search_said() -> None:
-    field = collect_field(*studies(), {1: 1, 2: 2, 0: 0}, objective="validation/accuracy")
-    assert [one.number for one in field.finalists] == [2, 1, 0]
-    assert field.winner is field.finalists[0]
-    assert field.winner.mean == 0.75
-    assert field.winner.std == pytest.approx(0.0707, abs=1e-4)
-    assert field.default is field.finalists[2]
-    assert field.optimism(field.winner) == pytest.approx(0.05)
+    result = collect_result(*studies(), {1: 1, 2: 2, 0: 0}, objective="validation/accuracy")
+    assert [one.number for one in result.finalists] == [2, 1, 0]
+    assert result.winner is result.finalists[0]
+    assert result.winner.mean == 0.75
+    assert result.winner.std == pytest.approx(0.0707, abs=1e-4)
+    assert result.default is result.finalists[2]
+    assert result.winner.optimism == pytest.approx(0.05)
 
 
 def test_less_may_be_better() -> None:
-    field = collect_field(*studies("minimize"), {1: 1, 2: 2, 0: 0}, objective="validation/loss")
-    assert [one.number for one in field.finalists] == [0, 1, 2]
-    assert field.winner is field.default
-    assert field.optimism(field.finalists[0]) == pytest.approx(0.0)
+    result = collect_result(*studies("minimize"), {1: 1, 2: 2, 0: 0}, objective="validation/loss")
+    assert [one.number for one in result.finalists] == [0, 1, 2]
+    assert result.winner is result.default
+    assert result.finalists[0].optimism == pytest.approx(0.0)
 
 
 def test_only_the_present_finalists_can_win() -> None:
     """The study went on: an earlier finalist is still in the finals."""
-    field = collect_field(*studies(), {1: 1, 0: 0}, objective="validation/accuracy")
-    assert [one.number for one in field.finalists] == [1, 0]
+    result = collect_result(*studies(), {1: 1, 0: 0}, objective="validation/accuracy")
+    assert [one.number for one in result.finalists] == [1, 0]
 
 
 def test_a_finalist_that_breaks_a_constraint_on_fresh_seeds_does_not_win() -> None:
     study, _ = studies()
     finals = optuna.create_study(direction="maximize")
     add(finals, 0.9, constraints={"gap": 0.1})
-    field = collect_field(study, finals, {1: 0}, objective="validation/accuracy")
-    assert field.winner is None
-    text = write_no_winner(field)
+    result = collect_result(study, finals, {1: 0}, objective="validation/accuracy")
+    assert result.winner is None
+    text = write_no_winner(result)
     assert "no finalist meets the constraints on fresh seeds" in text
     assert "| trial 1; breaks a constraint | 0.9000 | 0.9000 |  | 0.9000 |" in text
 
@@ -88,8 +88,8 @@ def test_the_default_is_known_where_it_was_tried_again_or_reused(again: str) -> 
     finals = optuna.create_study(direction="maximize")
     add(finals, 0.5)
     number = 1 if again == "retry_of" else 0
-    field = collect_field(study, finals, {number: 0}, objective="validation/accuracy")
-    assert field.default is field.winner
+    result = collect_result(study, finals, {number: 0}, objective="validation/accuracy")
+    assert result.default is result.winner
 
 
 def paired(level: str, *, num_seeds: int = 2) -> PairedTest:
@@ -101,12 +101,16 @@ def conclude(
     level: str, *, is_default: bool = False, looks: int = 1, num_seeds: int = 2
 ) -> Conclusion:
     scores = (0.71, 0.69)[:num_seeds]
-    winner = Finalist(3, 1, 0.75, scores, {"rate": 0.5}, is_default, meets_constraints=True)
-    other = Finalist(0, 0, 0.6, (0.6, 0.62)[:num_seeds], {}, not is_default, meets_constraints=True)
+    winner = Finalist(3, 1, 0.75, 0.05, scores, {"rate": 0.5}, is_default, meets_constraints=True)
+    other = Finalist(
+        0, 0, 0.6, -0.01, (0.6, 0.62)[:num_seeds], {}, not is_default, meets_constraints=True
+    )
     compared = Comparison(DEFAULT, "validation", paired(level, num_seeds=num_seeds))
     names = ("accuracy", "macro_f1")
     return Conclusion(
-        field=Field("validation/accuracy", maximize=True, finalists=(winner, other)),
+        result=FinalsResult(
+            "validation/accuracy", greater_is_better=True, finalists=(winner, other)
+        ),
         winner=winner,
         run_id="run7",
         main_metric="accuracy",
@@ -178,7 +182,7 @@ def test_one_seed_more_looks_and_a_default_that_wins_are_said() -> None:
 
 
 def test_the_figure_shows_every_finalist(tmp_path: Path) -> None:
-    figure = plot_finals(conclude("better").field)
+    figure = plot_finals(conclude("better").result)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["trial 3\n(winner)", "trial 0\n(default)"]
     figure.savefig(tmp_path / "finals.png")
