@@ -179,7 +179,7 @@ def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
     assert "sampler" not in finals.parent.data.params
     folder = Path(finals.parent.info.artifact_uri.removeprefix("file://"))
     report = (folder / "report.md").read_text()
-    assert report.startswith("# Finals of study s\n\nThe best points of study s, and the default")
+    assert report.startswith("# Finals of study s\n\nThe best points of study s")
     assert "did not use: 43, 44." in report
     assert "| trial 7 of the search |" in report
     assert "| trial 0 of the search; the default config |" in report
