@@ -15,7 +15,6 @@ from tunetrail.config.project import ROOT
 from tunetrail.config.settings import require_job
 from tunetrail.config.untrusted import list_targets, load_project
 from tunetrail.studies.finals.winner import Terms, crown_winner, read_section
-from tunetrail.studies.page import plot_study_interactive
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
@@ -212,12 +211,10 @@ class TrackStudy:
         self._log_report(study, parent, run_ids)
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
-        # Of a few points that nobody searched for there is no history and no slice to draw.
-        if FINAL_OF not in study.user_attrs:
-            for name, figure in plot_study(study, self._objectives).items():
-                parent.figure(figure, f"figures/{name}.png")
-            if pages := plot_study_interactive(study, self._objectives):
-                parent.page(pages, "figures/study.html")
+        # Finals are not searched, so there is no history and no slice to draw.
+        figures = [] if FINAL_OF in study.user_attrs else plot_study(study, self._objectives)
+        if figures:
+            parent.page(figures, "figures/study.html")
         best = find_best(study)
         if best is None:
             return
