@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from tunetrail.config.project import ROOT
 from tunetrail.config.settings import require_job
 from tunetrail.config.untrusted import list_targets, load_project
-from tunetrail.studies.finals.winner import Terms, crown_winner, read_section
+from tunetrail.studies.finals.record import Terms
+from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
@@ -144,7 +145,7 @@ class TrackStudy:
             known_targets=_list_known_targets(config),
         )
         with store_errors(self._uri), _closed_at_end(parent):
-            for line in crown_winner(study, finals, finalists, parent=parent, terms=terms):
+            for line in register_winner(study, finals, finalists, parent=parent, terms=terms):
                 log.info("%s", line)
             told = [
                 trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()

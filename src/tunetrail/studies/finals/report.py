@@ -33,11 +33,11 @@ def write_no_winner(result: FinalsResult) -> str:
     )
 
 
-def say_no_winner(result: FinalsResult) -> list[str]:
+def summarise_no_winner(result: FinalsResult) -> list[str]:
     return [f"winner       none: {_why_none(result)}"]
 
 
-def say_winner(conclusion: Conclusion) -> list[str]:
+def summarise_winner(conclusion: Conclusion) -> list[str]:
     """Say in a line each what a person wants to know when the study ends."""
     winner, result = conclusion.winner, conclusion.result
     value = f"{_with_spread(winner)} over {_seeds(winner)} ({winner.searched:.4f} in the search)"

@@ -11,7 +11,7 @@ from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
-from tunetrail.studies.finals.report import say_winner, write_no_winner, write_winner
+from tunetrail.studies.finals.report import summarise_winner, write_no_winner, write_winner
 from tunetrail.tracking.registry import Registered
 
 LEVELS = {"worse": (-0.3, -0.1), "same": (-0.1, 0.1), "better": (0.1, 0.3)}
@@ -145,7 +145,7 @@ def conclude(
 def test_the_verdict_is_that_of_the_interval(level: str, said: str) -> None:
     conclusion = conclude(level)
     assert said in write_winner(conclusion)
-    assert any(said in line for line in say_winner(conclusion))
+    assert any(said in line for line in summarise_winner(conclusion))
 
 
 def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
@@ -168,7 +168,7 @@ def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
 
 
 def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
-    said = say_winner(conclude("better"))
+    said = summarise_winner(conclude("better"))
     assert [line.split()[0] for line in said] == [
         "winner", "test", "against", "against", "registered", "left",
     ]  # fmt: skip

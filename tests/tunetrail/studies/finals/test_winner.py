@@ -22,7 +22,8 @@ from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
 from tunetrail.evaluation import scoring
 from tunetrail.studies.callback import TrackStudy
-from tunetrail.studies.finals import winner as crown
+from tunetrail.studies.finals import winner
+from tunetrail.tracking import recording, registry
 from tunetrail.tracking.store import connect
 
 pytestmark = pytest.mark.slow
@@ -111,7 +112,7 @@ class Finals:
         records: list[str] = []
         handler = logging.Handler()
         handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-        logger = logging.getLogger("tunetrail.study")
+        logger = logging.getLogger("tunetrail.studies.callback")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         try:
@@ -306,10 +307,10 @@ def test_weights_that_the_registry_hands_out_are_never_removed(
 
 STEPS = [
     (scoring, "score_test"),
-    (crown.reporting, "log_test"),
-    (crown.registry, "register"),
-    (crown.registry, "describe"),
-    (crown, "_log_conclusion"),
+    (recording, "log_test"),
+    (registry, "register"),
+    (registry, "describe"),
+    (winner, "_log_conclusion"),
 ]
 
 
