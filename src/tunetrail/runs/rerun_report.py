@@ -17,7 +17,7 @@ _NUM_SHOWN = 20
 
 @dataclass(frozen=True)
 class Rerun:
-    """A run done again, how far it agrees with the original, and what was recorded of both.
+    """A rerun and its original, how far they agree, and what was recorded of both.
 
     ``line`` is the verdict in one line.
     """
@@ -30,7 +30,7 @@ class Rerun:
 
 
 def tabulate(rerun: Rerun) -> pd.DataFrame:
-    """Make the table of every value: metric, step, original, rerun, difference."""
+    """Tabulate every value: metric, step, original, rerun, difference."""
     return pd.DataFrame(
         [
             (found.metric, found.step, found.original, found.rerun, found.difference)

@@ -1,4 +1,4 @@
-"""The trial of a study that a run belongs to: reopened by number, told how it goes."""
+"""The trial of a study that a run belongs to: reopened by number; the run reports to it."""
 
 from collections.abc import Mapping
 from statistics import fmean
@@ -10,13 +10,15 @@ from optuna.storages.journal import JournalFileBackend
 
 from tunetrail.studies.ranking import count_better, total_violation
 
-# User attribute of a study that trains the best points of another one again: the name of that one.
+# User attribute of finals: the name of the study whose best points they train again.
 FINAL_OF = "final_of"
 # User attribute: the constraints of the repeats so far, a dictionary for each.
 _CONSTRAINTS = "repeat_constraints"
 
 
-def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | None = None) -> Any:
+def _load_study(
+    storage: str, study: str, *, pruner: optuna.pruners.BasePruner | None = None
+) -> Any:
     """Load a study from a database URL, or from a journal file (a path that ends in .log)."""
     opened: BaseStorage
     if "://" not in storage:
@@ -24,7 +26,7 @@ def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | 
     else:
         # Another worker may be writing to the same SQLite file: wait for it.
         wait = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
-        # The sweeper has made the tables and checked their version: once is enough.
+        # The sweeper has created the tables and checked their version already.
         opened = RDBStorage(
             storage, engine_kwargs=wait, skip_compatibility_check=True, skip_table_creation=True
         )
@@ -32,13 +34,13 @@ def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | 
 
 
 class Trial:
-    """One trial, seen from the run that carries it out.
+    """One trial, as the run that carries it out sees it.
 
     Args:
         storage, study, number: as the sweeper put them into ``cfg.trial``.
-        pruner: decides whether to go on; None never stops.
+        pruner: decides whether to stop the run; None never stops it.
         objective: the metric that is reported, for example ``validation/accuracy``.
-        repeat: which of the trial's runs this is, from 0; None where it has one.
+        repeat: which of the trial's runs this is, from 0; None if it has one run.
         num_repeats: how many runs with different seeds the trial has.
 
     """
@@ -54,12 +56,12 @@ class Trial:
         repeat: int | None = None,
         num_repeats: int = 1,
     ) -> None:
-        self._study = open_study(storage, study, pruner=pruner)
+        self._study = _load_study(storage, study, pruner=pruner)
         store = self._study._storage  # noqa: SLF001 - optuna has no public way to reopen a trial
         trial_id = store.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001 - as above
         self._trial = optuna.trial.Trial(self._study, trial_id)
         self._single = len(self._study.directions) == 1
-        # What is to be compared over seeds is trained to its end on each.
+        # Finals are compared over seeds, so each seed is trained to its end.
         self._is_final = FINAL_OF in self._study.user_attrs
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
@@ -72,7 +74,7 @@ class Trial:
 
     @property
     def run_name(self) -> str:
-        """What the MLflow run is called."""
+        """The name of the MLflow run."""
         name = f"trial-{self.number}"
         return name if self.repeat is None else f"{name}-seed-{self.repeat}"
 
@@ -83,23 +85,23 @@ class Trial:
         return str(found) if found else None
 
     def set_run_id(self, run_id: str) -> None:
-        """Note which MLflow run this trial is; of several repeats, the one that began last."""
+        """Note the MLflow run of this trial; of several repeats the one that began last."""
         self._trial.set_user_attr("mlflow_run_id", run_id)
 
     def set_num_evaluations(self, number: int) -> None:
-        """Note how many evaluations the run makes if it is not stopped."""
+        """Note how many evaluations the run makes if it is not pruned."""
         if self._is_first:
             self._trial.set_user_attr("num_evaluations", number)
 
     def report(self, value: float, *, number: int, may_prune: bool) -> None:
-        """Report the objective at evaluation ``number``; stop here if the pruner says so.
+        """Report the objective at evaluation ``number``, and stop if the pruner says so.
 
-        Optuna cannot prune a study of several objectives: then nothing is reported. Of several
-        repeats only the first reports: a trial that is worth its second seed is not given up. Of
-        the finals none is.
+        With several objectives nothing is reported, because Optuna cannot prune them. Of several
+        repeats only the first reports, so a trial is not pruned after its first seed. Trials of
+        finals are never pruned.
 
         Raises:
-            optuna.TrialPruned: the trial is hopeless.
+            optuna.TrialPruned: the pruner stops the trial.
 
         """
         if not self._single or not self._is_first:
@@ -109,10 +111,10 @@ class Trial:
             raise optuna.TrialPruned(f"{self.objective} {value:.4f} at evaluation {number}")
 
     def set_constraints(self, values: Mapping[str, float]) -> float:
-        """Note by how much each constraint is violated (0 or less: met), by its name.
+        """Note by how much each named constraint is violated; 0 or less is met.
 
-        Optuna takes a constraint once, so of several repeats the earlier ones' values wait in the
-        user attribute ``repeat_constraints`` and the last sets the means.
+        Optuna takes a constraint once. So earlier repeats keep their values in the user attribute
+        ``repeat_constraints``, and the last repeat sets the means.
 
         Returns:
             the total violation of the trial, if this is its last run.
@@ -129,9 +131,9 @@ class Trial:
         return total_violation(means)
 
     def is_kept(self, value: float, *, keep_best: int, violation: float = 0.0) -> bool:
-        """Tell whether the trial would be among the first ``keep_best`` of the ranking.
+        """Return whether the trial would be among the first ``keep_best`` of the ranking.
 
-        With repeats the trial's value is the mean of theirs, and only the last run is ever kept.
+        With repeats the trial's value is their mean, and only the last run keeps its weights.
 
         Args:
             value: the first objective of this run.

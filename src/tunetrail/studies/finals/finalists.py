@@ -1,4 +1,4 @@
-"""The finals of a study: its best points, trained again on fresh seeds, and which of them won."""
+"""The finalists of a study: its best points, trained again on fresh seeds, best first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tunetrail.studies.states import find_default
 
 @dataclass(frozen=True)
 class Finalist:
-    """A point of the search and what its fresh seeds gave, by the first objective."""
+    """A point of the search with the first objective of its fresh seeds."""
 
     number: int  # of its trial in the study
     final: int  # of its trial in the finals
@@ -40,7 +40,7 @@ class Finalist:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation over seeds; None where there is one seed."""
+        """Sample standard deviation over seeds; None for one seed."""
         return stdev(self.scores) if len(self.scores) > 1 else None
 
 

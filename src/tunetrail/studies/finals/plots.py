@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from tunetrail.studies.finals.finalists import FinalsResult
 
-# Okabe and Ito's colours, as in the other figures of a study.
+# Okabe and Ito's colours.
 _WINNER, _OTHER, _SEARCH = "#D55E00", "#0072B2", "#555555"
 
 

@@ -38,7 +38,7 @@ def summarise_no_winner(result: FinalsResult) -> list[str]:
 
 
 def summarise_winner(conclusion: Conclusion) -> list[str]:
-    """Say in a line each what a person wants to know when the study ends."""
+    """Summarise the winner for the console, a line for each fact."""
     winner, result = conclusion.winner, conclusion.result
     value = f"{_with_spread(winner)} over {_seeds(winner)} ({winner.searched:.4f} in the search)"
     lines = [f"winner       {winner.name}: {result.objective} {value}"]
