@@ -6,7 +6,7 @@ from typing import Any
 
 from tunetrail.data.prepare import PreparedData
 from tunetrail.studies.finals.conclusion import Conclusion
-from tunetrail.studies.finals.report import describe_comparison
+from tunetrail.studies.finals.report import describe_comparison, list_scores
 from tunetrail.templates import render
 from tunetrail.tracking.provenance import SplitFingerprint
 
@@ -37,7 +37,7 @@ def write_card(
         tags: of the run.
 
     """
-    test, source = conclusion.test, config["data"]["source"]
+    source = config["data"]["source"]
     return render(
         "model_card",
         name=name,
@@ -58,12 +58,7 @@ def write_card(
         labels=[] if data is None else data.dataset["train"].features["label"].names,
         params=[[f"`{key}`", f"`{value}`"] for key, value in _params(conclusion, config).items()],
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
-        test_scores=[]
-        if test is None
-        else [
-            [name.replace("_", " "), f"{test.metrics[name]:.4f}", str(interval)]
-            for name, interval in test.intervals.items()
-        ],
+        test_scores=list_scores(conclusion.test),
         verdicts=[describe_comparison(one) for one in conclusion.comparisons],
     )
 

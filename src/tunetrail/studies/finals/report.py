@@ -1,13 +1,13 @@
 """The winner of a study in words: the section of its report, and a few lines on the console."""
 
-from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion
+from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.templates import render
 
 
 def write_winner(conclusion: Conclusion) -> str:
     """Write the section of the report."""
-    winner, test, result = conclusion.winner, conclusion.test, conclusion.result
+    winner, result = conclusion.winner, conclusion.result
     return render(
         "winner",
         conclusion=conclusion,
@@ -15,12 +15,7 @@ def write_winner(conclusion: Conclusion) -> str:
         score=_with_spread(winner),
         seeds=_seeds(winner),
         finalists=_finalist_rows(result),
-        test_scores=[]
-        if test is None
-        else [
-            [name.replace("_", " "), f"{test.metrics[name]:.4f}", f"{at.low:.4f} to {at.high:.4f}"]
-            for name, at in test.intervals.items()
-        ],
+        test_scores=list_scores(conclusion.test),
         verdicts=[describe_comparison(one) for one in conclusion.comparisons],
         is_compared_with_default=any(one.against == DEFAULT for one in conclusion.comparisons),
     )
@@ -43,11 +38,10 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     value = f"{_with_spread(winner)} over {_seeds(winner)} ({winner.searched:.4f} in the search)"
     lines = [f"winner       {winner.name}: {result.objective} {value}"]
     if conclusion.test is not None:
-        test, shown = conclusion.test, []
-        for name, interval in test.intervals.items():
-            shown.append(f"{name.replace('_', ' ')} {test.metrics[name]:.4f} {interval}")
-        looks = "" if conclusion.num_looks <= 1 else f", look {conclusion.num_looks} at it"
-        lines.append(f"test         {', '.join(shown[:2])}; {test.num_rows:,} rows{looks}")
+        shown = ", ".join(" ".join(row) for row in list_scores(conclusion.test)[:2])
+        looks = conclusion.num_looks
+        more = f", on which {looks} models of this study were scored" if looks > 1 else ""
+        lines.append(f"test         {shown}; {conclusion.test.num_rows:,} rows{more}")
     splits = {one.split for one in conclusion.comparisons if one.against != DEFAULT}
     shown_split = "test" if "test" in splits else "validation"
     lines += [
@@ -61,6 +55,16 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
             f"registered   {found.name} version {found.version}, {found.alias}: {found.reason}"
         )
     return lines + [f"left out     {note}" for note in conclusion.notes]
+
+
+def list_scores(test: TestRecord | None) -> list[tuple[str, str, str]]:
+    """List name, score and 95 % interval of each metric on test."""
+    if test is None:
+        return []
+    return [
+        (name.replace("_", " "), f"{test.metrics[name]:.4f}", str(interval))
+        for name, interval in test.intervals.items()
+    ]
 
 
 def describe_comparison(one: Comparison) -> str:

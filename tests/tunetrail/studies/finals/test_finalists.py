@@ -156,7 +156,7 @@ def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
         "0.7500, which is 0.0500 better",
         "| trial 3 | 0.7500 | 0.7000 | 0.0141 | 0.7100, 0.6900 |",
         "| the default config (trial 0) | 0.6000 | 0.6100 | 0.0141 | 0.6000, 0.6200 |",
-        "| accuracy | 0.7000 | 0.5000 to 0.9000 |",
+        "| accuracy | 0.7000 | [0.5000, 0.9000] |",
         "1,000 rows. ",
         "[+0.1000, +0.3000], p < 0.001 (1,000 validation rows, 2 seeds)",
         "the winner was chosen on these rows",
