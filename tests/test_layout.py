@@ -11,7 +11,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 # From the top to the ground. A room may import the rooms that stand below it.
 ROOMS = (
     "__main__", "commands", "pipeline", "opening", "studies", "serving", "runs", "tracking",
-    "evaluation", "training", "tasks", "data", "models", "config", "console", "errors",
+    "evaluation", "training", "tasks", "data", "models", "config", "console", "templates",
+    "errors",
 )  # fmt: skip
 KNOWS_OMEGACONF = {"config", "evaluation", "opening", "pipeline", "studies", "training"}
 KNOWS_MLFLOW = {"runs", "serving", "studies", "tracking"}

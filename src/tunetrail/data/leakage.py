@@ -13,8 +13,8 @@ from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from tunetrail.data.duplicates import normalise
-from tunetrail.data.reporting import markdown_table, quote_text
 from tunetrail.errors import InputError
+from tunetrail.templates import quote, render
 
 # Cosine of the sets of 5-grams from which two texts count as near copies. On the tweets, pairs
 # above it differ by "RT", a comment of a word or two, or "IPhone6" for "iPhone 6"; below 0.75
@@ -23,13 +23,6 @@ NEAR_SIMILARITY = 0.8
 # Products of rows that are held in memory at once: 32 MB where all of them are similar.
 _CHUNK_CELLS = 4_000_000
 _NUM_EXAMPLES = 5
-_NOTES = f"""\
-Each held-out row counts once, for its best match. Normalised copies differ in case, punctuation,
-links or @mentions alone; near copies have a cosine of {NEAR_SIMILARITY} or more between their
-sets of character 5-grams. Rows are numbered from 0 as in their source split.
-
-`checks.leakage=clean` drops the matching rows from train, and from validation where they match
-test."""
 _PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
 
@@ -107,15 +100,12 @@ class LeakageReport:
 
     def to_markdown(self) -> str:
         """Write the page that a person reads."""
-        lines = [
-            "# Leakage between splits",
-            "",
-            f"{self.summary()[0].upper()}{self.summary()[1:]}.",
-            "",
-        ]
-        lines += markdown_table(
-            ["held out", "found in", "rows", "exact", "normalised", "near", "share", "other label"],
-            [
+        summary = self.summary()
+        return render(
+            "leakage",
+            summary=summary[0].upper() + summary[1:],
+            near_similarity=NEAR_SIMILARITY,
+            pairs=[
                 [
                     pair.held_out,
                     pair.source,
@@ -128,27 +118,12 @@ class LeakageReport:
                 ]
                 for pair in self.pairs
             ],
+            examples=[
+                (pair.held_out, pair.source, [_example_row(leak) for leak in pair.examples])
+                for pair in self.pairs
+                if pair.examples
+            ],
         )
-        lines += ["", _NOTES, ""]
-        for pair in self.pairs:
-            if pair.examples:
-                lines += [f"## {pair.held_out} rows in {pair.source}", ""]
-                lines += markdown_table(
-                    ["kind", "similarity", pair.held_out, "label", pair.source, "label"],
-                    [
-                        [
-                            leak.kind,
-                            f"{leak.similarity:.2f}",
-                            f"{leak.held_out_row}: {quote_text(leak.held_out_text)}",
-                            quote_text(leak.held_out_label),
-                            f"{leak.source_row}: {quote_text(leak.source_text)}",
-                            quote_text(leak.source_label),
-                        ]
-                        for leak in pair.examples
-                    ],
-                )
-                lines.append("")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -337,3 +312,14 @@ def _leak(
         source_label=source["target"],
         source_text=source["text"],
     )
+
+
+def _example_row(leak: Leak) -> list[str]:
+    return [
+        leak.kind,
+        f"{leak.similarity:.2f}",
+        quote(f"{leak.held_out_row}: {leak.held_out_text}"),
+        quote(leak.held_out_label),
+        quote(f"{leak.source_row}: {leak.source_text}"),
+        quote(leak.source_label),
+    ]

@@ -10,8 +10,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from tunetrail.data.duplicates import normalise
-from tunetrail.data.reporting import markdown_table, quote_text
 from tunetrail.errors import InputError
+from tunetrail.templates import quote, render
 
 _NUM_EXAMPLES = 5
 # What UTF-8 bytes look like when they were read as Windows-1252 (é as Ã©): a lead
@@ -103,34 +103,33 @@ class QualityReport:
 
     def to_markdown(self) -> str:
         """Write the page that a person reads."""
-        names = [split.split for split in self.splits]
-        lines = ["# Data quality", "", f"{self.summary()[0].upper()}{self.summary()[1:]}.", ""]
-        lines += markdown_table(
-            ["", *names],
-            [
-                ["rows", *(f"{s.num_rows:,}" for s in self.splits)],
-                [
-                    "rows at fault",
-                    *(_count_and_share(s.problems, s.problems / s.num_rows) for s in self.splits),
-                ],
-                *_finding_rows(self.splits),
-                *_label_rows(self.splits),
-                ["words: fewest", *(str(s.words.minimum) for s in self.splits)],
-                ["words: median", *(f"{s.words.median:g}" for s in self.splits)],
-                ["words: 95 % have at most", *(f"{s.words.p95:g}" for s in self.splits)],
-                ["words: most", *(str(s.words.maximum) for s in self.splits)],
+        splits = self.splits
+        summary = self.summary()
+        shares = [_count_and_share(s.problems, s.problems / s.num_rows) for s in splits]
+        return render(
+            "quality",
+            summary=summary[0].upper() + summary[1:],
+            overview_header=["", *(split.split for split in splits)],
+            overview=[
+                ["rows", *(f"{split.num_rows:,}" for split in splits)],
+                ["rows at fault", *shares],
+                *_finding_rows(splits),
+                *_label_rows(splits),
+                ["words: fewest", *(split.words.minimum for split in splits)],
+                ["words: median", *(f"{split.words.median:g}" for split in splits)],
+                ["words: 95 % have at most", *(f"{split.words.p95:g}" for split in splits)],
+                ["words: most", *(split.words.maximum for split in splits)],
+            ],
+            examples=[
+                (
+                    f"{split.split}: {finding.kind} ({finding.num_rows:,})",
+                    [_example_row(example) for example in finding.examples],
+                )
+                for split in splits
+                for finding in split.findings
+                if finding.examples
             ],
         )
-        lines += ["", _NOTES, ""]
-        for split in self.splits:
-            for finding in split.findings:
-                if finding.examples:
-                    lines += [f"## {split.split}: {finding.kind} ({finding.num_rows:,})", ""]
-                    lines += markdown_table(
-                        ["rows", "labels", "text"], [_example_row(e) for e in finding.examples]
-                    )
-                    lines.append("")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -165,13 +164,6 @@ _EXACT_COPY = "exact copies"
 _NORMALISED_COPY = "normalised copies"
 _CONFLICT = "conflicting labels"
 _BROKEN_TEXT = "broken characters"
-_NOTES = """\
-Rows are numbered from 0 as in their source split; a row may have several faults. Copies are the
-later ones: exact, or the same but for case, punctuation, links and @mentions. Conflicting labels
-are all rows of a text whose copies do not agree. Broken characters are replacement, control and
-private-use characters, and UTF-8 that was once read as Windows-1252 (Ã© for é).
-
-`checks.quality=clean` drops all of these but rows with broken characters."""
 
 
 def check_quality(dataset: DatasetDict) -> QualityReport:
@@ -295,7 +287,7 @@ def _label_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
     by_label = zip(*(split.labels for split in splits), strict=True)
     return [
         [
-            f"label {quote_text(found[0].label)}",
+            quote(f"label {found[0].label}"),
             *(_count_and_share(x.num_rows, x.share) for x in found),
         ]
         for found in by_label
@@ -313,6 +305,6 @@ def _example_row(example: Example) -> list[str]:
     counted = (f"{n} {label}" if len(example.rows) > 1 else label for label, n in labels.items())
     return [
         f"{shown} and {more} more" if more > 0 else shown,
-        quote_text(", ".join(counted)),
-        quote_text(example.text),
+        quote(", ".join(counted)),
+        quote(example.text),
     ]

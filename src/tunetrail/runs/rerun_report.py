@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tunetrail.runs.agreement import Agreement, Verdict
+from tunetrail.runs.agreement import Agreement
 from tunetrail.runs.differences import Row, show
 from tunetrail.runs.plots import plot_rerun
 from tunetrail.runs.records import RunRecord
+from tunetrail.templates import render
 
 # Rows of the table of the largest differences.
 _NUM_SHOWN = 20
@@ -16,7 +17,7 @@ _NUM_SHOWN = 20
 
 @dataclass(frozen=True)
 class Rerun:
-    """A run done again, how far it agrees with the original, and what was recorded of both.
+    """A rerun and its original, how far they agree, and what was recorded of both.
 
     ``line`` is the verdict in one line.
     """
@@ -29,7 +30,7 @@ class Rerun:
 
 
 def tabulate(rerun: Rerun) -> pd.DataFrame:
-    """Make the table of every value: metric, step, original, rerun, difference."""
+    """Tabulate every value: metric, step, original, rerun, difference."""
     return pd.DataFrame(
         [
             (found.metric, found.step, found.original, found.rerun, found.difference)
@@ -61,43 +62,29 @@ def plot(rerun: Rerun) -> Figure:
 
 
 def write_report(rerun: Rerun) -> str:
-    """Lay out verdict, differences and the largest of them in Markdown."""
-    original, repeated, agreement = rerun.original, rerun.repeated, rerun.agreement
-    lines = [
-        f"# Rerun of {original.name}",
-        "",
-        rerun.line,
-        "",
-        (
-            f"Original `{original.run_id}`, rerun `{repeated.run_id}`, tolerance "
-            f"{agreement.tolerance:g} of a metric's scale. Times are not compared."
-        ),
-        "",
-        "## What was recorded and differs",
-        "",
-    ]
-    differing = [row for row in rerun.rows if row.differs]
-    if differing:
-        lines += ["| | | original | rerun |", "|---|---|---|---|"]
-        lines += [
-            f"| {row.group} | {row.key} | {_cell(show(row.facts[0], length=200))} | "
-            f"{_cell(show(row.facts[1], length=200))} |"
-            for row in differing
-        ]
-    else:
-        lines.append("Nothing.")
-    lines += ["", "## The largest differences", ""]
-    if agreement.verdict is Verdict.BIT_IDENTICAL:
-        return "\n".join([*lines, "None.", ""])
-    lines += ["| metric | step | original | rerun | share of scale |", "|---|---|---|---|---|"]
+    """Write verdict, recorded differences and the largest differences of values as Markdown."""
+    agreement = rerun.agreement
     largest = sorted(agreement.differing, key=lambda found: (-found.relative, found.order))
-    lines += [
-        f"| {found.metric} | {found.step} | {found.original!r} | {found.rerun!r} | "
-        f"{found.relative:.2g} |"
-        for found in largest[:_NUM_SHOWN]
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return render(
+        "rerun",
+        name=rerun.original.name,
+        verdict=rerun.line,
+        original=rerun.original.run_id,
+        repeated=rerun.repeated.run_id,
+        tolerance=f"{agreement.tolerance:g}",
+        records=[
+            [row.group, row.key, *(show(fact, length=200) for fact in row.facts)]
+            for row in rerun.rows
+            if row.differs
+        ],
+        values=[
+            [
+                found.metric,
+                found.step,
+                repr(found.original),
+                repr(found.rerun),
+                f"{found.relative:.2g}",
+            ]
+            for found in largest[:_NUM_SHOWN]
+        ],
+    )

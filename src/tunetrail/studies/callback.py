@@ -1,9 +1,9 @@
-"""The parent run of a study: opened when it starts, kept up to date, summed up at its end."""
+"""The parent run of a study: opened at its start, kept up to date, completed at its end."""
 
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
-from tunetrail.studies.finals.winner import Terms, crown_winner, read_section
-from tunetrail.studies.page import plot_study_interactive
+from tunetrail.studies.finals.record import Terms
+from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.plots import plot_study
+from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
-from tunetrail.studies.states import is_feasible
-from tunetrail.studies.trial import FINAL_OF, rank
+from tunetrail.studies.trial import FINAL_OF
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, close_run, create_run, reopen_run
@@ -33,10 +33,10 @@ _RUN_ID = "mlflow_run_id"
 class TrackStudy:
     """A callback of the sweeper: keeps one MLflow run for the study, its trials as children.
 
-    The run's id stands in the study as ``mlflow_run_id``, so that trials find their parent and
-    a continued study goes on in the same run. The finals of a study have a run of their own, a
-    child of the study's, which is open again until the winner is found: what stopped or failed in
-    the finals is told there, too.
+    The study holds the run's id as ``mlflow_run_id``. So trials find their parent, and a continued
+    study continues its run. The finals of a study have a run of their own, a child of the study's.
+    The study's run is open again until the winner is registered; a failure of the finals is
+    logged there, too.
 
     Args:
         tracking: ``uri``, ``experiment``, ``artifact_dir`` and ``checkpoint_dir`` of the config.
@@ -60,7 +60,7 @@ class TrackStudy:
     _searched: RunLog | None
 
     def before_study(self, config: DictConfig) -> None:
-        """Find what no trial could be run with, before there is a study.
+        """Check what every trial needs, before the study is created.
 
         Raises:
             InputError: a value that is not searched, or the name of a metric, is wrong.
@@ -71,8 +71,8 @@ class TrackStudy:
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
         """Open the parent run, or the one that an earlier start of this study opened.
 
-        What an earlier process was killed over is made good: runs that do not say how their
-        trial ended, weights and checkpoints that nobody waits for.
+        Whatever a killed process left is put right: runs that do not show how their trial ended,
+        weights and checkpoints that no trial needs.
         """
         self._objectives = list(config.sweep.objectives)
         self._constraints = dict(config.sweep.get("constraints") or {})
@@ -87,31 +87,31 @@ class TrackStudy:
             None if searched_id is None else reopen_run(uri=self._uri, run_id=searched_id)
         )
         with store_errors(self._uri):
-            self._bring_in_line(study, parent)
+            self._synchronise(study, parent)
 
     def on_trial_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Bring the trial's runs in line, log the best so far, let beaten weights go.
+        """Synchronise the trial's runs, log the best trial so far, delete weights of worse ones.
 
-        The new best is saved and told before: whenever the process is killed, the weights of
-        the best finished trial are there.
+        A new best trial has saved its weights before this. So at any moment at which the process
+        is killed, the store has the weights of the best finished trial.
         """
         parent = self._reopen(study)
         with store_errors(self._uri):
-            self._runs.bring_in_line([trial])
+            self._runs.synchronise([trial])
             self._log_best(study, parent)
-            self._remove_leftovers(study)
+            self._delete_unneeded(study)
 
     def on_study_end(self, study: optuna.Study, interrupted: bool, failure: str | None) -> None:
         """Log figures, report and best config, and close the parent run."""
         parent = self._reopen(study)
         status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
         with store_errors(self._uri):
-            run_ids = self._bring_in_line(study, parent)
-            # What sums up may fail, on a full disk for one: the numbers are safe by now.
+            run_ids = self._synchronise(study, parent)
+            # Before figures and report, which may fail, such as on a full disk.
             _close(parent, status, failure)
             if self._searched is not None and status != "FINISHED":
                 _close(self._searched, status, failure)
-            self._sum_up(study, parent, run_ids)
+            self._log_summary(study, parent, run_ids)
         log.info("parent run   %s", parent.run_id)
 
     def on_finals_end(
@@ -121,9 +121,9 @@ class TrackStudy:
         finalists: dict[int, int],
         config: DictConfig,
     ) -> None:
-        """Find the winner, score it on test once, compare and register it, and say so.
+        """Find the winner, score it on test once, compare and register it, and print a summary.
 
-        Called again for the same finals, it says the same and does nothing.
+        Called again for the same finals, it prints the same and does nothing.
 
         Args:
             finals: in which the best points were trained again on fresh seeds.
@@ -140,12 +140,9 @@ class TrackStudy:
             known_targets=_list_known_targets(config),
         )
         with store_errors(self._uri), _closed_at_end(parent):
-            for line in crown_winner(study, finals, finalists, parent=parent, terms=terms):
+            for line in register_winner(study, finals, finalists, parent=parent, terms=terms):
                 log.info("%s", line)
-            told = [
-                trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()
-            ]
-            self._log_report(study, parent, self._runs.bring_in_line(told))
+            self._log_report(study, parent, self._synchronise(study, parent))
 
     def _create_parent(self, study: optuna.Study, config: DictConfig) -> RunLog:
         parent = create_run(
@@ -168,12 +165,12 @@ class TrackStudy:
     def _reopen(self, study: optuna.Study) -> RunLog:
         return reopen_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
 
-    def _bring_in_line(self, study: optuna.Study, parent: RunLog) -> dict[int, str]:
-        """Bring all told trials in line; the run of each trial comes back."""
-        told = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        run_ids = self._runs.bring_in_line(told)
+    def _synchronise(self, study: optuna.Study, parent: RunLog) -> dict[int, str]:
+        """Synchronise the runs of all finished trials; return the run of each trial."""
+        trials = study.get_trials(deepcopy=False)
+        run_ids = self._runs.synchronise([trial for trial in trials if trial.state.is_finished()])
         self._log_best(study, parent)
-        self._remove_leftovers(study)
+        self._delete_unneeded(study)
         return run_ids
 
     def _log_best(self, study: optuna.Study, parent: RunLog) -> None:
@@ -183,36 +180,32 @@ class TrackStudy:
             parent.metrics({f"best/{name}": value for name, value in names}, step=best.number)
             self._logged_best = best.number
 
-    def _remove_leftovers(self, study: optuna.Study) -> None:
-        """Remove weights, pages and checkpoints that no kept and no running trial needs."""
+    def _delete_unneeded(self, study: optuna.Study) -> None:
+        """Delete weights and pages of trials outside the best, and checkpoints of ended ones."""
 
-        def judge() -> Callable[[int], bool]:
+        def find_unneeded() -> set[int]:
             trials = study.get_trials(deepcopy=False)
-            over = {trial.number for trial in trials if trial.state.is_finished()}
-            # A reused trial has no weights: those of its source stand for both.
-            own = [trial for trial in rank(study) if "reused_from" not in trial.user_attrs]
-            return (over - {trial.number for trial in own[: self._keep_best]}).__contains__
+            finished = {trial.number for trial in trials if trial.state.is_finished()}
+            return finished - {trial.number for trial in rank(study)[: self._keep_best]}
 
-        self._runs.lighten(judge)
+        self._runs.delete_weights(find_unneeded)
         if not self._checkpoint_dir.is_dir():
             return
-        folders = list(self._runs.belonging(self._checkpoint_dir.iterdir()))
+        folders = list(self._runs.find_folders(self._checkpoint_dir.iterdir()))
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
         needed = {trial.number for trial in running}
         for folder, number in folders:
             if number not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _sum_up(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
+    def _log_summary(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
         self._log_report(study, parent, run_ids)
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
-        # Of a few points that nobody searched for there is no history and no slice to draw.
-        if FINAL_OF not in study.user_attrs:
-            for name, figure in plot_study(study, self._objectives).items():
-                parent.figure(figure, f"figures/{name}.png")
-            if pages := plot_study_interactive(study, self._objectives):
-                parent.page(pages, "figures/study.html")
+        # Finals are not searched, so there is no history and no slice to draw.
+        figures = [] if FINAL_OF in study.user_attrs else plot_study(study, self._objectives)
+        if figures:
+            parent.page(figures, "figures/study.html")
         best = find_best(study)
         if best is None:
             return
@@ -229,7 +222,7 @@ class TrackStudy:
 
 
 def _list_known_targets(config: DictConfig) -> frozenset[str]:
-    """List what the project's own YAML names, and what a person chose instead for this study."""
+    """List the targets that the project's YAML and this study's own config name."""
     chosen = list_targets(OmegaConf.to_container(config, resolve=False))
     return load_project(ROOT).targets | chosen
 
@@ -242,12 +235,12 @@ def _close(run: RunLog, status: str, failure: str | None) -> None:
 
 @contextlib.contextmanager
 def _closed_at_end(run: RunLog) -> Iterator[None]:
-    """Close a run with what becomes of the block."""
+    """Close a run with the status of the block: finished, failed or killed."""
     try:
         yield
     except BaseException as error:
         stopped = not isinstance(error, Exception)
-        # The store itself may be what failed: its error must not be hidden by another.
+        # If the store itself failed, closing fails too, and must not hide the first error.
         with contextlib.suppress(Exception):
             failure = None if stopped else f"{type(error).__name__}: {error}"
             _close(run, "KILLED" if stopped else "FAILED", failure)
@@ -256,7 +249,7 @@ def _closed_at_end(run: RunLog) -> Iterator[None]:
 
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:
-    """Say how points are found; those of finals are given, and trained on seeds of their own."""
+    """List how points are searched; finals have given points, and seeds of their own."""
     if FINAL_OF in study.user_attrs:
         return {"seeds": study.user_attrs["seeds"]}
     space = {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
@@ -272,15 +265,9 @@ def _tags_of_finals(study: optuna.Study) -> dict[str, str]:
 
 
 def _searched_run_id(study: optuna.Study) -> str | None:
-    """Find the run of the study whose best points are trained in this one; None where none are."""
+    """Find the run of the study whose best points are trained in this one; None if it is none."""
     name = study.user_attrs.get(FINAL_OF)
     if name is None:
         return None
     searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
     return str(searched.user_attrs[_RUN_ID])
-
-
-def find_best(study: optuna.Study) -> FrozenTrial | None:
-    """Find the trial that is best by the first objective among those that meet the constraints."""
-    ranked = rank(study)
-    return ranked[0] if ranked and is_feasible(ranked[0]) else None

@@ -9,7 +9,7 @@ STATES = ("complete", "reused", "pruned", "infeasible", "failed", "interrupted")
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """Name how a trial ended; ``infeasible`` is what did not fit into memory."""
+    """Name the state of a trial; ``infeasible`` is a trial that did not fit into memory."""
     kind = trial.user_attrs.get("failure_kind")
     if trial.state is TrialState.FAIL:
         return "interrupted" if kind == "interrupted" else "failed"
@@ -20,19 +20,14 @@ def state_of(trial: FrozenTrial) -> str:
     return trial.state.name.lower()
 
 
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial meets every constraint."""
-    return all(value <= 0 for value in trial.constraints.values())
-
-
 def seconds_of(trial: FrozenTrial) -> float | None:
     return None if trial.duration is None else trial.duration.total_seconds()
 
 
 def find_default(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """Find the config as composed, tried again where it was interrupted: that which completed.
+    """Find the trial of the default config; of several attempts the one that completed.
 
-    Where none did, the last attempt.
+    If none completed, return the last attempt.
     """
     numbers: set[int] = set()
     tried: list[FrozenTrial] = []

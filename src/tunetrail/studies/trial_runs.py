@@ -1,4 +1,4 @@
-"""The runs of a study's trials, as children of its parent run: found, closed, copied, lightened."""
+"""The runs of a study's trials, as children of its parent run: found, synchronised, cleaned up."""
 
 import time
 from collections import defaultdict
@@ -21,13 +21,13 @@ _PARENT = "mlflow.parentRunId"
 _TRIAL = "tunetrail.trial"
 _REPEAT = "tunetrail.repeat"
 _PAGE_SIZE = 1000
-# Tags that only some endings have: whoever ended otherwise must not keep one.
+# Tags that only a failure has: a run that ended otherwise must not keep one.
 _OF_FAILURE = ("tunetrail.failure", "tunetrail.failure_kind")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial was told, in the words of a run."""
+    """How a trial ended, in the words of a run."""
 
     status: str  # FINISHED or FAILED
     tags: Mapping[str, str]
@@ -35,7 +35,7 @@ class Ending:
 
 
 def read_ending(trial: FrozenTrial) -> Ending:
-    """Translate how a trial was told into what its runs have to say."""
+    """Translate the state of a finished trial into status and tags of its runs."""
     failure = {
         name: str(trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown"))
         for name in _OF_FAILURE
@@ -62,13 +62,13 @@ class TrialRuns:
         self._trials: dict[str, int | None] = {}
         self._with_page: set[str] = set()
 
-    def bring_in_line(self, trials: Sequence[FrozenTrial]) -> dict[int, str]:
-        """Make the runs of told trials say how these ended, whatever killed whom in between.
+    def synchronise(self, trials: Sequence[FrozenTrial]) -> dict[int, str]:
+        """Give the runs of finished trials the status and tags of their trials.
 
-        A few trials are looked up one by one, many with one search for all.
+        One trial is looked up by its number, several with one search for all.
 
         Returns:
-            The run of each trial, the last one of a trial with repeats.
+            The run of each trial; of a trial with repeats the last run.
 
         """
         if len(trials) > 1:
@@ -79,29 +79,29 @@ class TrialRuns:
             runs = found.setdefault(trial.number, [])
             ending = read_ending(trial)
             if "reused_from" in trial.user_attrs:
-                found[trial.number] = self._complete_copy(trial, runs, found, ending)
+                found[trial.number] = self._complete_reused(trial, runs, found, ending)
                 continue
             for run in runs:
-                self._settle(run, ending)
+                self._set_ending(run, ending)
             repeats = trial.user_attrs.get("repeats")
             if runs and repeats and trial.state is TrialState.COMPLETE:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
 
     def list_repeats(self, number: int) -> list[RunSummary]:
-        """List the runs of a trial that ended well, in the order of their seeds.
+        """List the finished runs of a trial in the order of their seeds.
 
-        A seed that was run again after an interruption is listed once, as it ran last.
+        Of a seed that ran again after an interruption only the last run is listed.
         """
         runs = {_repeat(run)[0]: run for run in self._find(number) if _is_finished(run)}
         return [read_run(run) for run in runs.values()]
 
     def _find(self, number: int) -> list[Run]:
-        """Find the runs of a trial in the order of its repeats, noted in the study or not."""
+        """Find the runs of a trial in the order of its repeats."""
         return sorted(self._search(f" and tags.`{_TRIAL}` = '{number}'"), key=_repeat)
 
     def _find_all(self) -> dict[int, list[Run]]:
-        """Find the runs of all trials, by number, with one search."""
+        """Find the runs of all trials by number, with one search."""
         found = defaultdict(list)
         for run in self._search(""):
             if (number := self._trials[run.info.run_id]) is not None:
@@ -124,8 +124,8 @@ class TrialRuns:
             if not token:
                 return
 
-    def _settle(self, run: Run, ending: Ending) -> None:
-        """Make a run say how its trial ended, whatever it said before."""
+    def _set_ending(self, run: Run, ending: Ending) -> None:
+        """Set status and tags of a run, whatever they were before."""
         run_id = run.info.run_id
         tags = {name: cut_tag(value) for name, value in ending.tags.items()}
         if changed := {k: v for k, v in tags.items() if run.data.tags.get(k) != v}:
@@ -136,30 +136,30 @@ class TrialRuns:
         if run.info.status in ("RUNNING", "SCHEDULED"):
             self._client.set_terminated(run_id, ending.status, end_time=_milliseconds(ending.ended))
         elif run.info.status != ending.status:
-            self._client.update_run(run_id, status=ending.status)  # which keeps its end
+            self._client.update_run(run_id, status=ending.status)  # keeps its end time
 
-    def _complete_copy(
+    def _complete_reused(
         self,
         trial: FrozenTrial,
         runs: list[Run],
         found: Mapping[int, list[Run]],
         ending: Ending,
     ) -> list[Run]:
-        """Give a trial that was told again without running a run with its source's numbers."""
+        """Give a reused trial, which never ran, a run with the numbers of its source."""
         number = int(trial.user_attrs["reused_from"])
         if runs and runs[-1].info.status == ending.status:
             return runs
         sources = found.get(number) or self._find(number)
-        # What is there was left half written by a killed process.
-        run = runs[-1] if runs else self._create_copy(trial.number, sources)
+        # A run that is there was left incomplete by a killed process.
+        run = runs[-1] if runs else self._create_reused(trial.number, sources)
         if sources:
             run_log = RunLog(self._client, run)
             run_log.params(sources[-1].data.params)
             run_log.metrics(sources[-1].data.metrics)
-        self._settle(run, ending)
+        self._set_ending(run, ending)
         return [run]
 
-    def _create_copy(self, number: int, sources: list[Run]) -> Run:
+    def _create_reused(self, number: int, sources: list[Run]) -> Run:
         tags = {
             "mlflow.source.name": "train.py",
             "mlflow.source.type": "LOCAL",
@@ -176,7 +176,7 @@ class TrialRuns:
         return run
 
     def _log_repeats(self, run: Run, repeats: list[list[float]]) -> None:
-        """Log mean and sample standard deviation over seeds, and the table of both."""
+        """Log mean and sample standard deviation over seeds, and a table of the values."""
         names = [f"seeds/{name}_mean" for name in self._objectives]
         if set(names) <= set(run.data.metrics):
             return
@@ -188,41 +188,36 @@ class TrialRuns:
         spread = dict(zip(deviations, table.std(), strict=True)) if len(table) > 1 else {}
         run_log.metrics(spread | dict(zip(names, table.mean(), strict=True)))
 
-    def lighten(self, may_go: Callable[[], Callable[[int], bool]]) -> None:
-        """Remove weights and interactive pages of trials that may go; their numbers stay.
+    def delete_weights(self, find_unneeded: Callable[[], set[int]]) -> None:
+        """Delete weights and interactive pages of unneeded trials; their numbers stay.
 
-        Weights that were registered belong to the registry: its version is nothing without them.
+        Registered weights stay: they belong to the registry.
 
         Args:
-            may_go: called once the models are listed, and only then, so that a trial which ended
-                meanwhile is judged by how it ended; gives what tells for a trial's number.
+            find_unneeded: returns the numbers of the trials. It is called after the models are
+                listed, so that it knows every trial that has logged one of them.
 
         """
         models = list(list_models(self._client, self._parent.experiment_id))
-        is_over = may_go()
+        unneeded = find_unneeded()
         for model in models:
             run_id = str(model.source_run_id)
-            number = self._trial_of(run_id)
-            if number is None or not is_over(number):
-                continue
-            # What the registry hands out is no longer this study's to remove.
-            if not is_registered(self._client, model):
+            if self._trial_of(run_id) in unneeded and not is_registered(self._client, model):
                 remove_model(self._client, model)
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
-            number = self._trial_of(run_id)
-            if number is not None and is_over(number):
-                self._remove_pages(run_id)
+            if self._trial_of(run_id) in unneeded:
+                self._delete_pages(run_id)
                 self._with_page.discard(run_id)
 
-    def belonging(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
-        """Pick the folders that are named after a run of this study, with the trial's number."""
+    def find_folders(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
+        """Find the folders that are named after a run of this study; yield them with the trial."""
         for folder in folders:
             number = self._trial_of(folder.name)
             if number is not None:
                 yield folder, number
 
-    def _remove_pages(self, run_id: str) -> None:
+    def _delete_pages(self, run_id: str) -> None:
         run = self._client.get_run(run_id)
         repository = get_artifact_repository(run.info.artifact_uri)
         for artifact in self._client.list_artifacts(run_id, "figures"):

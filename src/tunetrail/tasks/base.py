@@ -130,5 +130,8 @@ class Task(Protocol):
     def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
         """Draw where the model errs; keys are file names."""
 
+    def limits(self) -> list[str]:
+        """Say in sentences what no model of this task can do, for the model card."""
+
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return what the module in ``serving/`` must know to answer as in training."""

@@ -170,6 +170,12 @@ class TextClassification:
         figure = plot_confusion_matrix(counts.to_numpy(), names, split=split)
         return {"confusion_matrix": figure}
 
+    def limits(self) -> list[str]:
+        return [
+            f"Texts are cut after {self.max_length} tokens: what comes later is not read.",
+            "Every text gets one of the labels, also a text that none of them fits.",
+        ]
+
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Longer texts are cut as they were in training, instead of failing."""
         return {"truncation": True, "max_length": length_for(tokenizer, self.max_length)}

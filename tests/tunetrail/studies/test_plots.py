@@ -5,12 +5,11 @@ import math
 import random
 
 import optuna
+import plotly.graph_objects as go
 import pytest
-from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from tunetrail.studies.page import plot_study_interactive
 from tunetrail.studies.plots import plot_study
 
 SPACE = {
@@ -18,13 +17,13 @@ SPACE = {
     "trainer.lr_scheduler_type": CategoricalDistribution(["linear", "cosine", None]),
     "trainer.num_train_epochs": IntDistribution(1, 9),
 }
-NAMES = ["validation/accuracy", "validation/loss", "gap/loss"]
+NAMES = ["validation/accuracy", "validation/loss", "gap/loss", "speed/seconds"]
 
 
 def make_study(count: int, *, num_objectives: int = 1, broken: bool = False) -> optuna.Study:
     """Every third trial was pruned, every seventh failed."""
     draw = random.Random(0)
-    study = optuna.create_study(directions=["maximize", "minimize", "minimize"][:num_objectives])
+    study = optuna.create_study(directions=["maximize", *["minimize"] * 3][:num_objectives])
     begin = dt.datetime(2026, 11, 24)  # noqa: DTZ001 - Optuna's times are local
     for number in range(count):
         rate = 10 ** draw.uniform(-5, -2)
@@ -37,7 +36,9 @@ def make_study(count: int, *, num_objectives: int = 1, broken: bool = False) -> 
         value = 1 - abs(math.log10(rate) + 3.5) / 4
         trial = create_trial(
             state=state,
-            values=[value, draw.random(), draw.random()][:num_objectives] if complete else None,
+            values=[value, *(draw.random() for _ in range(3))][:num_objectives]
+            if complete
+            else None,
             params={
                 "trainer.learning_rate": rate,
                 "trainer.lr_scheduler_type": draw.choice(["linear", "cosine", None]),
@@ -54,65 +55,56 @@ def make_study(count: int, *, num_objectives: int = 1, broken: bool = False) -> 
     return study
 
 
-def texts(figure: Figure) -> set[str]:
-    legends = [label.get_text() for legend in figure.legends for label in legend.get_texts()]
-    return {*legends, *(text for axes in figure.axes for text in _labels(axes))}
-
-
-def _labels(axes: object) -> list[str]:
-    return [axes.get_xlabel(), axes.get_ylabel(), axes.get_title()]  # type: ignore[attr-defined]
+def draw(study: optuna.Study, num_objectives: int = 1) -> dict[str, list[go.Figure]]:
+    figures: dict[str, list[go.Figure]] = {}
+    for figure in plot_study(study, NAMES[:num_objectives]):
+        figures.setdefault(figure.layout.title.text.removesuffix(" Plot"), []).append(figure)
+    return figures
 
 
 def test_a_study_gets_every_figure_that_its_trials_support() -> None:
-    figures = plot_study(make_study(40), NAMES[:1])
+    figures = draw(make_study(40))
     assert set(figures) == {
-        "timeline",
-        "optimization_history",
-        "slice",
-        "parallel_coordinate",
-        "param_importances",
-        "intermediate_values",
+        "Optimization History",
+        "Slice",
+        "Parallel Coordinate",
+        "Hyperparameter Importances",
+        "Intermediate Values",
+        "Timeline",
     }
-    history = texts(figures["optimization_history"])
-    assert {"pruned, its last value", "constraints not met", "best so far"} <= history
-    assert {"learning_rate", "num_train_epochs"} <= texts(figures["slice"])
+    (history,) = figures["Optimization History"]
+    assert {NAMES[0], "Infeasible Trial", "pruned, its last value"} < {
+        trace.name for trace in history.data
+    }
 
 
-def test_several_objectives_get_a_front_and_figures_of_their_own() -> None:
-    figures = plot_study(make_study(40, num_objectives=3), NAMES)
-    assert {"pareto_front", "slice_gap_loss", "optimization_history_validation_loss"} <= set(
-        figures
-    )
-    front = figures["pareto_front"]
-    assert len(front.axes) == 3
-    assert {"Pareto front", "constraints not met"} <= texts(front)
+@pytest.mark.parametrize("num_objectives", [2, 3, 4])
+def test_each_pair_of_objectives_has_a_front(num_objectives: int) -> None:
+    figures = draw(make_study(40, num_objectives=num_objectives), num_objectives)
+    assert len(figures["Pareto-front"]) == math.comb(num_objectives, 2)
+    assert len(figures["Optimization History"]) == num_objectives
+    layout = figures["Pareto-front"][-1].layout
+    names = (layout.xaxis.title.text, layout.yaxis.title.text)
+    assert names == tuple(NAMES[num_objectives - 2 : num_objectives])
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2])
 def test_a_trial_that_breaks_a_constraint_is_never_the_best(num_objectives: int) -> None:
-    study = make_study(30, num_objectives=num_objectives, broken=True)
-    for name, figure in plot_study(study, NAMES[:num_objectives]).items():
-        assert not any(text.startswith("best") for text in texts(figure)), name
-        for axes in figure.axes if name == "pareto_front" else ():
-            (front,) = axes.lines
-            assert len(front.get_xdata()) == 0
+    figures = draw(make_study(30, num_objectives=num_objectives, broken=True), num_objectives)
+    assert "Pareto-front" not in figures
+    for history in figures["Optimization History"]:
+        for trace in history.data:
+            if trace.name == "Best Value":
+                assert not any(map(math.isfinite, trace.y))
 
 
 def test_importances_need_enough_trials_to_mean_something() -> None:
-    assert "param_importances" not in plot_study(make_study(12), NAMES[:1])
-    assert "param_importances" in plot_study(make_study(24), NAMES[:1])
+    assert "Hyperparameter Importances" not in draw(make_study(12))
+    assert "Hyperparameter Importances" in draw(make_study(24))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 @pytest.mark.parametrize("num_objectives", [1, 2])
 def test_the_smallest_studies_are_drawn_without_a_warning(count: int, num_objectives: int) -> None:
     study = make_study(count, num_objectives=num_objectives)
-    for figure in plot_study(study, NAMES[:num_objectives]).values():
-        figure.canvas.draw()
-    pages = plot_study_interactive(study, NAMES[:num_objectives])
-    assert bool(pages) == bool(count)
-
-
-def test_pruned_trials_are_in_the_interactive_history_too() -> None:
-    history = plot_study_interactive(make_study(12), NAMES[:1])[0]
-    assert "pruned, its last value" in {trace.name for trace in history.data}
+    assert bool(plot_study(study, NAMES[:num_objectives])) == bool(count)

@@ -7,7 +7,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tunetrail.studies.trial import Trial, rank
+from tunetrail.studies.ranking import rank
+from tunetrail.studies.trial import Trial
 
 Reopen = Any
 

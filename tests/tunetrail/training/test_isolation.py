@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from tunetrail.models import loading
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, Weights, read_weights
-from tunetrail.studies.trial import rank
+from tunetrail.studies.ranking import rank
 from tunetrail.training.inputs import _load_data
 from tunetrail.training.isolation import isolated
 from tunetrail.training.tokens import _encode

@@ -1,1 +1,1 @@
-"""The winner of a study: measured on test once, compared, registered, told."""
+"""The winner of a study: scored on test once, compared, registered, reported."""

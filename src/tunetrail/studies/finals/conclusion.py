@@ -1,19 +1,19 @@
-"""What the finals of a study have shown, as numbers; how it is told is in :mod:`.report`."""
+"""The result of a study's finals as numbers; :mod:`.report` writes it in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
-from tunetrail.studies.finals.finalists import Field, Finalist
+from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.tracking.registry import Registered
 
-# What a comparison with the config as composed is called.
+# The name of the default config in a comparison.
 DEFAULT = "the default config"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner against something else on the same rows of a split."""
+    """The winner compared with something else on the same rows of a split."""
 
     against: str
     split: str
@@ -22,7 +22,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class TestRecord:
-    """The winner on the test split, as its run holds it."""
+    """The winner's scores on the test split, as its run holds them."""
 
     __test__ = False  # no test, for pytest
 
@@ -38,10 +38,10 @@ class Conclusion:
     """All that is known of a study's winner.
 
     ``run_id`` is the run of the winner's last seed. ``num_looks`` counts the models of this study
-    that were measured on test. ``notes`` say what was left out, and why.
+    that were scored on test. ``notes`` say what was left out, and why.
     """
 
-    field: Field
+    result: FinalsResult
     winner: Finalist
     run_id: str
     main_metric: str

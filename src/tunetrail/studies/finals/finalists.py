@@ -1,4 +1,4 @@
-"""The finals of a study: its best points, trained again on fresh seeds, and which of them won."""
+"""The finalists of a study: its best points, trained again on fresh seeds, best first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from statistics import fmean, stdev
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from tunetrail.studies.states import find_default, is_feasible
-from tunetrail.studies.trial import rank
+from tunetrail.studies.ranking import greater_is_better, is_feasible, rank, to_cost
+from tunetrail.studies.states import find_default
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A point of the search and what its fresh seeds gave, by the first objective."""
+    """A point of the search with the first objective of its fresh seeds."""
 
     number: int  # of its trial in the study
     final: int  # of its trial in the finals
     searched: float
+    optimism: float  # how much better it looked in the search than on fresh seeds
     scores: tuple[float, ...]
     params: Mapping[str, Any]
     is_default: bool
@@ -27,7 +27,7 @@ class Finalist:
 
     @property
     def name(self) -> str:
-        """How a report calls it."""
+        """The name in a report."""
         return f"the default config (trial {self.number})" if self.is_default else self.title
 
     @property
@@ -40,21 +40,21 @@ class Finalist:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation over seeds; None where there is one seed."""
+        """Sample standard deviation over seeds; None for one seed."""
         return stdev(self.scores) if len(self.scores) > 1 else None
 
 
 @dataclass(frozen=True)
-class Field:
-    """All finalists that completed, best mean first, those that break a constraint last."""
+class FinalsResult:
+    """All finalists that completed, best mean first, those that violate a constraint last."""
 
     objective: str
-    maximize: bool
+    greater_is_better: bool
     finalists: tuple[Finalist, ...]
 
     @property
     def winner(self) -> Finalist | None:
-        """The best of those that keep the constraints on fresh seeds too."""
+        """The best finalist, if it meets the constraints on fresh seeds too."""
         best = self.finalists[0] if self.finalists else None
         return best if best is not None and best.meets_constraints else None
 
@@ -62,16 +62,11 @@ class Field:
     def default(self) -> Finalist | None:
         return next((one for one in self.finalists if one.is_default), None)
 
-    def optimism(self, finalist: Finalist) -> float:
-        """Return how much better the search made a point look than fresh seeds do."""
-        surplus = finalist.searched - finalist.mean
-        return surplus if self.maximize else -surplus
 
-
-def collect_field(
+def collect_result(
     study: optuna.Study, finals: optuna.Study, finalists: Mapping[int, int], *, objective: str
-) -> Field:
-    """Collect how the present finalists did.
+) -> FinalsResult:
+    """Collect the values of the present finalists.
 
     Args:
         finalists: number of a trial of the study -> number of its trial in the finals.
@@ -82,29 +77,34 @@ def collect_field(
     default = _origin(find_default(trials))
     searched = {final: number for number, final in finalists.items()}
     found = [
-        _describe(trials[searched[final.number]], final, default=default)
+        _build_finalist(study, trials[searched[final.number]], final, default=default)
         for final in rank(finals)
         if final.number in searched
     ]
-    return Field(
+    return FinalsResult(
         objective=objective,
-        maximize=study.directions[0] is StudyDirection.MAXIMIZE,
+        greater_is_better=greater_is_better(study),
         finalists=tuple(found),
     )
 
 
 def _origin(trial: FrozenTrial | None) -> int | None:
-    """Return the number of the trial that ran: a reused one stands for its source."""
+    """Return the number of the trial that ran: its source for a reused trial."""
     return None if trial is None else int(trial.user_attrs.get("reused_from", trial.number))
 
 
-def _describe(trial: FrozenTrial, final: FrozenTrial, *, default: int | None) -> Finalist:
+def _build_finalist(
+    study: optuna.Study, trial: FrozenTrial, final: FrozenTrial, *, default: int | None
+) -> Finalist:
     repeats = final.user_attrs.get("repeats") or [final.values]
+    scores = tuple(float(values[0]) for values in repeats)
+    searched = trial.values[0]
     return Finalist(
         number=trial.number,
         final=final.number,
-        searched=trial.values[0],
-        scores=tuple(float(values[0]) for values in repeats),
+        searched=searched,
+        optimism=to_cost(study, fmean(scores)) - to_cost(study, searched),
+        scores=scores,
         params=dict(trial.params),
         is_default=default is not None and _origin(trial) == default,
         meets_constraints=is_feasible(final),

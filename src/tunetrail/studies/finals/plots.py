@@ -2,18 +2,18 @@
 
 from matplotlib.figure import Figure
 
-from tunetrail.studies.finals.finalists import Field
+from tunetrail.studies.finals.finalists import FinalsResult
 
-# Okabe and Ito's colours, as in the other figures of a study.
+# Okabe and Ito's colours.
 _WINNER, _OTHER, _SEARCH = "#D55E00", "#0072B2", "#555555"
 
 
-def plot_finals(field: Field) -> Figure:
+def plot_finals(result: FinalsResult) -> Figure:
     """Draw a row for each finalist: fresh seeds as dots, their mean, its value in the search."""
-    finalists = field.finalists
+    finalists = result.finalists
     figure = Figure(figsize=(7.0, 1.9 + 0.55 * len(finalists)), layout="constrained")
     axes = figure.subplots()
-    winner = field.winner
+    winner = result.winner
     for row, one in enumerate(finalists):
         colour = _WINNER if winner is not None and one.final == winner.final else _OTHER
         axes.plot(
@@ -28,10 +28,12 @@ def plot_finals(field: Field) -> Figure:
                   zorder=4)  # fmt: skip
     axes.scatter([], [], s=42, color=_SEARCH, alpha=0.75, linewidths=0, label="a fresh seed")
     axes.plot([], [], color=_SEARCH, linewidth=2.6, label="mean of the fresh seeds")
-    axes.set_yticks(range(len(finalists)), [_label(field, row) for row in range(len(finalists))])
+    axes.set_yticks(range(len(finalists)), [_label(result, row) for row in range(len(finalists))])
     axes.set_ylim(len(finalists) - 0.45, -0.55)  # the best on top
     axes.margins(x=0.08)
-    axes.set_xlabel(f"{field.objective} ({'higher' if field.maximize else 'lower'} is better)")
+    axes.set_xlabel(
+        f"{result.objective} ({'higher' if result.greater_is_better else 'lower'} is better)"
+    )
     axes.grid(alpha=0.25, axis="x")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -46,10 +48,10 @@ def plot_finals(field: Field) -> Figure:
     return figure
 
 
-def _label(field: Field, row: int) -> str:
-    one = field.finalists[row]
+def _label(result: FinalsResult, row: int) -> str:
+    one = result.finalists[row]
     marks = [
-        *(["winner"] if field.winner is one else []),
+        *(["winner"] if result.winner is one else []),
         *(["default"] if one.is_default else []),
         *([] if one.meets_constraints else ["breaks a constraint"]),
     ]

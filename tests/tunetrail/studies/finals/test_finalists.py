@@ -9,9 +9,9 @@ from optuna.trial import create_trial
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
-from tunetrail.studies.finals.finalists import Field, Finalist, collect_field
+from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
-from tunetrail.studies.finals.report import say_winner, write_no_winner, write_winner
+from tunetrail.studies.finals.report import summarise_winner, write_no_winner, write_winner
 from tunetrail.tracking.registry import Registered
 
 LEVELS = {"worse": (-0.3, -0.1), "same": (-0.1, 0.1), "better": (0.1, 0.3)}
@@ -41,35 +41,35 @@ def studies(direction: str = "maximize") -> tuple[optuna.Study, optuna.Study]:
 
 
 def test_the_winner_is_the_best_mean_over_fresh_seeds_whatever_the_search_said() -> None:
-    field = collect_field(*studies(), {1: 1, 2: 2, 0: 0}, objective="validation/accuracy")
-    assert [one.number for one in field.finalists] == [2, 1, 0]
-    assert field.winner is field.finalists[0]
-    assert field.winner.mean == 0.75
-    assert field.winner.std == pytest.approx(0.0707, abs=1e-4)
-    assert field.default is field.finalists[2]
-    assert field.optimism(field.winner) == pytest.approx(0.05)
+    result = collect_result(*studies(), {1: 1, 2: 2, 0: 0}, objective="validation/accuracy")
+    assert [one.number for one in result.finalists] == [2, 1, 0]
+    assert result.winner is result.finalists[0]
+    assert result.winner.mean == 0.75
+    assert result.winner.std == pytest.approx(0.0707, abs=1e-4)
+    assert result.default is result.finalists[2]
+    assert result.winner.optimism == pytest.approx(0.05)
 
 
 def test_less_may_be_better() -> None:
-    field = collect_field(*studies("minimize"), {1: 1, 2: 2, 0: 0}, objective="validation/loss")
-    assert [one.number for one in field.finalists] == [0, 1, 2]
-    assert field.winner is field.default
-    assert field.optimism(field.finalists[0]) == pytest.approx(0.0)
+    result = collect_result(*studies("minimize"), {1: 1, 2: 2, 0: 0}, objective="validation/loss")
+    assert [one.number for one in result.finalists] == [0, 1, 2]
+    assert result.winner is result.default
+    assert result.finalists[0].optimism == pytest.approx(0.0)
 
 
 def test_only_the_present_finalists_can_win() -> None:
     """The study went on: an earlier finalist is still in the finals."""
-    field = collect_field(*studies(), {1: 1, 0: 0}, objective="validation/accuracy")
-    assert [one.number for one in field.finalists] == [1, 0]
+    result = collect_result(*studies(), {1: 1, 0: 0}, objective="validation/accuracy")
+    assert [one.number for one in result.finalists] == [1, 0]
 
 
 def test_a_finalist_that_breaks_a_constraint_on_fresh_seeds_does_not_win() -> None:
     study, _ = studies()
     finals = optuna.create_study(direction="maximize")
     add(finals, 0.9, constraints={"gap": 0.1})
-    field = collect_field(study, finals, {1: 0}, objective="validation/accuracy")
-    assert field.winner is None
-    text = write_no_winner(field)
+    result = collect_result(study, finals, {1: 0}, objective="validation/accuracy")
+    assert result.winner is None
+    text = write_no_winner(result)
     assert "no finalist meets the constraints on fresh seeds" in text
     assert "| trial 1; breaks a constraint | 0.9000 | 0.9000 |  | 0.9000 |" in text
 
@@ -88,8 +88,8 @@ def test_the_default_is_known_where_it_was_tried_again_or_reused(again: str) -> 
     finals = optuna.create_study(direction="maximize")
     add(finals, 0.5)
     number = 1 if again == "retry_of" else 0
-    field = collect_field(study, finals, {number: 0}, objective="validation/accuracy")
-    assert field.default is field.winner
+    result = collect_result(study, finals, {number: 0}, objective="validation/accuracy")
+    assert result.default is result.winner
 
 
 def paired(level: str, *, num_seeds: int = 2) -> PairedTest:
@@ -101,12 +101,16 @@ def conclude(
     level: str, *, is_default: bool = False, looks: int = 1, num_seeds: int = 2
 ) -> Conclusion:
     scores = (0.71, 0.69)[:num_seeds]
-    winner = Finalist(3, 1, 0.75, scores, {"rate": 0.5}, is_default, meets_constraints=True)
-    other = Finalist(0, 0, 0.6, (0.6, 0.62)[:num_seeds], {}, not is_default, meets_constraints=True)
+    winner = Finalist(3, 1, 0.75, 0.05, scores, {"rate": 0.5}, is_default, meets_constraints=True)
+    other = Finalist(
+        0, 0, 0.6, -0.01, (0.6, 0.62)[:num_seeds], {}, not is_default, meets_constraints=True
+    )
     compared = Comparison(DEFAULT, "validation", paired(level, num_seeds=num_seeds))
     names = ("accuracy", "macro_f1")
     return Conclusion(
-        field=Field("validation/accuracy", maximize=True, finalists=(winner, other)),
+        result=FinalsResult(
+            "validation/accuracy", greater_is_better=True, finalists=(winner, other)
+        ),
         winner=winner,
         run_id="run7",
         main_metric="accuracy",
@@ -140,7 +144,7 @@ def conclude(
 def test_the_verdict_is_that_of_the_interval(level: str, said: str) -> None:
     conclusion = conclude(level)
     assert said in write_winner(conclusion)
-    assert any(said in line for line in say_winner(conclusion))
+    assert any(said in line for line in summarise_winner(conclusion))
 
 
 def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
@@ -148,11 +152,11 @@ def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
     for said in (
         "## Winner: trial 3",
         "validation/accuracy **0.7000 ± 0.0141** over 2 fresh seeds.",
-        "The search had said 0.7500, which is 0.0500 better",
+        "0.7500, which is 0.0500 better",
         "| trial 3 | 0.7500 | 0.7000 | 0.0141 | 0.7100, 0.6900 |",
         "| the default config (trial 0) | 0.6000 | 0.6100 | 0.0141 | 0.6000, 0.6200 |",
-        "| accuracy | 0.7000 | 0.5000 to 0.9000 |",
-        "1,000 rows. Measured are the weights of the last seed.",
+        "| accuracy | 0.7000 | [0.5000, 0.9000] |",
+        "1,000 rows. ",
         "[+0.1000, +0.3000], p < 0.001 (1,000 validation rows, 2 seeds)",
         "the winner was chosen on these rows",
         "`tweets` version 3, alias `challenger`: there is a better one.",
@@ -163,7 +167,7 @@ def test_the_report_holds_scores_intervals_verdicts_and_the_version() -> None:
 
 
 def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
-    said = say_winner(conclude("better"))
+    said = summarise_winner(conclude("better"))
     assert [line.split()[0] for line in said] == [
         "winner", "test", "against", "against", "registered", "left",
     ]  # fmt: skip
@@ -171,13 +175,13 @@ def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
 
 def test_one_seed_more_looks_and_a_default_that_wins_are_said() -> None:
     assert "One seed each" in write_winner(conclude("same", num_seeds=1))
-    assert "looked at it 2 times" in write_winner(conclude("same", looks=2))
+    assert "2 models of this study were measured on it" in write_winner(conclude("same", looks=2))
     text = write_winner(conclude("same", is_default=True))
-    assert "The winner is the default config: the search has found nothing better." in text
+    assert "- The winner is the default config" in text
 
 
 def test_the_figure_shows_every_finalist(tmp_path: Path) -> None:
-    figure = plot_finals(conclude("better").field)
+    figure = plot_finals(conclude("better").result)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["trial 3\n(winner)", "trial 0\n(default)"]
     figure.savefig(tmp_path / "finals.png")

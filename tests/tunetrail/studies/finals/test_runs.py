@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from toys import ROOT
 
-from tunetrail.studies.trial import rank
+from tunetrail.studies.ranking import rank
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,8 @@ from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
 from tunetrail.evaluation import test_split as scoring
 from tunetrail.studies.callback import TrackStudy
-from tunetrail.studies.finals import winner as crown
+from tunetrail.studies.finals import winner
+from tunetrail.tracking import recording, registry
 from tunetrail.tracking.store import connect
 
 pytestmark = pytest.mark.slow
@@ -111,7 +112,7 @@ class Finals:
         records: list[str] = []
         handler = logging.Handler()
         handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-        logger = logging.getLogger("tunetrail.study")
+        logger = logging.getLogger("tunetrail.studies.callback")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         try:
@@ -297,7 +298,7 @@ def test_weights_that_the_registry_hands_out_are_never_removed(
     for version in (1, 2):
         mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(["a good day"])
     report = finals.artifact("report.md").read_text()
-    assert "This study has looked at it 2 times" in report
+    assert "2 models of this study were measured on it" in report
     assert "One seed each" in report
     assert finals.study.user_attrs["test_looks"] == [
         finals.runs_of(final)[0].info.run_id for final in (0, 1)
@@ -306,10 +307,10 @@ def test_weights_that_the_registry_hands_out_are_never_removed(
 
 STEPS = [
     (scoring, "score_test"),
-    (crown.recording, "log_test"),
-    (crown.registry, "register"),
-    (crown.registry, "describe"),
-    (crown, "_log_conclusion"),
+    (recording, "log_test"),
+    (registry, "register"),
+    (registry, "describe"),
+    (winner, "_log_conclusion"),
 ]
 
 

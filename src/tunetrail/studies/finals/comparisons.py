@@ -1,0 +1,74 @@
+"""The winner against the default config and the baselines, on the same rows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tunetrail.evaluation.outcome import scores_by_row
+from tunetrail.evaluation.statistics import PairedTest, compare_rows
+from tunetrail.studies.finals.conclusion import DEFAULT, Comparison
+from tunetrail.studies.finals.finalists import FinalsResult
+from tunetrail.studies.finals.record import WinnerRecord
+from tunetrail.tracking.artifacts import read_table
+from tunetrail.tracking.run_log import RunSummary
+
+
+def compare_winner(
+    record: WinnerRecord, found: FinalsResult, test_rows: pd.DataFrame | None
+) -> list[Comparison]:
+    """Compare with the default config on validation, and with the baselines on both splits."""
+    tables = _validation_tables(record, record.own)
+    comparisons = []
+    default = found.default
+    if default is None:
+        record.notes.append(f"{DEFAULT}: it is not among the finalists")
+    elif default is not found.winner:
+        others = _validation_tables(record, record.runs.list_repeats(default.final))
+        if (result := compare_tables(record, tables, others)) is None:
+            record.notes.append(f"{DEFAULT}: it was measured on other rows")
+        else:
+            comparisons.append(Comparison(DEFAULT, "validation", result))
+    if test_rows is not None:
+        comparisons += _against_baselines(record, [test_rows], "test")
+    return comparisons + _against_baselines(record, tables, "validation")
+
+
+def _validation_tables(record: WinnerRecord, runs: Sequence[RunSummary]) -> list[pd.DataFrame]:
+    path = "predictions/validation.parquet"
+    return [read_table(uri=record.terms.uri, run_id=run.run_id, path=path) for run in runs]
+
+
+def compare_tables(
+    record: WinnerRecord, ones: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame]
+) -> PairedTest | None:
+    """Compare tables of predictions seed by seed; None if their rows are not the same."""
+    tables = [*ones, *others]
+    if len(ones) != len(others) or not all(_same_rows(tables[0], table) for table in tables):
+        return None
+    scores = [record.metric.sign * np.stack([t["score"] for t in ts]) for ts in (ones, others)]
+    return compare_rows(*scores, seed=record.recorded.seed)
+
+
+def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    columns = ["row", "text", "target"]
+    # Tables of an older version have no scores.
+    return "score" in one and "score" in other and one[columns].equals(other[columns])
+
+
+def _against_baselines(
+    record: WinnerRecord, tables: Sequence[pd.DataFrame], split: str
+) -> list[Comparison]:
+    if record.data is None:
+        return []
+    task = record.recorded.task
+    rows, sign = record.data.dataset[split], record.metric.sign
+    scores = sign * np.stack([table["score"] for table in tables])
+    baselines = {
+        name: sign * scores_by_row(task, rows, statistics)
+        for name, statistics in task.baselines(record.data.dataset["train"], rows).items()
+    }
+    return [
+        Comparison(name, split, compare_rows(scores, of_baseline, seed=record.recorded.seed))
+        for name, of_baseline in baselines.items()
+    ]

@@ -1,0 +1,103 @@
+"""What is recorded of a winner: its runs, its config and its data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import optuna
+
+from tunetrail.data.prepare import PreparedData
+from tunetrail.errors import DiskFullError, InputError, OutageError
+from tunetrail.evaluation.test_split import Recorded, load_recorded
+from tunetrail.studies.finals.finalists import Finalist
+from tunetrail.studies.trial_runs import TrialRuns
+from tunetrail.tasks.base import Metric
+from tunetrail.tracking import provenance
+from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.run_log import RunSummary, add_to_run
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a study's config says about its winner.
+
+    Args:
+        registry_name: None registers nowhere.
+        keeps_weights: ``tracking.log_model``.
+        scores_all: ``score_test``: every run is scored on test, not the winner alone.
+        known_targets: all that the record of a run may instantiate.
+
+    """
+
+    uri: str
+    objective: str
+    registry_name: str | None
+    keeps_weights: bool
+    scores_all: bool
+    known_targets: frozenset[str]
+
+
+@dataclass
+class WinnerRecord:
+    """A winner's runs, config and data, and what could not be done with them.
+
+    ``notes`` say what is final, ``undone`` what the same command may still do later.
+    """
+
+    terms: Terms
+    study: optuna.Study
+    runs: TrialRuns
+    own: list[RunSummary]
+    recorded: Recorded
+    data: PreparedData | None = None
+    fingerprints: Mapping[str, provenance.SplitFingerprint] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    undone: list[str] = field(default_factory=list)
+
+    @property
+    def last(self) -> RunSummary:
+        """The run of the last seed, which alone keeps its weights."""
+        return self.own[-1]
+
+    @property
+    def metric(self) -> Metric:
+        """What is known of the main metric."""
+        task = self.recorded.task
+        return task.metrics[task.main_metric]
+
+
+def load_winner(
+    study: optuna.Study, finals: optuna.Study, winner: Finalist, terms: Terms
+) -> WinnerRecord:
+    """Find the winner's runs and read its config.
+
+    Raises:
+        InputError: the store has no finished run of the winner.
+
+    """
+    parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs["mlflow_run_id"])
+    runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective])
+    own = runs.list_repeats(winner.final)
+    if not own:
+        raise InputError(
+            f"study {finals.study_name}: trial {winner.final} has no finished run in this store; "
+            "set tracking.uri to the store that holds it"
+        )
+    config = read_artifact(uri=terms.uri, run_id=own[-1].run_id, path="config.yaml")
+    recorded = load_recorded(config, known_targets=terms.known_targets)
+    return WinnerRecord(terms, study, runs, own, recorded)
+
+
+def load_data(record: WinnerRecord) -> None:
+    """Prepare the rows as the winner's run did, if they are still the same."""
+    try:
+        data = record.recorded.load_data()
+        prints = provenance.fingerprint_data(data.dataset)
+        used = record.last.tags["tunetrail.data_fingerprint"]
+        if provenance.combine_fingerprints(prints) != used:
+            raise InputError("the data is not what the winner was trained on")  # noqa: TRY301 - noted like an error of loading
+    except (OutageError, DiskFullError):
+        raise
+    except InputError as error:
+        record.undone.append(f"test and baselines: {error}")
+        return
+    record.data, record.fingerprints = data, prints

@@ -1,0 +1,75 @@
+"""The winner on the test split: scored once, and read from its run after that."""
+
+import tempfile
+from pathlib import Path
+
+import optuna
+import pandas as pd
+
+from tunetrail.data.prepare import PreparedData
+from tunetrail.evaluation.statistics import Interval
+from tunetrail.evaluation.test_split import score_saved
+from tunetrail.studies.finals.conclusion import TestRecord
+from tunetrail.studies.finals.record import WinnerRecord
+from tunetrail.tracking import models as logged_models
+from tunetrail.tracking import recording
+from tunetrail.tracking.artifacts import read_table
+from tunetrail.tracking.run_log import TEST_SCORED, RunLog, add_to_run, read_run
+
+# User attribute of a study: the runs whose weights were measured on test, in order.
+_LOOKS = "test_looks"
+
+
+def score_winner(record: WinnerRecord) -> tuple[TestRecord | None, pd.DataFrame | None]:
+    """Score the winner on test if its run has no score yet; return the scores and the rows."""
+    if record.data is None:
+        return None, None
+    if "test" not in record.data.dataset:
+        record.notes.append(
+            "the test score: there is no test split; set data.test=PATH or data.test_fraction"
+        )
+        return None, None
+    run_log = add_to_run(uri=record.terms.uri, run_id=record.last.run_id)
+    if TEST_SCORED not in record.last.tags and not _score_once(record, record.data, run_log):
+        return None, None
+    metrics = read_run(run_log.client.get_run(run_log.run_id)).metrics
+    rows = read_table(uri=record.terms.uri, run_id=run_log.run_id, path="predictions/test.parquet")
+    names = list(record.recorded.task.metrics)
+    scores = TestRecord(
+        metrics={name: metrics[f"test/{name}"] for name in ("loss", *names)},
+        intervals={
+            name: Interval(metrics[f"test/{name}_low"], metrics[f"test/{name}_high"])
+            for name in names
+        },
+        num_rows=len(rows),
+        fingerprint=record.fingerprints["test"].sha256[:16],
+        mean_confidence=float(rows["confidence"].mean()) if "confidence" in rows else None,
+    )
+    return scores, rows
+
+
+def count_test_scores(study: optuna.Study) -> int:
+    """Count the models of a study that were scored on test."""
+    return len(study.user_attrs.get(_LOOKS, ()))
+
+
+def _score_once(record: WinnerRecord, data: PreparedData, run_log: RunLog) -> bool:
+    """Score the winner's weights on test and log the scores; False if there are no weights."""
+    model = logged_models.find_model(run_log.client, run_log.run_id)
+    if model is None:
+        reason = (
+            "the winner's weights are no longer in the store"
+            if record.terms.keeps_weights
+            else "tracking.log_model=false keeps no weights to score"
+        )
+        record.notes.append(f"the test score: {reason}")
+        return False
+    # Noted before the test rows are read: an interrupted look is a look.
+    looks = record.study.user_attrs.get(_LOOKS, [])
+    if run_log.run_id not in looks:
+        record.study.set_user_attr(_LOOKS, [*looks, run_log.run_id])
+    with tempfile.TemporaryDirectory() as folder:
+        weights, tokenizer = logged_models.load_components(model, Path(folder))
+        scores = score_saved(record.recorded, data, weights, tokenizer, scratch_dir=Path(folder))
+    recording.log_test(run_log, scores)
+    return True
