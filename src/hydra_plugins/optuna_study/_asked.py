@@ -21,7 +21,7 @@ from hydra_plugins.optuna_study._sampler import StudySampler
 from hydra_plugins.optuna_study._settings import Settings, read_settings
 from hydra_plugins.optuna_study._space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study._study import Plan, build_plan
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 log = logging.getLogger(__name__)
 

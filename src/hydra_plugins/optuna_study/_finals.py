@@ -8,7 +8,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study import _workers
 from hydra_plugins.optuna_study._asked import Asked, build_callbacks
 from hydra_plugins.optuna_study._budget import Budget, Left
 from hydra_plugins.optuna_study._errors import SweepError
@@ -28,21 +27,19 @@ from hydra_plugins.optuna_study._ledger import FINISHED, Ledger
 from hydra_plugins.optuna_study._report import read_failure
 from hydra_plugins.optuna_study._sampler import StudySampler
 from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._study import (
+from hydra_plugins.optuna_study._study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._work import RESULTS, Work, Workplace, logged
+from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,
     FINALIST_OF,
     PLAN_SINCE,
-    open_study,
-    quiet_optuna,
+    SEEDS,
+    WORKER,
 )
-from hydra_plugins.optuna_study._work import RESULTS, Work, Workplace, logged
-from hydra_plugins.optuna_study._workers import Worker
 
 log = logging.getLogger(__name__)
-
-# On the study of the finals: the seed of each job of a trial.
-SEEDS = "seeds"
 
 
 def run_finals(asked: Asked, study: optuna.Study, workplace: Workplace) -> None:
@@ -75,7 +72,7 @@ def _find_obstacle(asked: Asked, study: optuna.Study, worker: Worker) -> str | N
     if {key, written} & {parameter.name for parameter in asked.space.parameters}:
         return f"{key} is searched, so that no seed is fresh"
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    signatures = [trial.user_attrs.get(_workers.ATTRIBUTE) for trial in running]
+    signatures = [trial.user_attrs.get(WORKER) for trial in running]
     if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
         return "the search goes on in another process, which runs them at its end"
     if not choose_finalists(study, num_finalists=asked.settings.finalists):
@@ -196,7 +193,7 @@ class FinalsBudget(Budget):
     def left(self, ledger: Ledger, worker: Worker) -> Left:
         if ledger.is_waiting:
             return Left.MORE
-        signatures = (trial.user_attrs.get(_workers.ATTRIBUTE) for trial in ledger.running)
+        signatures = (trial.user_attrs.get(WORKER) for trial in ledger.running)
         return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
 
 

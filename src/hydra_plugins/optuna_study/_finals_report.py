@@ -18,6 +18,7 @@ from hydra_plugins.optuna_study._report import (
     short_name,
 )
 from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study.attributes import SEEDS, SPREAD
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def format_finals(
     complete.sort(key=lambda score: sign * score.complete.values[0] if score.complete else 0.0)
     lines = []
     if complete:
-        seeds = ", ".join(map(str, finals.user_attrs["seeds"]))
+        seeds = ", ".join(map(str, finals.user_attrs[SEEDS]))
         lines += ["", f"finals of study {study.study_name} (mean over the seeds {seeds}):"]
         lines += _format_table(complete, settings)
         if (best := scores[0]).complete:
@@ -80,7 +81,7 @@ def write_finals(scores: Sequence[Score], finals: optuna.Study, path: Path) -> N
     assert isinstance(results, DictConfig)
     results["finals"] = {
         "study": finals.study_name,
-        "seeds": finals.user_attrs["seeds"],
+        "seeds": finals.user_attrs[SEEDS],
         "trials": [
             {
                 "trial": score.finalist.number,
@@ -135,4 +136,4 @@ def _say_why(score: Score) -> str:
 
 
 def _spread(trial: FrozenTrial) -> list[Any] | None:
-    return trial.user_attrs.get("spread")
+    return trial.user_attrs.get(SPREAD)

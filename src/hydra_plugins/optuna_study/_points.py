@@ -13,7 +13,7 @@ from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._function import load_function
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
-from hydra_plugins.optuna_study._study import DEFAULT, POINT
+from hydra_plugins.optuna_study.attributes import DEFAULT, POINT
 
 log = logging.getLogger(__name__)
 

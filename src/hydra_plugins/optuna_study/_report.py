@@ -15,7 +15,13 @@ from hydra_plugins.optuna_study._failure import Failure, FailureKind
 from hydra_plugins.optuna_study._ledger import Ledger, rank, total_violation
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace, as_text
-from hydra_plugins.optuna_study._study import FINALIST_OF
+from hydra_plugins.optuna_study.attributes import (
+    FAILURE,
+    FAILURE_KIND,
+    FINALIST_OF,
+    REUSED_FROM,
+    SPREAD,
+)
 
 TABLE_ROWS = 5
 
@@ -89,8 +95,8 @@ def format_run_command(overrides: Sequence[str]) -> str:
 
 def name_ending(trial: FrozenTrial) -> str:
     """Name how a trial ended, in one word more than Optuna has."""
-    if "reused_from" in trial.user_attrs:
-        return f"reused from {trial.user_attrs['reused_from']}"
+    if REUSED_FROM in trial.user_attrs:
+        return f"reused from {trial.user_attrs[REUSED_FROM]}"
     failure = read_failure(trial)
     if failure and failure.kind is FailureKind.OUT_OF_MEMORY:
         return "infeasible"
@@ -101,10 +107,10 @@ def name_ending(trial: FrozenTrial) -> str:
 
 def read_failure(trial: FrozenTrial) -> Failure | None:
     """Read what went wrong from where the sweep wrote it."""
-    if "failure" not in trial.user_attrs:
+    if FAILURE not in trial.user_attrs:
         return None
-    kind = FailureKind(trial.user_attrs.get("failure_kind", FailureKind.ERROR))
-    return Failure(kind, trial.user_attrs["failure"])
+    kind = FailureKind(trial.user_attrs.get(FAILURE_KIND, FailureKind.ERROR))
+    return Failure(kind, trial.user_attrs[FAILURE])
 
 
 def write_results(best: Sequence[FrozenTrial], path: Path, *, num_objectives: int) -> None:
@@ -143,7 +149,7 @@ def name_trial(trial: FrozenTrial) -> str:
 def _format_values(
     objectives: Mapping[str, str], values: Sequence[float], trial: FrozenTrial
 ) -> str:
-    spread = trial.user_attrs.get("spread") or [None] * len(values)
+    spread = trial.user_attrs.get(SPREAD) or [None] * len(values)
     # A pruned trial of Optuna holds its last report, of the first objective.
     return " ".join(
         f"{name} {value:.5g}" + ("" if std is None else f" ±{std:.2g}")

@@ -24,20 +24,17 @@ from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._space import SearchSpace
 from hydra_plugins.optuna_study._yaml import plain
+from hydra_plugins.optuna_study.attributes import (
+    ENQUEUED,
+    FINAL_OF,
+    FIXED_CONFIG,
+    FIXED_OVERRIDES,
+    OBJECTIVES,
+    PLAN_SINCE,
+    SEARCH_SPACE,
+)
 
 log = logging.getLogger(__name__)
-
-# On the study: number of the first trial under the present fixed config, below which equal points
-# are not the same.
-PLAN_SINCE = "plan_since"
-# On a trial that someone asked for: where its point came from.
-ENQUEUED = "enqueued"
-DEFAULT = "default"
-POINT = "point"
-# On a study that trains the best points of another one again: the name of that one.
-FINAL_OF = "final_of"
-# On a trial of such a study: the number of the trial in the other that it trains again.
-FINALIST_OF = "finalist_of"
 
 
 @dataclass(frozen=True)
@@ -207,16 +204,16 @@ def _differs(study: optuna.Study, plan: Plan) -> bool:
     directions = [direction.name.lower() for direction in study.directions]
     if directions != list(plan.objectives.values()):
         return True
-    return "fixed_config" in known and (
+    return FIXED_CONFIG in known and (
         # As lists: the order of objectives is the order of values.
-        list(known["objectives"].items()) != list(plan.objectives.items())
-        or known["search_space"] != plan.search_space
-        or known["fixed_config"] != plan.fixed_config
+        list(known[OBJECTIVES].items()) != list(plan.objectives.items())
+        or known[SEARCH_SPACE] != plan.search_space
+        or known[FIXED_CONFIG] != plan.fixed_config
     )
 
 
 def _objectives_differ(study: optuna.Study, settings: Settings) -> bool:
-    known = study.user_attrs.get("objectives")
+    known = study.user_attrs.get(OBJECTIVES)
     if known is None:
         directions = [direction.name.lower() for direction in study.directions]
         return directions != list(settings.objectives.values())
@@ -228,10 +225,10 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
     typed = (text.partition("=") for text in space.fixed if not settings.is_of_study(text))
     fixed = {key: value for key, _, value in typed}
     attributes = {
-        "objectives": plan.objectives,
-        "search_space": plan.search_space,
-        "fixed_overrides": load_redact(settings.redact)(fixed),
-        "fixed_config": plan.fixed_config,
+        OBJECTIVES: plan.objectives,
+        SEARCH_SPACE: plan.search_space,
+        FIXED_OVERRIDES: load_redact(settings.redact)(fixed),
+        FIXED_CONFIG: plan.fixed_config,
     }
     for name, value in attributes.items():
         if study.user_attrs.get(name) != value:
@@ -242,15 +239,15 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
 def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
     known = study.user_attrs
     new_name = f"set {settings.keys['study_name']} to a new name, or take the change back"
-    if "fixed_config" not in known or _objectives_differ(study, settings):
-        was = known.get("objectives") or [d.name.lower() for d in study.directions]
+    if FIXED_CONFIG not in known or _objectives_differ(study, settings):
+        was = known.get(OBJECTIVES) or [d.name.lower() for d in study.directions]
         raise SweepError(
             f"study {settings.study_name} was started with other objectives: they were {was}, are "
             f"{settings.objectives}; {new_name}"
         )
     changes = {
-        "search space": _diff(known["search_space"], plan.search_space),
-        "config": _diff(known["fixed_config"], plan.fixed_config),
+        "search space": _diff(known[SEARCH_SPACE], plan.search_space),
+        "config": _diff(known[FIXED_CONFIG], plan.fixed_config),
     }
     changes = {what: listed for what, listed in changes.items() if listed}
     if not changes:

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study import _workers
 from hydra_plugins.optuna_study._asked import Asked
 from hydra_plugins.optuna_study._budget import Budget, Left
 from hydra_plugins.optuna_study._errors import SweepError, first_line
@@ -24,27 +23,33 @@ from hydra_plugins.optuna_study._failure import (
     FailureKind,
 )
 from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
+from hydra_plugins.optuna_study._ledger import Ledger
 from hydra_plugins.optuna_study._outcome import Outcome, failed
 from hydra_plugins.optuna_study._points import suggest
 from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._report import format_summary, format_trial, write_results
-from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF
 from hydra_plugins.optuna_study._space import quoted
 from hydra_plugins.optuna_study._status import StatusLines
 from hydra_plugins.optuna_study._storage import absolute_storage
-from hydra_plugins.optuna_study._study import ENQUEUED, FINALIST_OF, PLAN_SINCE, quiet_optuna
+from hydra_plugins.optuna_study._study import quiet_optuna
 from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study.attributes import (
+    ENQUEUED,
+    FAILURE,
+    FAILURE_KIND,
+    FINALIST_OF,
+    OVERRIDES,
+    PLAN_SINCE,
+    REPEATS,
+    RETRY_OF,
+    REUSED_FROM,
+    SPREAD,
+    WORKER,
+)
 
 log = logging.getLogger(__name__)
 
-# On a failed trial, and on one that the machine cannot hold.
-FAILURE = "failure"
-FAILURE_KIND = "failure_kind"
-# On a trial of several seeds: the values of each job so far, and their standard deviations.
-REPEATS = "repeats"
-SPREAD = "spread"
 # In the study's folder: what was found.
 RESULTS = "optimization_results.yaml"
 # The constraint that a point breaks which the machine cannot hold.
@@ -335,7 +340,7 @@ class Work:
             self._try_again(trial, INTERRUPTED)
             for trial in self.ledger.running
             if trial.number not in self.running
-            and self.worker.has_left(trial.user_attrs.get(_workers.ATTRIBUTE))
+            and self.worker.has_left(trial.user_attrs.get(WORKER))
         ]
 
     def _try_again(self, trial: FrozenTrial, failure: Failure) -> FrozenTrial:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._finals import FinalsWork
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 from .test_budget import open_trial
 from .test_pool import TWO

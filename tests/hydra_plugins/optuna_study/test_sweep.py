@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 THRESHOLD = ("pruner._target_=optuna.pruners.ThresholdPruner", "+pruner.upper=1.5", "num_reports=3")
 EVENTS = []
