@@ -12,15 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.optuna_study._compose import Composer, without_hydra
 from hydra_plugins.optuna_study._devices import count_workers
 from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._plan import Plan, build_plan
 from hydra_plugins.optuna_study._points import (
     CustomSearchSpace,
     first_points,
     load_custom_search_space,
 )
-from hydra_plugins.optuna_study._sampler import StudySampler
 from hydra_plugins.optuna_study._settings import Settings, read_settings
 from hydra_plugins.optuna_study._space import SearchSpace, build_search_space
-from hydra_plugins.optuna_study._study import Plan, build_plan
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ class Asked:
     custom: CustomSearchSpace | None
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
-    sampler: StudySampler
     callbacks: dict[str, StudyCallback]
     num_workers: int
     # Of a trial's first job, from which those of the others are counted on.
@@ -85,9 +83,6 @@ def check(
         custom=custom,
         plan=build_plan(job_config, settings, space),
         points=first_points(settings, space, composer, custom),
-        sampler=StudySampler(
-            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
-        ),
         callbacks=callbacks,
         num_workers=min(
             count_workers(

@@ -115,7 +115,6 @@ def _train(asked: Asked, study: optuna.Study, workplace: Workplace) -> optuna.St
         asked,
         settings=settings,
         points=[],
-        sampler=sampler,
         callbacks=build_callbacks(settings.callbacks),
         first_seed=seeds[0],
     )

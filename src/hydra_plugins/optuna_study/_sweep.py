@@ -20,6 +20,7 @@ from hydra_plugins.optuna_study._pool import HerePool, LauncherPool, Pool
 from hydra_plugins.optuna_study._processes import ProcessPool
 from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
 from hydra_plugins.optuna_study._report import format_continue_command
+from hydra_plugins.optuna_study._sampler import StudySampler
 from hydra_plugins.optuna_study._settings import Settings
 from hydra_plugins.optuna_study._storage import open_storage, outages
 from hydra_plugins.optuna_study._study import open_study, quiet_optuna
@@ -57,6 +58,9 @@ def run_sweep(
     with interruption.watched(), redacted_errors(redact):
         asked = check(values, arguments, config, hydra_context.config_loader)
         settings = asked.settings
+        sampler = StudySampler(
+            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=asked.space
+        )
         command = format_continue_command(settings)
         remedy = f"what finished is kept; to continue: {command}"
         sweep_dir = Path(config.hydra.sweep.dir)
@@ -67,7 +71,7 @@ def run_sweep(
                     open_storage(settings.storage),
                     settings,
                     asked.space,
-                    asked.sampler,
+                    sampler,
                     plan=asked.plan,
                     points=asked.points,
                 )

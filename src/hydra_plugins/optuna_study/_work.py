@@ -29,6 +29,7 @@ from hydra_plugins.optuna_study._points import suggest
 from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._report import format_summary, format_trial, write_results
+from hydra_plugins.optuna_study._sampler import StudySampler
 from hydra_plugins.optuna_study._space import quoted
 from hydra_plugins.optuna_study._status import StatusLines
 from hydra_plugins.optuna_study._storage import absolute_storage
@@ -87,7 +88,8 @@ class Work:
         self.asked = asked
         self.settings = settings = asked.settings
         self.space = space = asked.space
-        self.sampler = asked.sampler
+        assert isinstance(study.sampler, StudySampler)
+        self.sampler = study.sampler
         self.callbacks = asked.callbacks
         self.study = study
         self.worker = workplace.worker
