@@ -13,6 +13,11 @@ ROOMS = (
     "__main__", "commands", "pipeline", "studies", "serving", "runs", "tracking", "evaluation",
     "training", "tasks", "data", "models", "config", "disk", "console", "errors",
 )  # fmt: skip
+# The same of the plugin.
+PLUGIN_ROOMS = (
+    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_redaction",
+    "_function", "_errors", "callbacks", "attributes",
+)  # fmt: skip
 # What still points up, until the room it points from is put right.
 UPWARD = {
     ("config", "training"), ("tasks", "evaluation"), ("tracking", "serving"),
@@ -33,38 +38,45 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def rooms() -> dict[str, set[str]]:
-    """Room of the package -> all that its files import."""
+def rooms(package: str = "tunetrail") -> dict[str, set[str]]:
+    """Room of a package -> all that its files import."""
     found: dict[str, set[str]] = {}
-    package = SOURCE / "tunetrail"
-    for path in package.rglob("*.py"):
-        name = path.relative_to(package).parts[0].removesuffix(".py")
+    folder = SOURCE / package.replace(".", "/")
+    for path in folder.rglob("*.py"):
+        name = path.relative_to(folder).parts[0].removesuffix(".py")
         if name != "__init__":
             found.setdefault(name, set()).update(imports(path))
     return found
 
 
-def test_every_room_is_named_here() -> None:
-    assert set(rooms()) == set(ROOMS)
+HOUSES = {"tunetrail": ROOMS, "hydra_plugins.optuna_study": PLUGIN_ROOMS}
+ALL_ROOMS = [(package, room) for package, order in HOUSES.items() for room in order]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
-    known = {name.split(".")[1] for name in rooms()[room] if name.startswith("tunetrail.")}
-    below = ROOMS[ROOMS.index(room) + 1 :]
-    assert {other for other in known - {room} if other not in below} == {
+@pytest.mark.parametrize("package", HOUSES)
+def test_every_room_is_named_here(package: str) -> None:
+    assert set(rooms(package)) == set(HOUSES[package])
+
+
+@pytest.mark.parametrize(("package", "room"), ALL_ROOMS)
+def test_a_room_imports_only_what_stands_below_it(package: str, room: str) -> None:
+    inside = f"{package}."
+    names = [name.removeprefix(inside) for name in rooms(package)[room] if name.startswith(inside)]
+    order = HOUSES[package]
+    below = order[order.index(room) + 1 :]
+    assert {name.split(".")[0] for name in names} - {room, *below} == {
         other for start, other in UPWARD if start == room
     }
 
 
 def modules(package: str) -> dict[str, Path]:
     """Name of a module -> its file."""
-    files = (SOURCE / package).rglob("*.py")
+    files = (SOURCE / package.replace(".", "/")).rglob("*.py")
     names = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in files}
     return {name.removesuffix(".__init__"): path for name, path in names.items()}
 
 
-@pytest.mark.parametrize("package", ["tunetrail"])
+@pytest.mark.parametrize("package", HOUSES)
 def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
     known = modules(package)
     arrows = {

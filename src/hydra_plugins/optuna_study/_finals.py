@@ -8,28 +8,28 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study._asked import Asked, build_callbacks
-from hydra_plugins.optuna_study._budget import Budget, Left
-from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._finalists import (
-    choose_finalists,
-    find_final,
-    point_of,
-)
-from hydra_plugins.optuna_study._finals_report import (
+from hydra_plugins.optuna_study._console.finals_report import (
     Score,
     format_finalists,
     format_finals,
     write_finals,
 )
-from hydra_plugins.optuna_study._ledger import FINISHED, Ledger
-from hydra_plugins.optuna_study._report import read_failure
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._study import open_study, quiet_optuna
-from hydra_plugins.optuna_study._work import RESULTS, Work, Workplace, logged
-from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._console.report import read_failure
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._loop import RESULTS, Work, Workplace, logged
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.sweep_spec import Asked, build_callbacks
+from hydra_plugins.optuna_study._study.budget import Budget, Left
+from hydra_plugins.optuna_study._study.finalists import (
+    choose_finalists,
+    find_final,
+    point_of,
+)
+from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,

@@ -11,23 +11,23 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study._asked import Asked, check
-from hydra_plugins.optuna_study._budget import Budget
+from hydra_plugins.optuna_study._console.report import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._pool import HerePool, LauncherPool, Pool
-from hydra_plugins.optuna_study._processes import ProcessPool
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.pool import HerePool, LauncherPool, Pool
+from hydra_plugins.optuna_study._jobs.processes import ProcessPool
+from hydra_plugins.optuna_study._jobs.worker_process import Assignment, name_task
+from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
+from hydra_plugins.optuna_study._loop import Work, Workplace
 from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
-from hydra_plugins.optuna_study._report import format_continue_command
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._storage import open_storage, outages
-from hydra_plugins.optuna_study._study import open_study, quiet_optuna
-from hydra_plugins.optuna_study._work import Work, Workplace
-from hydra_plugins.optuna_study._worker_process import Assignment, name_task
-from hydra_plugins.optuna_study._workers import Worker
-from hydra_plugins.optuna_study._yaml import plain, save_yaml
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.sweep_spec import Asked, check
+from hydra_plugins.optuna_study._study.budget import Budget
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.storage import open_storage, outages
+from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from hydra_plugins.optuna_study._plan import build_plan
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._settings import read_settings
-from hydra_plugins.optuna_study._space import build_search_space
-from hydra_plugins.optuna_study._study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._spec.plan import build_plan
+from hydra_plugins.optuna_study._spec.settings import read_settings
+from hydra_plugins.optuna_study._spec.space import build_search_space
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 from hydra_plugins.optuna_study.sweeper import OptunaStudyConf
 
 CONF = Path(__file__).parents[3] / "conf"

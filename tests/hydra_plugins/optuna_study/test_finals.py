@@ -443,7 +443,7 @@ def test_a_stop_while_finals_are_compared_is_told_like_any_other(sweep, capfd):
 def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study, workspace, capfd):
     study = sweep("num_trials=1")
     code = (
-        "import json, pathlib; from hydra_plugins.optuna_study._workers import Worker\n"
+        "import json, pathlib; from hydra_plugins.optuna_study._jobs.workers import Worker\n"
         "with Worker(pathlib.Path('sweeps/toy/.workers')) as worker:\n"
         "    print(json.dumps(worker.identity), flush=True); input()"
     )

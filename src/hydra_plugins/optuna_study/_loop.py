@@ -13,28 +13,28 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study._asked import Asked
-from hydra_plugins.optuna_study._budget import Budget, Left
+from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
+from hydra_plugins.optuna_study._console.status import StatusLines
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._failure import (
+from hydra_plugins.optuna_study._jobs.failure import (
     INTERRUPTED,
     TRIED_AGAIN,
     Failure,
     FailureKind,
 )
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._ledger import Ledger
-from hydra_plugins.optuna_study._outcome import Outcome, failed
-from hydra_plugins.optuna_study._points import suggest
-from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed
+from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._redaction import load_redact
-from hydra_plugins.optuna_study._report import format_summary, format_trial, write_results
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._space import quoted
-from hydra_plugins.optuna_study._status import StatusLines
-from hydra_plugins.optuna_study._storage import absolute_storage
-from hydra_plugins.optuna_study._study import quiet_optuna
-from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._spec.points import suggest
+from hydra_plugins.optuna_study._spec.space import quoted
+from hydra_plugins.optuna_study._spec.sweep_spec import Asked
+from hydra_plugins.optuna_study._study.budget import Budget, Left
+from hydra_plugins.optuna_study._study.ledger import Ledger
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.storage import absolute_storage
+from hydra_plugins.optuna_study._study.study import quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
     FAILURE,

@@ -4,10 +4,10 @@ import time
 from enum import Enum
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._ledger import Ledger
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study.attributes import WORKER
 
 # Seconds to wait after each outage in a row before a trial is tried again.

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, 
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._space import SearchSpace
+from hydra_plugins.optuna_study._spec.space import SearchSpace
 from hydra_plugins.optuna_study.attributes import OVERRIDES, RETRY_OF, WORKER
 
 

@@ -17,10 +17,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._plan import Plan
 from hydra_plugins.optuna_study._redaction import load_redact
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace
+from hydra_plugins.optuna_study._spec.plan import Plan
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
     FINAL_OF,

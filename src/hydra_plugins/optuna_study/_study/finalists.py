@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._ledger import rank
+from hydra_plugins.optuna_study._study.ledger import rank
 from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,

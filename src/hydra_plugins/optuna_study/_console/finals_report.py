@@ -9,15 +9,15 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._finalists import Finalist
-from hydra_plugins.optuna_study._report import (
+from hydra_plugins.optuna_study._console.report import (
     align,
     format_value,
     name_ending,
     read_failure,
     short_name,
 )
-from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._study.finalists import Finalist
 from hydra_plugins.optuna_study.attributes import SEEDS, SPREAD
 
 

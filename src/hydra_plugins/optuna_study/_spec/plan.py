@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._redaction import load_redact
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace
-from hydra_plugins.optuna_study._yaml import plain
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._ledger import Ledger, rank, total_violation
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace, as_text
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace, as_text
+from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
 from hydra_plugins.optuna_study.attributes import (
     FAILURE,
     FAILURE_KIND,

@@ -9,17 +9,17 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._compose import Composer, without_hydra
-from hydra_plugins.optuna_study._devices import count_workers
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._plan import Plan, build_plan
-from hydra_plugins.optuna_study._points import (
+from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
+from hydra_plugins.optuna_study._jobs.devices import count_workers
+from hydra_plugins.optuna_study._spec.plan import Plan, build_plan
+from hydra_plugins.optuna_study._spec.points import (
     CustomSearchSpace,
     first_points,
     load_custom_search_space,
 )
-from hydra_plugins.optuna_study._settings import Settings, read_settings
-from hydra_plugins.optuna_study._space import SearchSpace, build_search_space
+from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 log = logging.getLogger(__name__)
