@@ -11,6 +11,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.config.project import ROOT
 from tunetrail.config.settings import require_job
 from tunetrail.config.untrusted import list_targets, load_project
@@ -19,7 +20,7 @@ from tunetrail.studies.page import plot_study_interactive
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.states import is_feasible
-from tunetrail.studies.trial import FINAL_OF, rank
+from tunetrail.studies.trial import rank
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.store import (
     RunLog,
@@ -31,8 +32,6 @@ from tunetrail.tracking.store import (
 )
 
 log = logging.getLogger(__name__)
-
-_RUN_ID = "mlflow_run_id"
 
 
 class TrackStudy:
@@ -81,7 +80,7 @@ class TrackStudy:
         """
         self._objectives = list(config.sweep.objectives)
         self._constraints = dict(config.sweep.get("constraints") or {})
-        run_id = study.user_attrs.get(_RUN_ID)
+        run_id = study.user_attrs.get(attributes.RUN_ID)
         if run_id is None:
             parent = self._create_parent(study, config)
         else:
@@ -160,18 +159,18 @@ class TrackStudy:
             name=study.study_name,
             tags={"tunetrail.study": study.study_name, **_tags_of_finals(study)},
         )
-        study.set_user_attr(_RUN_ID, parent.run_id)
+        study.set_user_attr(attributes.RUN_ID, parent.run_id)
         with store_errors(self._uri):
             parent.params(
                 {"objectives": dict(config.sweep.objectives), "seed": config.seed}
                 | {"constraints": self._constraints}
-                | {"fixed": study.user_attrs["fixed_overrides"]}
+                | {"fixed": study.user_attrs[attributes.FIXED_OVERRIDES]}
                 | _params_of_search(study, config)
             )
         return parent
 
     def _reopen(self, study: optuna.Study) -> RunLog:
-        return reopen_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
+        return reopen_run(uri=self._uri, run_id=study.user_attrs[attributes.RUN_ID])
 
     def _bring_in_line(self, study: optuna.Study, parent: RunLog) -> dict[int, str]:
         """Bring all told trials in line; the run of each trial comes back."""
@@ -195,7 +194,7 @@ class TrackStudy:
             trials = study.get_trials(deepcopy=False)
             over = {trial.number for trial in trials if trial.state.is_finished()}
             # A reused trial has no weights: those of its source stand for both.
-            own = [trial for trial in rank(study) if "reused_from" not in trial.user_attrs]
+            own = [trial for trial in rank(study) if attributes.REUSED_FROM not in trial.user_attrs]
             return (over - {trial.number for trial in own[: self._keep_best]}).__contains__
 
         self._runs.lighten(judge)
@@ -213,7 +212,7 @@ class TrackStudy:
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
         # Of a few points that nobody searched for there is no history and no slice to draw.
-        if FINAL_OF not in study.user_attrs:
+        if attributes.FINAL_OF not in study.user_attrs:
             for name, figure in plot_study(study, self._objectives).items():
                 parent.figure(figure, f"figures/{name}.png")
             if pages := plot_study_interactive(study, self._objectives):
@@ -262,9 +261,11 @@ def _closed_at_end(run: RunLog) -> Iterator[None]:
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:
     """Say how points are found; those of finals are given, and trained on seeds of their own."""
-    if FINAL_OF in study.user_attrs:
-        return {"seeds": study.user_attrs["seeds"]}
-    space = {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
+    if attributes.FINAL_OF in study.user_attrs:
+        return {"seeds": study.user_attrs[attributes.SEEDS]}
+    space = {
+        f"search.{key}": text for key, text in study.user_attrs[attributes.SEARCH_SPACE].items()
+    }
     return space | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
 
 
@@ -273,16 +274,19 @@ def _tags_of_finals(study: optuna.Study) -> dict[str, str]:
     run_id = _searched_run_id(study)
     if run_id is None:
         return {}
-    return {"tunetrail.final_of": study.user_attrs[FINAL_OF], "mlflow.parentRunId": run_id}
+    return {
+        "tunetrail.final_of": study.user_attrs[attributes.FINAL_OF],
+        "mlflow.parentRunId": run_id,
+    }
 
 
 def _searched_run_id(study: optuna.Study) -> str | None:
     """Find the run of the study whose best points are trained in this one; None where none are."""
-    name = study.user_attrs.get(FINAL_OF)
+    name = study.user_attrs.get(attributes.FINAL_OF)
     if name is None:
         return None
     searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
-    return str(searched.user_attrs[_RUN_ID])
+    return str(searched.user_attrs[attributes.RUN_ID])
 
 
 def find_best(study: optuna.Study) -> FrozenTrial | None:

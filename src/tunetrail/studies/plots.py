@@ -21,6 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.importances import find_importances
 from tunetrail.studies.states import STATES, is_feasible, seconds_of, state_of
 
@@ -297,7 +298,7 @@ def _plot_front(
 def _plot_timeline(trials: Sequence[FrozenTrial]) -> Figure:
     """Draw who worked on what when: a row for each worker, a bar for each trial."""
     shown = [t for t in trials if t.datetime_start is not None and t.datetime_complete is not None]
-    workers = list(dict.fromkeys(str(t.user_attrs.get("worker")) for t in shown))
+    workers = list(dict.fromkeys(str(t.user_attrs.get(attributes.WORKER)) for t in shown))
     begin = min(t.datetime_start for t in shown if t.datetime_start is not None)
     longest = max(
         (t.datetime_complete - begin).total_seconds() for t in shown if t.datetime_complete
@@ -308,7 +309,7 @@ def _plot_timeline(trials: Sequence[FrozenTrial]) -> Figure:
         assert trial.datetime_start is not None
         start = (trial.datetime_start - begin).total_seconds() / seconds
         width = (seconds_of(trial) or 0.0) / seconds
-        row = workers.index(str(trial.user_attrs.get("worker")))
+        row = workers.index(str(trial.user_attrs.get(attributes.WORKER)))
         # A trial of no length, such as a reused one, is still a line.
         axes.barh(
             row, width, left=start, height=0.7, color=_COLOURS[state_of(trial)],

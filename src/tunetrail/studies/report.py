@@ -8,8 +8,9 @@ import pandas as pd
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.states import STATES, find_default, is_feasible, seconds_of, state_of
-from tunetrail.studies.trial import FINAL_OF, rank
+from tunetrail.studies.trial import rank
 
 # A page that a browser shows at once; the table of all trials has no such end.
 _MAX_ROWS = 200
@@ -47,10 +48,10 @@ def write_report(
 
 
 def _title(study: optuna.Study) -> list[str]:
-    searched = study.user_attrs.get(FINAL_OF)
+    searched = study.user_attrs.get(attributes.FINAL_OF)
     if searched is None:
         return [f"# Study {study.study_name}"]
-    seeds = ", ".join(map(str, study.user_attrs["seeds"]))
+    seeds = ", ".join(map(str, study.user_attrs[attributes.SEEDS]))
     meaning = (
         f"The best points of study {searched}, and the default config's, trained again to the end "
         f"on seeds that the search did not use: {seeds}."
@@ -89,7 +90,7 @@ def _spent(trials: Sequence[FrozenTrial]) -> list[str]:
         state = state_of(trial)
         seconds[state] += seconds_of(trial) or 0.0  # type: ignore[assignment] # a sum of floats
         if state == "failed":
-            kinds[state][str(trial.user_attrs.get("failure_kind", "error"))] += 1
+            kinds[state][str(trial.user_attrs.get(attributes.FAILURE_KIND, "error"))] += 1
     others = sorted(set(counts) - set(STATES))
     rows = []
     for state in [name for name in (*STATES, *others) if counts[name]]:
@@ -114,11 +115,11 @@ def _saved_by_pruning(trials: Iterable[FrozenTrial]) -> tuple[float, int]:
     """Estimate the seconds that pruned trials did not take, and from how many trials."""
     saved, known = 0.0, 0
     for trial in trials:
-        planned = trial.user_attrs.get("num_evaluations")
+        planned = trial.user_attrs.get(attributes.NUM_EVALUATIONS)
         made = len(trial.intermediate_values)
         seconds = seconds_of(trial)
         # With repeats the seconds are those of several runs, the evaluations of one.
-        if state_of(trial) != "pruned" or "repeats" in trial.user_attrs:
+        if state_of(trial) != "pruned" or attributes.REPEATS in trial.user_attrs:
             continue
         if planned and made and seconds is not None:
             saved += seconds / made * max(planned - made, 0)
@@ -218,12 +219,12 @@ def _default(study: optuna.Study, best: FrozenTrial, objectives: Sequence[str]) 
 
 
 def _spread(ranked: Sequence[FrozenTrial], objectives: Sequence[str]) -> list[str]:
-    several = [trial for trial in ranked if len(trial.user_attrs.get("repeats", ())) > 1]
+    several = [trial for trial in ranked if len(trial.user_attrs.get(attributes.REPEATS, ())) > 1]
     if not several:
         return []
     rows = []
     for trial in several[:10]:
-        runs = pd.DataFrame(trial.user_attrs["repeats"], columns=list(objectives))
+        runs = pd.DataFrame(trial.user_attrs[attributes.REPEATS], columns=list(objectives))
         shown = [
             f"{_short(mean)} ± {_short(std)}"
             for mean, std in zip(runs.mean(), runs.std(), strict=True)
@@ -298,7 +299,7 @@ def _pruned_table(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> l
     rows = []
     for trial in pruned[:_MAX_ROWS]:
         number, value = max(trial.intermediate_values.items())
-        planned = trial.user_attrs.get("num_evaluations")
+        planned = trial.user_attrs.get(attributes.NUM_EVALUATIONS)
         of = "" if planned is None else f" of {planned}"
         rows.append([str(trial.number), f"{number}{of}", _short(value)])
     header = ["trial", "stopped at evaluation", f"{objectives[0]} there"]
@@ -306,15 +307,21 @@ def _pruned_table(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> l
 
 
 def _failed_table(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> list[str]:
-    failed = [t for t in trials if t.user_attrs.get("failure") or t.state is TrialState.FAIL]
+    failed = [
+        t for t in trials if t.user_attrs.get(attributes.FAILURE) or t.state is TrialState.FAIL
+    ]
     if not failed:
         return []
-    retried = {t.user_attrs["retry_of"]: t.number for t in trials if "retry_of" in t.user_attrs}
+    retried = {
+        t.user_attrs[attributes.RETRY_OF]: t.number
+        for t in trials
+        if attributes.RETRY_OF in t.user_attrs
+    }
     rows = [
         [
             str(trial.number),
-            str(trial.user_attrs.get("failure_kind", "error")),
-            str(trial.user_attrs.get("failure", "unknown")),
+            str(trial.user_attrs.get(attributes.FAILURE_KIND, "error")),
+            str(trial.user_attrs.get(attributes.FAILURE, "unknown")),
             f"trial {retried[trial.number]}" if trial.number in retried else "",
             run_ids.get(trial.number, ""),
         ]
@@ -327,16 +334,16 @@ def _failed_table(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> 
 def _note(trial: FrozenTrial) -> str:
     attrs = trial.user_attrs
     notes = []
-    if "finalist_of" in attrs:
-        notes.append(f"trial {attrs['finalist_of']} of the search")
-    if attrs.get("enqueued") == "default":
+    if attributes.FINALIST_OF in attrs:
+        notes.append(f"trial {attrs[attributes.FINALIST_OF]} of the search")
+    if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT:
         notes.append("the default config")
-    if attrs.get("enqueued") == "point":
+    if attrs.get(attributes.ENQUEUED) == attributes.POINT:
         notes.append("a point of sweep.enqueue")
-    if "retry_of" in attrs:
-        notes.append(f"trial {attrs['retry_of']} again")
-    if "reused_from" in attrs:
-        notes.append(f"same point as trial {attrs['reused_from']}, not run again")
+    if attributes.RETRY_OF in attrs:
+        notes.append(f"trial {attrs[attributes.RETRY_OF]} again")
+    if attributes.REUSED_FROM in attrs:
+        notes.append(f"same point as trial {attrs[attributes.REUSED_FROM]}, not run again")
     if trial.state is TrialState.COMPLETE and not is_feasible(trial):
         broken = [name for name, value in trial.constraints.items() if value > 0]
         notes.append(f"violates {', '.join(broken)}")

@@ -11,10 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-# User attribute of a study that trains the best points of another one again: the name of that one.
-FINAL_OF = "final_of"
-# User attribute: the constraints of the repeats so far, a dictionary for each.
-_CONSTRAINTS = "repeat_constraints"
+from hydra_plugins.optuna_study import attributes
 
 
 def open_study(storage: str, study: str, *, pruner: optuna.pruners.BasePruner | None = None) -> Any:
@@ -40,7 +37,7 @@ def rank(study: optuna.Study) -> list[FrozenTrial]:
     values of an earlier one, without running, is left out: it is the earlier one.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [trial for trial in complete if trial.user_attrs.get("reused_from") is None]
+    trials = [trial for trial in complete if trial.user_attrs.get(attributes.REUSED_FROM) is None]
     sign = _sign(study)
 
     def order(trial: FrozenTrial) -> tuple[float, float, datetime, int]:
@@ -90,7 +87,7 @@ class Trial:
         self._trial = optuna.trial.Trial(self._study, trial_id)
         self._single = len(self._study.directions) == 1
         # What is to be compared over seeds is trained to its end on each.
-        self._is_final = FINAL_OF in self._study.user_attrs
+        self._is_final = attributes.FINAL_OF in self._study.user_attrs
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -109,17 +106,17 @@ class Trial:
     @property
     def parent_run_id(self) -> str | None:
         """The MLflow run of the study."""
-        found = self._study.user_attrs.get("mlflow_run_id")
+        found = self._study.user_attrs.get(attributes.RUN_ID)
         return str(found) if found else None
 
     def set_run_id(self, run_id: str) -> None:
         """Note which MLflow run this trial is; of several repeats, the one that began last."""
-        self._trial.set_user_attr("mlflow_run_id", run_id)
+        self._trial.set_user_attr(attributes.RUN_ID, run_id)
 
     def set_num_evaluations(self, number: int) -> None:
         """Note how many evaluations the run makes if it is not stopped."""
         if self._is_first:
-            self._trial.set_user_attr("num_evaluations", number)
+            self._trial.set_user_attr(attributes.NUM_EVALUATIONS, number)
 
     def report(self, value: float, *, number: int, may_prune: bool) -> None:
         """Report the objective at evaluation ``number``; stop here if the pruner says so.
@@ -148,10 +145,10 @@ class Trial:
             the total violation of the trial, as :func:`rank` will see it if this is its last run.
 
         """
-        before = self._trial.user_attrs.get(_CONSTRAINTS, [])[: self._num_before]
+        before = self._trial.user_attrs.get(attributes.REPEAT_CONSTRAINTS, [])[: self._num_before]
         repeats = [*before, dict(values)]
         if self.repeat is not None:
-            self._trial.set_user_attr(_CONSTRAINTS, repeats)
+            self._trial.set_user_attr(attributes.REPEAT_CONSTRAINTS, repeats)
         means = {name: fmean(repeat[name] for repeat in repeats) for name in values}
         if self._is_last:
             for name, value in means.items():
@@ -171,7 +168,7 @@ class Trial:
         """
         if not self._is_last:
             return False
-        before = self._trial.user_attrs.get("repeats", [])[: self._num_before]
+        before = self._trial.user_attrs.get(attributes.REPEATS, [])[: self._num_before]
         mean = fmean([*(values[0] for values in before), value])
         sign = _sign(self._study)
         own = (violation, sign * mean)

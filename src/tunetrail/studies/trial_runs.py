@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.states import state_of
 from tunetrail.tracking.models import is_registered, list_models, remove_model
 from tunetrail.tracking.store import KEPT, RunLog, RunSummary, cut_tag, read_run
@@ -22,7 +23,7 @@ _TRIAL = "tunetrail.trial"
 _REPEAT = "tunetrail.repeat"
 _PAGE_SIZE = 1000
 # Tags that only some endings have: whoever ended otherwise must not keep one.
-_OF_FAILURE = ("tunetrail.failure", "tunetrail.failure_kind")
+_OF_FAILURE = {f"tunetrail.{name}": name for name in (attributes.FAILURE, attributes.FAILURE_KIND)}
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,7 @@ class Ending:
 
 def read_ending(trial: FrozenTrial) -> Ending:
     """Translate how a trial was told into what its runs have to say."""
-    failure = {
-        name: str(trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown"))
-        for name in _OF_FAILURE
-    }
+    failure = {tag: str(trial.user_attrs.get(name, "unknown")) for tag, name in _OF_FAILURE.items()}
     failed = trial.state is TrialState.FAIL
     infeasible = state_of(trial) == "infeasible"
     state = "FAILED" if failed else "INFEASIBLE" if infeasible else trial.state.name
@@ -78,12 +76,12 @@ class TrialRuns:
         for trial in trials:
             runs = found.setdefault(trial.number, [])
             ending = read_ending(trial)
-            if "reused_from" in trial.user_attrs:
+            if attributes.REUSED_FROM in trial.user_attrs:
                 found[trial.number] = self._complete_copy(trial, runs, found, ending)
                 continue
             for run in runs:
                 self._settle(run, ending)
-            repeats = trial.user_attrs.get("repeats")
+            repeats = trial.user_attrs.get(attributes.REPEATS)
             if runs and repeats and trial.state is TrialState.COMPLETE:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
@@ -146,7 +144,7 @@ class TrialRuns:
         ending: Ending,
     ) -> list[Run]:
         """Give a trial that was told again without running a run with its source's numbers."""
-        number = int(trial.user_attrs["reused_from"])
+        number = int(trial.user_attrs[attributes.REUSED_FROM])
         if runs and runs[-1].info.status == ending.status:
             return runs
         sources = found.get(number) or self._find(number)

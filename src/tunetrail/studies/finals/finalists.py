@@ -9,6 +9,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.states import find_default, is_feasible
 from tunetrail.studies.trial import rank
 
@@ -95,11 +96,13 @@ def collect_field(
 
 def _origin(trial: FrozenTrial | None) -> int | None:
     """Return the number of the trial that ran: a reused one stands for its source."""
-    return None if trial is None else int(trial.user_attrs.get("reused_from", trial.number))
+    return (
+        None if trial is None else int(trial.user_attrs.get(attributes.REUSED_FROM, trial.number))
+    )
 
 
 def _describe(trial: FrozenTrial, final: FrozenTrial, *, default: int | None) -> Finalist:
-    repeats = final.user_attrs.get("repeats") or [final.values]
+    repeats = final.user_attrs.get(attributes.REPEATS) or [final.values]
     return Finalist(
         number=trial.number,
         final=final.number,

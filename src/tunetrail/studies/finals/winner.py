@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
@@ -46,8 +47,6 @@ log = logging.getLogger(__name__)
 # Artifacts of the study's run: the section of its report, and whether all was done for it.
 SECTION, _DONE = "winner.md", "reports/winner.json"
 _CARD = "model_card.md"
-# User attribute of a study: the runs whose weights were measured on test, in order.
-_LOOKS = "test_looks"
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _said_before(key: Mapping[str, Any], uri: str, run_id: str) -> list[str] | N
 
 
 def _open_case(study: optuna.Study, finals: optuna.Study, winner: Finalist, terms: Terms) -> _Case:
-    parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs["mlflow_run_id"])
+    parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs[attributes.RUN_ID])
     runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective])
     own = runs.list_repeats(winner.final)
     if not own:
@@ -184,7 +183,7 @@ def _examine(case: _Case, found: Field, winner: Finalist) -> Conclusion:
         row_metric=case.recorded.task.row_metric,
         comparisons=tuple(_compare(case, found, winner, rows)),
         test=test,
-        num_looks=len(case.study.user_attrs.get(_LOOKS, ())),
+        num_looks=len(case.study.user_attrs.get(attributes.TEST_LOOKS, ())),
         all_scored_test=case.terms.scores_all,
         registered=None,
         notes=(),
@@ -251,9 +250,9 @@ def _score_once(case: _Case, run_log: RunLog) -> bool:
         )
         return False
     # Noted before it is looked at: a look that was cut short is a look.
-    looks = case.study.user_attrs.get(_LOOKS, [])
+    looks = case.study.user_attrs.get(attributes.TEST_LOOKS, [])
     if run_log.run_id not in looks:
-        case.study.set_user_attr(_LOOKS, [*looks, run_log.run_id])
+        case.study.set_user_attr(attributes.TEST_LOOKS, [*looks, run_log.run_id])
     with tempfile.TemporaryDirectory() as folder:
         weights, tokenizer = logged_models.load_components(model, Path(folder))
         scores = score_saved(case.recorded, case.data, weights, tokenizer, scratch_dir=Path(folder))
