@@ -29,7 +29,7 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._spec.points import suggest
 from hydra_plugins.optuna_study._spec.space import quoted
-from hydra_plugins.optuna_study._spec.sweep_spec import Asked
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
@@ -58,7 +58,7 @@ MEMORY_CONSTRAINT = "out_of_memory"
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Resources:
     """What this process has to work with, on one study after the other."""
 
     worker: Worker
@@ -79,24 +79,24 @@ class _Running:
         self.repeats: list[list[float]] = []
 
 
-class Work:
+class StudyLoop:
     """One process at work on a study."""
 
     def __init__(
-        self, asked: Asked, *, study: optuna.Study, workplace: Workplace, budget: Budget
+        self, spec: SweepSpec, *, study: optuna.Study, resources: Resources, budget: Budget
     ) -> None:
-        self.asked = asked
-        self.settings = settings = asked.settings
-        self.space = space = asked.space
+        self.spec = spec
+        self.settings = settings = spec.settings
+        self.space = space = spec.space
         assert isinstance(study.sampler, StudySampler)
         self.sampler = study.sampler
-        self.callbacks = asked.callbacks
+        self.callbacks = spec.callbacks
         self.study = study
-        self.worker = workplace.worker
-        self.pool = workplace.pool
-        self.config = workplace.config
-        self.interruption = workplace.interruption
-        self.continue_command = workplace.continue_command
+        self.worker = resources.worker
+        self.pool = resources.pool
+        self.config = resources.config
+        self.interruption = resources.interruption
+        self.continue_command = resources.continue_command
         self.redact = load_redact(settings.redact)
         self.budget = budget
         self.distributions = {p.name: p.distribution for p in space.parameters}
@@ -199,7 +199,7 @@ class Work:
         self.sampler.worker = identity
         with quiet_optuna():
             trial = self.study.ask(self.distributions)
-            suggest(self.asked.custom, self.asked.job_config, trial, settings=self.settings)
+            suggest(self.spec.custom, self.spec.job_config, trial, settings=self.settings)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, self.space.overrides(trial.params))
         return trial
@@ -240,7 +240,7 @@ class Work:
         return [self._seed_override(repeat), self._folder_override(f"{{}}/seed-{repeat}")]
 
     def _seed_override(self, repeat: int) -> str:
-        return f"{self.settings.seed_key}={self.asked.first_seed + repeat}"
+        return f"{self.settings.seed_key}={self.spec.first_seed + repeat}"
 
     def _folder_override(self, pattern: str) -> str:
         """Name a job's folder after its trial's, which the pattern's braces stand for."""

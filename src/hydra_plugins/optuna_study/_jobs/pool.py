@@ -61,7 +61,7 @@ class Pool(ABC):
         """Let the workers go."""
 
 
-class HerePool(Pool):
+class InProcessPool(Pool):
     """One job at a time in this process: a debugger stops in it, and a crash ends the sweep."""
 
     def __init__(
@@ -135,7 +135,7 @@ class HerePool(Pool):
         )
 
 
-class LauncherPool(HerePool):
+class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
 
     def __init__(self, launcher: Launcher, **arguments: Any) -> None:

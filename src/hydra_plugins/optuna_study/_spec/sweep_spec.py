@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asked:
+class SweepSpec:
     """What a person asked for, checked."""
 
     settings: Settings
@@ -48,7 +48,7 @@ def check(
     arguments: Sequence[str],
     config: DictConfig,
     config_loader: ConfigLoader,
-) -> Asked:
+) -> SweepSpec:
     """Find all that can be found before there is a study.
 
     Args:
@@ -75,7 +75,7 @@ def check(
     )
     callbacks = build_callbacks(settings.callbacks)
     _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
-    return Asked(
+    return SweepSpec(
         settings=settings,
         space=space,
         composer=composer,
