@@ -232,7 +232,7 @@ class FinalsLoop(StudyLoop):
 
     def _finish(self) -> None:
         scores = read_scores(self._searched, self.study, self.settings)
-        log.info(format_finals(scores, self._searched, self.study, self.settings))
+        log.info(format_finals(scores, self._searched, self.study, self.spec.objectives))
 
 
 _TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machine")

@@ -212,7 +212,7 @@ class StudyLoop:
                 trial.set_user_attr(name, source.user_attrs[name])
         for name, value in source.constraints.items():
             trial.set_constraint(name, value)
-        if len(self.settings.objectives) == 1:
+        if len(self.spec.objectives) == 1:
             for step, value in source.intermediate_values.items():
                 trial.report(value, step)
         values = source.values if source.state is TrialState.COMPLETE else None
@@ -324,7 +324,7 @@ class StudyLoop:
     def _announce(self, trial: FrozenTrial) -> None:
         beside = {other.number for other in self.ledger.running} | self.running.keys()
         num_parallel = 1 + len(beside - {trial.number})
-        self.status.say(format_trial(self.ledger, trial, self.settings, num_parallel=num_parallel))
+        self.status.say(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
         for name, callback in self.callbacks.items():
             with logged(name):
                 callback.on_trial_end(self.study, trial)
@@ -383,11 +383,11 @@ class StudyLoop:
     def _finish(self) -> None:
         if self.budget.reason:
             log.info("stopped: %s", self.budget.reason)
-        log.info(format_summary(self.study, self.ledger, self.settings, self.space))
+        log.info(format_summary(self.study, self.ledger, self.spec))
         path = Path(self.config.hydra.sweep.dir) / RESULTS
         # Another process may be adding to the file.
         with self.worker.turn():
-            write_results(self.ledger.best, path, num_objectives=len(self.settings.objectives))
+            write_results(self.ledger.best, path, num_objectives=len(self.spec.objectives))
 
     def _require_result(self) -> None:
         trials = self.study.get_trials(deepcopy=False)

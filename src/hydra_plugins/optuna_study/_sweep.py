@@ -22,7 +22,6 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
 from hydra_plugins.optuna_study._loop import Resources, StudyLoop
 from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
-from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check
 from hydra_plugins.optuna_study._study.budget import Budget
 from hydra_plugins.optuna_study._study.sampler import StudySampler
@@ -127,7 +126,7 @@ def _build_pool(
     if spec.num_workers > 1:
         return ProcessPool(
             composer=spec.composer,
-            assignment=_assign(task_function, config, settings, workers_dir=worker.folder),
+            assignment=_assign(task_function, config, spec, workers_dir=worker.folder),
             interruption=interruption,
             num_workers=spec.num_workers,
             workers_per_gpu=settings.workers_per_gpu,
@@ -137,7 +136,7 @@ def _build_pool(
         "task_function": task_function,
         "config": config,
         "hydra_callbacks": hydra_context.callbacks,
-        "objectives": list(settings.objectives),
+        "objectives": list(spec.objectives),
         "interruption": interruption,
         "identity": worker.identity,
     }
@@ -145,12 +144,12 @@ def _build_pool(
 
 
 def _assign(
-    task_function: TaskFunction, config: DictConfig, settings: Settings, *, workers_dir: Path
+    task_function: TaskFunction, config: DictConfig, spec: SweepSpec, *, workers_dir: Path
 ) -> Assignment:
     base = version.getbase()
     return Assignment(
-        task=name_task(task_function, key=settings.keys["num_workers"]),
-        objectives=tuple(settings.objectives),
+        task=name_task(task_function, key=spec.settings.keys["num_workers"]),
+        objectives=tuple(spec.objectives),
         version_base=None if base is None else str(base),
         job_name=str(config.hydra.job.name),
         workers_dir=workers_dir,

@@ -73,7 +73,7 @@ def run_study(config_loader, sampler, pruner, *, num_trials):
     space = build_search_space(settings.params, (), config_loader=config_loader)
     with quiet_optuna():
         chosen = StudySampler(sampler, key="sampler", seed=0, space=space)
-        plan = build_plan(OmegaConf.create(), settings, space)
+        plan = build_plan(OmegaConf.create(), settings, space, settings.objectives)
         storage = optuna.storages.InMemoryStorage()
         study = open_study(storage, settings, space, chosen, plan=plan, points=[])
         for _ in range(num_trials):

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
 from hydra_plugins.optuna_study._spec.settings import Settings
-from hydra_plugins.optuna_study._spec.space import SearchSpace, as_text
+from hydra_plugins.optuna_study._spec.space import as_text
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
 from hydra_plugins.optuna_study.attributes import (
     FAILURE,
@@ -26,9 +27,7 @@ from hydra_plugins.optuna_study.attributes import (
 TABLE_ROWS = 5
 
 
-def format_trial(
-    ledger: Ledger, trial: FrozenTrial, settings: Settings, *, num_parallel: int
-) -> str:
+def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_parallel: int) -> str:
     """One line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
     parts = [name_trial(trial), ending]
@@ -37,25 +36,24 @@ def format_trial(
         if failure.text != ending:
             parts.append(failure.line)
     elif trial.values:
-        parts.append(_format_values(settings.objectives, trial.values, trial))
+        parts.append(_format_values(spec.objectives, trial.values, trial))
     broken = [name for name, value in trial.constraints.items() if value > 0]
     if broken and not failure:
         parts.append(f"breaks {', '.join(broken)}")
     parts.append(format_params(trial.params))
     parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
-        parts.append(_format_best(ledger.best, num_objectives=len(settings.objectives)))
-    left = settings.num_trials - ledger.num_finished
-    progress = f"{ledger.num_finished} of {settings.num_trials}"
+        parts.append(_format_best(ledger.best, num_objectives=len(spec.objectives)))
+    num_trials = spec.settings.num_trials
+    left = num_trials - ledger.num_finished
+    progress = f"{ledger.num_finished} of {num_trials}"
     if ledger.num_finished and left > 0:
         seconds = left * ledger.seconds_finished / ledger.num_finished / num_parallel
         progress += f", about {format_seconds(seconds)} left"
     return " | ".join([*parts, progress])
 
 
-def format_summary(
-    study: optuna.Study, ledger: Ledger, settings: Settings, space: SearchSpace
-) -> str:
+def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
     """Say how the trials ended, which were best, and the command that runs the best again."""
     trials, best = ledger.update(), ledger.best
     counts = Counter(name_ending(trial) for trial in trials)
@@ -64,16 +62,16 @@ def format_summary(
     if complete and not best:
         nearest = sorted(complete, key=total_violation)[:TABLE_ROWS]
         lines += ["", "no complete trial keeps within every constraint; the nearest:"]
-        lines += _format_table(nearest, settings, space)
+        lines += _format_table(nearest, spec)
     if best:
-        several = len(settings.objectives) > 1
+        several = len(spec.objectives) > 1
         shown = best if several else rank(study, trials)[:TABLE_ROWS]
         lines += ["", "no trial beats these in every objective:" if several else "best trials:"]
-        lines += _format_table(shown, settings, space)
+        lines += _format_table(shown, spec)
         lines += ["", "run the best again:" if not several else "run one of them again:"]
-        fixed = [text for text in space.fixed if not settings.is_of_study(text)]
+        fixed = [text for text in spec.space.fixed if not spec.settings.is_of_study(text)]
         lines += [
-            "  " + format_run_command([*fixed, *space.overrides(trial.params)])
+            "  " + format_run_command([*fixed, *spec.space.overrides(trial.params)])
             for trial in best[:TABLE_ROWS]
         ]
     if running := counts["running"]:
@@ -169,13 +167,11 @@ def short_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _format_table(
-    trials: Sequence[FrozenTrial], settings: Settings, space: SearchSpace
-) -> list[str]:
+def _format_table(trials: Sequence[FrozenTrial], spec: SweepSpec) -> list[str]:
     # A function's parameters come after those of the config, and some trials lack them.
-    names = [parameter.name for parameter in space.parameters]
+    names = [parameter.name for parameter in spec.space.parameters]
     names += sorted({name for trial in trials for name in trial.params if name not in names})
-    rows = [["trial", *settings.objectives, *map(short_name, names), "time"]]
+    rows = [["trial", *spec.objectives, *map(short_name, names), "time"]]
     rows += [
         [
             str(trial.number),

@@ -1,16 +1,21 @@
 """What a study asks."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._errors import SweepError, message_line
+from hydra_plugins.optuna_study._function import load_function
 from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._redaction import load_redact
-from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.settings import OBJECTIVES_WANTED, Settings, are_objectives
 from hydra_plugins.optuna_study._spec.space import SearchSpace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,34 @@ class Plan:
     fixed_config: dict[str, str]
 
 
-def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Plan:
+def load_objectives(settings: Settings, config: DictConfig) -> dict[str, str]:
+    """Return the objectives that are given, or those that the given function returns.
+
+    Args:
+        settings: of the sweep.
+        config: without the search and without Hydra's node.
+
+    Raises:
+        SweepError: in the function's own words, or because it returned something else.
+
+    """
+    found: Any = settings.objectives
+    if isinstance(found, str):
+        key, name = settings.keys["objectives"], found
+        function = load_function(name, key=key)
+        try:
+            found = function(config)
+        except Exception as error:
+            log.debug("traceback of %s", name, exc_info=True)
+            raise SweepError(message_line(error)) from error
+        if not are_objectives(found):
+            raise SweepError(f"{key}={name}: it returned {found!r}; return {OBJECTIVES_WANTED}")
+    return {str(name): direction for name, direction in found.items()}
+
+
+def build_plan(
+    config: DictConfig, settings: Settings, space: SearchSpace, objectives: dict[str, str]
+) -> Plan:
     """Note what stays the same.
 
     Args:
@@ -32,6 +64,7 @@ def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Pl
             read count as much as what was typed.
         settings: of the sweep.
         space: what is searched.
+        objectives: name to direction.
 
     """
     searched = {parameter.name: parameter.expression for parameter in space.parameters}
@@ -42,7 +75,7 @@ def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Pl
     names = {parameter.name for parameter in space.parameters}
     ignored = {settings.keys["params"], settings.keys["objectives"], *names}
     return Plan(
-        objectives=settings.objectives,
+        objectives=objectives,
         search_space=redact(searched),
         fixed_config={
             key: text

@@ -12,7 +12,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._errors import SweepError
 
-DIRECTIONS = ("maximize", "minimize")
+_DIRECTIONS = ("maximize", "minimize")
+OBJECTIVES_WANTED = f"names with {' or '.join(_DIRECTIONS)}"
 
 
 class Role(Enum):
@@ -51,8 +52,9 @@ def _is_list_of(kind: type, value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
-def _are_objectives(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and set(value.values()) <= set(DIRECTIONS)
+def are_objectives(value: Any) -> bool:
+    """Whether a value maps names to directions."""
+    return isinstance(value, dict) and bool(value) and set(value.values()) <= set(_DIRECTIONS)
 
 
 def _with_text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
@@ -92,8 +94,11 @@ _NODE = _Kind(
     lambda value: isinstance(value, dict) and "_target_" in value,
     "a node with _target_, a class of Optuna",
 )
-_OBJECTIVES = _Kind(_are_objectives, f"names with {' or '.join(DIRECTIONS)}", _with_text_keys)
 _FUNCTION = _Kind(lambda value: isinstance(value, str) and "." in value, "MODULE.FUNCTION")
+_OBJECTIVES = _Kind(
+    lambda value: are_objectives(value) or _FUNCTION.fits(value),
+    f"{OBJECTIVES_WANTED}, or {_FUNCTION.wanted} that returns them",
+)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,9 @@ class Settings:
     pruner: Annotated[
         dict[str, Any], _Row(_NODE, {"_target_": "optuna.pruners.NopPruner"}, Role.SEARCH)
     ]
-    # Name to maximize | minimize, in the order in which a job returns its values.
-    objectives: Annotated[dict[str, str], _Row(_OBJECTIVES, MISSING, Role.SEARCH)]
+    # Name to maximize | minimize, in the order in which a job returns its values. Or a
+    # MODULE.FUNCTION that is called with the config without the search and returns such a mapping.
+    objectives: Annotated[dict[str, str] | str, _Row(_OBJECTIVES, MISSING, Role.SEARCH)]
     # Finished trials (complete or pruned) after which the study is done.
     num_trials: Annotated[int, _Row(_whole(1), MISSING, Role.PROGRESS)]
     # Seconds after which this process starts no more trials; null never.

@@ -9,10 +9,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
 from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._jobs.devices import count_workers
-from hydra_plugins.optuna_study._spec.plan import Plan, build_plan
+from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
 from hydra_plugins.optuna_study._spec.points import (
     CustomSearchSpace,
     first_points,
@@ -41,6 +41,11 @@ class SweepSpec:
     num_workers: int
     # Of a trial's first job, from which those of the others are counted on.
     first_seed: int
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Name to direction, in the order in which a job returns its values."""
+        return self.plan.objectives
 
 
 def check(
@@ -74,14 +79,16 @@ def check(
         composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
     )
     callbacks = build_callbacks(settings.callbacks)
-    _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
+    default_config = without_hydra(_compose_default(composer, space, settings))
+    _ask_callbacks(callbacks, default_config)
+    objectives = load_objectives(settings, default_config)
     return SweepSpec(
         settings=settings,
         space=space,
         composer=composer,
         job_config=job_config,
         custom=custom,
-        plan=build_plan(job_config, settings, space),
+        plan=build_plan(job_config, settings, space, objectives),
         points=first_points(settings, space, composer, custom),
         callbacks=callbacks,
         num_workers=min(
@@ -150,5 +157,4 @@ def _ask_callbacks(callbacks: Mapping[str, StudyCallback], job_config: DictConfi
             callback.before_study(job_config)
         except Exception as error:
             log.debug("traceback of callbacks.%s", name, exc_info=True)
-            lines = str(error).strip().splitlines() or [first_line(error)]
-            raise SweepError(lines[0]) from error
+            raise SweepError(message_line(error)) from error

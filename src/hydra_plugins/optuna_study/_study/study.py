@@ -52,7 +52,7 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def build_pruner(settings: Settings) -> BasePruner:
+def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
     """Make the pruner, which some samplers consult; jobs make their own.
 
     Optuna prunes by one objective only: with several, no pruner has a say.
@@ -71,7 +71,7 @@ def build_pruner(settings: Settings) -> BasePruner:
         raise SweepError(
             f"{key}._target_: {type(pruner).__name__} is no pruner; give a class of optuna.pruners"
         )
-    return pruner if len(settings.objectives) == 1 else NopPruner()
+    return pruner if num_objectives == 1 else NopPruner()
 
 
 def open_study(
@@ -101,8 +101,8 @@ def open_study(
             could not be compared; or it holds the finals of another one, or should and does not.
 
     """
-    pruner = build_pruner(settings)
-    directions = [StudyDirection[name.upper()] for name in settings.objectives.values()]
+    pruner = build_pruner(settings, num_objectives=len(plan.objectives))
+    directions = [StudyDirection[name.upper()] for name in plan.objectives.values()]
 
     def create() -> optuna.Study:
         return optuna.create_study(
@@ -149,24 +149,20 @@ def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None)
 
 def _differs(study: optuna.Study, plan: Plan) -> bool:
     known = study.user_attrs
-    directions = [direction.name.lower() for direction in study.directions]
-    if directions != list(plan.objectives.values()):
+    if _objectives_differ(study, plan):
         return True
     return FIXED_CONFIG in known and (
-        # As lists: the order of objectives is the order of values.
-        list(known[OBJECTIVES].items()) != list(plan.objectives.items())
-        or known[SEARCH_SPACE] != plan.search_space
-        or known[FIXED_CONFIG] != plan.fixed_config
+        known[SEARCH_SPACE] != plan.search_space or known[FIXED_CONFIG] != plan.fixed_config
     )
 
 
-def _objectives_differ(study: optuna.Study, settings: Settings) -> bool:
+def _objectives_differ(study: optuna.Study, plan: Plan) -> bool:
     known = study.user_attrs.get(OBJECTIVES)
     if known is None:
         directions = [direction.name.lower() for direction in study.directions]
-        return directions != list(settings.objectives.values())
+        return directions != list(plan.objectives.values())
     # As lists: the order of objectives is the order of values.
-    return list(known.items()) != list(settings.objectives.items())
+    return list(known.items()) != list(plan.objectives.items())
 
 
 def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
@@ -187,11 +183,11 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
 def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
     known = study.user_attrs
     new_name = f"set {settings.keys['study_name']} to a new name, or take the change back"
-    if FIXED_CONFIG not in known or _objectives_differ(study, settings):
+    if FIXED_CONFIG not in known or _objectives_differ(study, plan):
         was = known.get(OBJECTIVES) or [d.name.lower() for d in study.directions]
         raise SweepError(
             f"study {settings.study_name} was started with other objectives: they were {was}, are "
-            f"{settings.objectives}; {new_name}"
+            f"{plan.objectives}; {new_name}"
         )
     changes = {
         "search space": _diff(known[SEARCH_SPACE], plan.search_space),
