@@ -49,7 +49,7 @@ from optuna.storages.journal import (
 from optuna.trial import TrialState
 from sqlalchemy import event
 
-from hydra_plugins.optuna_study._storage import open_storage
+from hydra_plugins.optuna_study._study.storage import open_storage
 
 SPACE: dict[str, BaseDistribution] = {name: FloatDistribution(-1, 1) for name in "xy"}
 LARGE_RECORD = "x" * 2**24

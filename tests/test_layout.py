@@ -14,6 +14,11 @@ ROOMS = (
     "evaluation", "training", "tasks", "data", "models", "config", "console", "templates",
     "errors",
 )  # fmt: skip
+# The same of the plugin.
+PLUGIN_ROOMS = (
+    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_redaction",
+    "_function", "_errors", "callbacks", "attributes",
+)  # fmt: skip
 KNOWS_OMEGACONF = {"config", "evaluation", "opening", "pipeline", "studies", "training"}
 KNOWS_MLFLOW = {"runs", "serving", "studies", "tracking"}
 
@@ -29,36 +34,43 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def rooms() -> dict[str, set[str]]:
-    """Room of the package -> all that its files import."""
+def rooms(package: str = "tunetrail") -> dict[str, set[str]]:
+    """Room of a package -> all that its files import."""
     found: dict[str, set[str]] = {}
-    package = SOURCE / "tunetrail"
-    for path in package.rglob("*.py"):
-        name = path.relative_to(package).parts[0].removesuffix(".py")
+    folder = SOURCE / package.replace(".", "/")
+    for path in folder.rglob("*.py"):
+        name = path.relative_to(folder).parts[0].removesuffix(".py")
         if name != "__init__":
             found.setdefault(name, set()).update(imports(path))
     return found
 
 
-def test_every_room_is_named_here() -> None:
-    assert set(rooms()) == set(ROOMS)
+HOUSES = {"tunetrail": ROOMS, "hydra_plugins.optuna_study": PLUGIN_ROOMS}
+ALL_ROOMS = [(package, room) for package, order in HOUSES.items() for room in order]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
-    known = {name.split(".")[1] for name in rooms()[room] if name.startswith("tunetrail.")}
-    below = ROOMS[ROOMS.index(room) + 1 :]
-    assert known - {room} <= set(below)
+@pytest.mark.parametrize("package", HOUSES)
+def test_every_room_is_named_here(package: str) -> None:
+    assert set(rooms(package)) == set(HOUSES[package])
+
+
+@pytest.mark.parametrize(("package", "room"), ALL_ROOMS)
+def test_a_room_imports_only_what_stands_below_it(package: str, room: str) -> None:
+    inside = f"{package}."
+    names = [name.removeprefix(inside) for name in rooms(package)[room] if name.startswith(inside)]
+    order = HOUSES[package]
+    below = order[order.index(room) + 1 :]
+    assert {name.split(".")[0] for name in names} <= {room, *below}
 
 
 def modules(package: str) -> dict[str, Path]:
     """Name of a module -> its file."""
-    files = (SOURCE / package).rglob("*.py")
+    files = (SOURCE / package.replace(".", "/")).rglob("*.py")
     names = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in files}
     return {name.removesuffix(".__init__"): path for name, path in names.items()}
 
 
-@pytest.mark.parametrize("package", ["tunetrail"])
+@pytest.mark.parametrize("package", HOUSES)
 def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
     known = modules(package)
     arrows = {
@@ -93,8 +105,9 @@ def test_what_is_copied_into_every_model_needs_nothing_of_this_package() -> None
     assert not any(name.startswith("tunetrail") for name in imports(answers))
 
 
-def test_the_plugin_and_the_package_never_import_each_other() -> None:
-    plugin = {name for path in (SOURCE / "hydra_plugins").rglob("*.py") for name in imports(path)}
+def test_the_package_reads_the_names_of_attributes_and_nothing_else_crosses() -> None:
+    plugin = set().union(*rooms("hydra_plugins.optuna_study").values())
     assert not any(name.startswith(("tunetrail", "mlflow", "torch")) for name in plugin)
     package = set().union(*rooms().values())
-    assert not any(name.startswith("hydra_plugins") for name in package)
+    crossing = {name for name in package if name.startswith("hydra_plugins")}
+    assert crossing == {"hydra_plugins.optuna_study.attributes"}

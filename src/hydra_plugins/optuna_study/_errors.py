@@ -7,5 +7,10 @@ class SweepError(CompactHydraException):
 
 def first_line(error: BaseException) -> str:
     """``Type: message`` with the first line of the message, for a place that holds one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    name, message = type(error).__name__, message_line(error)
+    return f"{name}: {message}" if message != name else name
+
+
+def message_line(error: BaseException) -> str:
+    """Return the first line of a message that is written for a person, or the type without one."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -8,44 +8,41 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study import _workers
-from hydra_plugins.optuna_study._asked import Asked, build_callbacks
-from hydra_plugins.optuna_study._budget import Budget, Left
-from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._finalists import (
-    choose_finalists,
-    find_final,
-    point_of,
-)
-from hydra_plugins.optuna_study._finals_report import (
+from hydra_plugins.optuna_study._console.finals_report import (
     Score,
     format_finalists,
     format_finals,
     write_finals,
 )
-from hydra_plugins.optuna_study._ledger import FINISHED, Ledger
-from hydra_plugins.optuna_study._report import read_failure
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._study import (
+from hydra_plugins.optuna_study._console.report import read_failure
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._loop import RESULTS, Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
+from hydra_plugins.optuna_study._study.budget import Budget, Left
+from hydra_plugins.optuna_study._study.finalists import (
+    choose_finalists,
+    find_final,
+    point_of,
+)
+from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
+from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,
     FINALIST_OF,
     PLAN_SINCE,
-    open_study,
-    quiet_optuna,
+    SEEDS,
+    WORKER,
 )
-from hydra_plugins.optuna_study._work import RESULTS, Work, Workplace, logged
-from hydra_plugins.optuna_study._workers import Worker
 
 log = logging.getLogger(__name__)
 
-# On the study of the finals: the seed of each job of a trial.
-SEEDS = "seeds"
 
-
-def run_finals(asked: Asked, study: optuna.Study, workplace: Workplace) -> None:
+def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> None:
     """Train the best points of a searched study again, and let the callbacks compare them.
 
     Raises:
@@ -53,32 +50,32 @@ def run_finals(asked: Asked, study: optuna.Study, workplace: Workplace) -> None:
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
-    if asked.settings.final_seeds == 0:
+    if spec.settings.final_seeds == 0:
         return
-    if obstacle := _find_obstacle(asked, study, workplace.worker):
+    if obstacle := _find_obstacle(spec, study, resources.worker):
         log.info("no finals: %s", obstacle)
         return
     try:
-        finals = _train(asked, study, workplace)
+        finals = _train(spec, study, resources)
     except SweepError as error:
         raise SweepError(
             f"finals: {error}; what the search found is kept; to continue: "
-            f"{workplace.continue_command}"
+            f"{resources.continue_command}"
         ) from error
-    _compare(asked, study, finals, workplace)
+    _compare(spec, study, finals, resources)
 
 
-def _find_obstacle(asked: Asked, study: optuna.Study, worker: Worker) -> str | None:
-    key = asked.settings.seed_key
+def _find_obstacle(spec: SweepSpec, study: optuna.Study, worker: Worker) -> str | None:
+    key = spec.settings.seed_key
     # As written: a seed that follows another key varies with that.
-    written = asked.plan.fixed_config.get(key, "").removeprefix("${").removesuffix("}")
-    if {key, written} & {parameter.name for parameter in asked.space.parameters}:
+    written = spec.plan.fixed_config.get(key, "").removeprefix("${").removesuffix("}")
+    if {key, written} & {parameter.name for parameter in spec.space.parameters}:
         return f"{key} is searched, so that no seed is fresh"
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    signatures = [trial.user_attrs.get(_workers.ATTRIBUTE) for trial in running]
+    signatures = [trial.user_attrs.get(WORKER) for trial in running]
     if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
         return "the search goes on in another process, which runs them at its end"
-    if not choose_finalists(study, num_finalists=asked.settings.finalists):
+    if not choose_finalists(study, num_finalists=spec.settings.finalists):
         since = study.user_attrs.get(PLAN_SINCE, 0)
         present = (
             f" since trial {since}, from where on the config is the present one" if since else ""
@@ -87,42 +84,41 @@ def _find_obstacle(asked: Asked, study: optuna.Study, worker: Worker) -> str | N
     return None
 
 
-def _train(asked: Asked, study: optuna.Study, workplace: Workplace) -> optuna.Study:
+def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna.Study:
     """Open the study of the finals, queue what is missing, and work on it."""
     since = study.user_attrs.get(PLAN_SINCE, 0)
     # A changed config has finals of its own: trials of the two could not be compared.
-    folder = f"finals-{asked.settings.final_seeds}" + (f"-since-{since}" if since else "")
-    settings = _settings_of_finals(asked.settings, folder)
-    seeds = [asked.first_seed + asked.settings.num_seeds + i for i in range(settings.num_seeds)]
+    folder = f"finals-{spec.settings.final_seeds}" + (f"-since-{since}" if since else "")
+    settings = _settings_of_finals(spec.settings, folder)
+    seeds = [spec.first_seed + spec.settings.num_seeds + i for i in range(settings.num_seeds)]
     sampler = StudySampler(
         # It has nothing to propose: every point is given.
         {"_target_": "optuna.samplers.RandomSampler"},
         key=settings.keys["sampler"],
         seed=settings.seed,
-        space=asked.space,
+        space=spec.space,
     )
-    with workplace.worker.turn(), quiet_optuna():
+    with resources.worker.turn(), quiet_optuna():
         finals = open_study(
             study._storage,  # noqa: SLF001 - the connection that is open already
             settings,
-            asked.space,
+            spec.space,
             sampler,
-            plan=asked.plan,
+            plan=spec.plan,
             points=(),
             final_of=study.study_name,
         )
         _require_seeds(finals, seeds, settings)
         num_trials = _queue(study, finals, settings)
     settings = replace(settings, num_trials=num_trials)
-    asked = replace(
-        asked,
+    spec = replace(
+        spec,
         settings=settings,
         points=[],
-        sampler=sampler,
         callbacks=build_callbacks(settings.callbacks),
         first_seed=seeds[0],
     )
-    FinalsWork(asked, searched=study, finals=finals, workplace=workplace, folder=folder).run()
+    FinalsLoop(spec, searched=study, finals=finals, resources=resources, folder=folder).run()
     return finals
 
 
@@ -196,24 +192,24 @@ class FinalsBudget(Budget):
     def left(self, ledger: Ledger, worker: Worker) -> Left:
         if ledger.is_waiting:
             return Left.MORE
-        signatures = (trial.user_attrs.get(_workers.ATTRIBUTE) for trial in ledger.running)
+        signatures = (trial.user_attrs.get(WORKER) for trial in ledger.running)
         return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
 
 
-class FinalsWork(Work):
+class FinalsLoop(StudyLoop):
     """One process at work on finals."""
 
     def __init__(
         self,
-        asked: Asked,
+        spec: SweepSpec,
         *,
         searched: optuna.Study,
         finals: optuna.Study,
-        workplace: Workplace,
+        resources: Resources,
         folder: str,
     ) -> None:
-        budget = FinalsBudget(asked.settings)
-        super().__init__(asked, study=finals, workplace=workplace, budget=budget)
+        budget = FinalsBudget(spec.settings)
+        super().__init__(spec, study=finals, resources=resources, budget=budget)
         self._searched = searched
         self._folder = folder
 
@@ -236,7 +232,7 @@ class FinalsWork(Work):
 
     def _finish(self) -> None:
         scores = read_scores(self._searched, self.study, self.settings)
-        log.info(format_finals(scores, self._searched, self.study, self.settings))
+        log.info(format_finals(scores, self._searched, self.study, self.spec.objectives))
 
 
 _TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machine")
@@ -250,26 +246,28 @@ def read_scores(study: optuna.Study, finals: optuna.Study, settings: Settings) -
     return [Score(finalist, find_final(trials, finalist)) for finalist in finalists]
 
 
-def _compare(asked: Asked, study: optuna.Study, finals: optuna.Study, workplace: Workplace) -> None:
+def _compare(
+    spec: SweepSpec, study: optuna.Study, finals: optuna.Study, resources: Resources
+) -> None:
     """Write the finals down and hand them to the callbacks.
 
     Raises:
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
-    interruption, config = workplace.interruption, workplace.config
-    with workplace.worker.turn():
-        scores = read_scores(study, finals, asked.settings)
+    interruption, config = resources.interruption, resources.config
+    with resources.worker.turn():
+        scores = read_scores(study, finals, spec.settings)
         if any(s.final is not None and not s.final.state.is_finished() for s in scores):
             log.info("the rest of the finals runs on another machine, which compares them")
             return
         write_finals(scores, finals, Path(config.hydra.sweep.dir) / RESULTS)
         complete = {s.finalist.number: s.complete.number for s in scores if s.complete}
         try:
-            for name, callback in asked.callbacks.items():
+            for name, callback in spec.callbacks.items():
                 # What it does is work, as a job is: it may be stopped anywhere.
                 with interruption.job(), logged(name):
                     callback.on_finals_end(study, finals, complete, config)
         except KeyboardInterrupt:
-            log.info("interrupted; to continue: %s", workplace.continue_command)
+            log.info("interrupted; to continue: %s", resources.continue_command)
             raise SystemExit(130) from None

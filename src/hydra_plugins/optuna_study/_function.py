@@ -18,5 +18,5 @@ def load_function(name: str, *, key: str) -> Any:
         return getattr(importlib.import_module(module), function)
     except Exception as error:
         raise SweepError(
-            f"{key}={name}: no such function ({first_line(error)}); give MODULE.FUNCTION, or null"
+            f"{key}={name}: no such function ({first_line(error)}); give MODULE.FUNCTION"
         ) from error

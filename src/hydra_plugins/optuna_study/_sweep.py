@@ -11,22 +11,22 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study._asked import Asked, check
-from hydra_plugins.optuna_study._budget import Budget
+from hydra_plugins.optuna_study._console.report import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._pool import HerePool, LauncherPool, Pool
-from hydra_plugins.optuna_study._processes import ProcessPool
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.pool import InProcessPool, LauncherPool, Pool
+from hydra_plugins.optuna_study._jobs.processes import ProcessPool
+from hydra_plugins.optuna_study._jobs.worker_process import Assignment, name_task
+from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
+from hydra_plugins.optuna_study._loop import Resources, StudyLoop
 from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
-from hydra_plugins.optuna_study._report import format_continue_command
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._storage import open_storage, outages
-from hydra_plugins.optuna_study._study import open_study, quiet_optuna
-from hydra_plugins.optuna_study._work import Work, Workplace
-from hydra_plugins.optuna_study._worker_process import Assignment, name_task
-from hydra_plugins.optuna_study._workers import Worker
-from hydra_plugins.optuna_study._yaml import plain, save_yaml
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check
+from hydra_plugins.optuna_study._study.budget import Budget
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.storage import open_storage, outages
+from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run_sweep(
     launcher: Launcher,
     task_function: TaskFunction,
 ) -> None:
-    """Check what was asked, open the study, work on it, and train its best points again.
+    """Check what is asked for, open the study, work on it, and train its best points again.
 
     Args:
         values: the node ``hydra.sweeper``, resolved.
@@ -55,8 +55,11 @@ def run_sweep(
     redact = load_redact(values["redact"])
     # From the start: a stop that comes while a study is being opened ends it in order, too.
     with interruption.watched(), redacted_errors(redact):
-        asked = check(values, arguments, config, hydra_context.config_loader)
-        settings = asked.settings
+        spec = check(values, arguments, config, hydra_context.config_loader)
+        settings = spec.settings
+        sampler = StudySampler(
+            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
+        )
         command = format_continue_command(settings)
         remedy = f"what finished is kept; to continue: {command}"
         sweep_dir = Path(config.hydra.sweep.dir)
@@ -66,13 +69,13 @@ def run_sweep(
                 study = open_study(
                     open_storage(settings.storage),
                     settings,
-                    asked.space,
-                    asked.sampler,
-                    plan=asked.plan,
-                    points=asked.points,
+                    spec.space,
+                    sampler,
+                    plan=spec.plan,
+                    points=spec.points,
                 )
             pool = _build_pool(
-                asked,
+                spec,
                 hydra_context=hydra_context,
                 launcher=launcher,
                 task_function=task_function,
@@ -80,24 +83,24 @@ def run_sweep(
                 interruption=interruption,
                 worker=worker,
             )
-            workplace = Workplace(worker, pool, config, interruption, command)
+            resources = Resources(worker, pool, config, interruption, command)
             with contextlib.closing(pool):
-                _say_what_is_chance(asked)
-                Work(asked, study=study, workplace=workplace, budget=Budget(settings)).run()
-                run_finals(asked, study, workplace)
+                _say_what_is_chance(spec)
+                StudyLoop(spec, study=study, resources=resources, budget=Budget(settings)).run()
+                run_finals(spec, study, resources)
 
 
-def _say_what_is_chance(asked: Asked) -> None:
-    if asked.num_workers > 1 and asked.settings.seed is not None:
+def _say_what_is_chance(spec: SweepSpec) -> None:
+    if spec.num_workers > 1 and spec.settings.seed is not None:
         log.info(
             "%d workers: which trial ends first is chance, and with it the points that are "
             "proposed next; one worker proposes the same points every time",
-            asked.num_workers,
+            spec.num_workers,
         )
 
 
 def _build_pool(
-    asked: Asked,
+    spec: SweepSpec,
     *,
     hydra_context: HydraContext,
     launcher: Launcher,
@@ -112,41 +115,41 @@ def _build_pool(
         SweepError: several workers and a launcher other than Hydra's basic one.
 
     """
-    settings, key = asked.settings, asked.settings.keys["num_workers"]
+    settings, key = spec.settings, spec.settings.keys["num_workers"]
     is_basic = type(launcher).__name__ == "BasicLauncher"
-    if asked.num_workers > 1 and not is_basic:
+    if spec.num_workers > 1 and not is_basic:
         raise SweepError(
-            f"{key}={asked.num_workers}: workers are processes of their own, and hydra/launcher="
+            f"{key}={spec.num_workers}: workers are processes of their own, and hydra/launcher="
             f"{config.hydra.runtime.choices['hydra/launcher']} would not be used; set {key}=1 or "
             "hydra/launcher=basic"
         )
-    if asked.num_workers > 1:
+    if spec.num_workers > 1:
         return ProcessPool(
-            composer=asked.composer,
-            assignment=_assign(task_function, config, settings, workers_dir=worker.folder),
+            composer=spec.composer,
+            assignment=_assign(task_function, config, spec, workers_dir=worker.folder),
             interruption=interruption,
-            num_workers=asked.num_workers,
+            num_workers=spec.num_workers,
             workers_per_gpu=settings.workers_per_gpu,
         )
     here: dict[str, Any] = {
-        "composer": asked.composer,
+        "composer": spec.composer,
         "task_function": task_function,
         "config": config,
         "hydra_callbacks": hydra_context.callbacks,
-        "objectives": list(settings.objectives),
+        "objectives": list(spec.objectives),
         "interruption": interruption,
         "identity": worker.identity,
     }
-    return HerePool(**here) if is_basic else LauncherPool(launcher, **here)
+    return InProcessPool(**here) if is_basic else LauncherPool(launcher, **here)
 
 
 def _assign(
-    task_function: TaskFunction, config: DictConfig, settings: Settings, *, workers_dir: Path
+    task_function: TaskFunction, config: DictConfig, spec: SweepSpec, *, workers_dir: Path
 ) -> Assignment:
     base = version.getbase()
     return Assignment(
-        task=name_task(task_function, key=settings.keys["num_workers"]),
-        objectives=tuple(settings.objectives),
+        task=name_task(task_function, key=spec.settings.keys["num_workers"]),
+        objectives=tuple(spec.objectives),
         version_base=None if base is None else str(base),
         job_name=str(config.hydra.job.name),
         workers_dir=workers_dir,

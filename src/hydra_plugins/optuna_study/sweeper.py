@@ -1,4 +1,4 @@
-"""The sweeper, its config, and the protocol of its callbacks.
+"""The sweeper, its config, and the protocol between it and a job.
 
 A sweep works on a *study*, which lives in a storage and outlives the process. The same command
 with the same study name goes on from where the study stands, up to its budget of finished
@@ -31,133 +31,32 @@ Hydra imports this module at every start, so Optuna is imported only when a swee
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import make_dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-if TYPE_CHECKING:
-    import optuna
+from hydra_plugins.optuna_study._spec.settings import config_fields
 
-
-@dataclass
-class OptunaStudyConf:
-    """Node ``hydra.sweeper``. Checked by the sweeper itself, so that an error is one line."""
-
-    _target_: str = "hydra_plugins.optuna_study.sweeper.OptunaStudySweeper"
-    # The sampler is built anew for each trial, from the seed and the trial's number.
-    _recursive_: bool = False
-    _convert_: str = "all"
-
-    study_name: Any = MISSING
-    # A database URL (sqlite:///FILE, postgresql://…), or a path that ends in .log for a journal.
-    storage: Any = MISSING
-    # The seed of every sampler; null draws a new one each time.
-    seed: Any = None
-    sampler: Any = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
-    pruner: Any = field(default_factory=lambda: {"_target_": "optuna.pruners.NopPruner"})
-    # Name to maximize | minimize, in the order in which a job returns its values.
-    objectives: Any = MISSING
-    # Finished trials (complete or pruned) after which the study is done.
-    num_trials: Any = MISSING
-    # Seconds after which this process begins no more trials; null never.
-    timeout: Any = None
-    # Finished trials without a new best after which the study is done; null never.
-    patience: Any = None
-    # Key to a sweep expression in Hydra's syntax; the command line replaces it key by key.
-    params: Any = field(default_factory=dict)
-    # MODULE.FUNCTION, called with (config, trial): what it suggests is searched too.
-    custom_search_space: Any = None
-    # Whether trial 0 is the config as it is composed without the search.
-    try_default: Any = True
-    # Points to try after that: mappings of key to value. What a point leaves open is drawn.
-    enqueue: Any = field(default_factory=list)
-    # Jobs in one trial, each with another value at seed_key; the trial's value is their mean.
-    num_seeds: Any = 1
-    seed_key: Any = "seed"
-    # Once the search is done, so many of its best points are trained again, and the default's with
-    # them, on as many seeds that the search has not used; 0 seeds: nothing is.
-    finalists: Any = 2
-    final_seeds: Any = 0
-    # 1 runs jobs in this process; more, or auto, in long-lived processes of their own.
-    num_workers: Any = 1
-    # How many of them share a GPU, where there is one.
-    workers_per_gpu: Any = 1
-    # Overrides given to every job after all others.
-    job_overrides: Any = field(default_factory=list)
-    # Keys whose values may differ when a study is continued.
-    changeable: Any = field(default_factory=list)
-    # Whether all else may differ, too.
-    allow_changes: Any = False
-    # MODULE.FUNCTION: everything that is written of configs, overrides and errors goes through it.
-    redact: Any = None
-    # The same error this many times in a row ends the sweep.
-    max_repeated_failures: Any = 3
-    # So does more than this share of num_trials that failed.
-    max_failure_rate: Any = 0.5
-    # Name to a node with _target_: objects with the methods of StudyCallback.
-    callbacks: Any = field(default_factory=dict)
-
-
+# Node ``hydra.sweeper``. Not recursive: the sampler is built anew for each trial.
+OptunaStudyConf = make_dataclass(
+    "OptunaStudyConf",
+    [
+        ("_target_", str, "hydra_plugins.optuna_study.sweeper.OptunaStudySweeper"),
+        ("_recursive_", bool, False),
+        ("_convert_", str, "all"),
+        *config_fields(),
+    ],
+    namespace={"__module__": __name__},
+)
 ConfigStore.instance().store(
     group="hydra/sweeper", name="optuna_study", node=OptunaStudyConf, provider="optuna_study"
 )
-
-
-class StudyCallback:
-    """What happens around trials, in the process of the sweeper.
-
-    An object needs all five methods; inherit to get those that do nothing. The finals are a study
-    like any other: objects of their own, built from the same nodes, hear of it, except for
-    ``before_study``; a study that is one has ``user_attrs["final_of"]``.
-    """
-
-    def before_study(self, config: DictConfig) -> None:
-        """Before the study is opened, with the config of a job. An error here ends the sweep."""
-
-    def on_study_start(self, study: "optuna.Study", config: DictConfig) -> None:
-        """Before the first trial of this process. An error here ends the sweep."""
-
-    def on_trial_end(self, study: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> None:
-        """After the trial was told to the study, so that an error here cannot lose it.
-
-        Called too for a trial that a dead process left behind: its state is FAIL and its
-        ``user_attrs["failure"]`` is ``interrupted``.
-        """
-
-    def on_study_end(self, study: "optuna.Study", interrupted: bool, failure: str | None) -> None:
-        """After the last trial of this process, whatever ended it.
-
-        ``interrupted`` after Ctrl-C or SIGTERM; ``failure`` is the error that ended the sweep.
-        """
-
-    def on_finals_end(
-        self,
-        study: "optuna.Study",
-        finals: "optuna.Study",
-        finalists: dict[int, int],
-        config: DictConfig,
-    ) -> None:
-        """After the finals, in one process at a time.
-
-        Every process that reached their end calls it, and so does the same command later: it must
-        find what was done before and leave it. Ctrl-C may end it anywhere.
-
-        Args:
-            study: that was searched.
-            finals: its best points on fresh seeds, their values there in ``repeats``.
-            finalists: number of a trial in ``study`` to that of its trial in ``finals``, the best
-                of the search first, then those that were among the best when the finals ran
-                before, last the default config's unless it is among the best. Only those whose
-                trial in the finals is complete.
-            config: as in ``on_study_start``.
-
-        """
 
 
 class OptunaStudySweeper(Sweeper):

@@ -11,6 +11,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
 from tunetrail.studies.finals.record import Terms
@@ -18,7 +19,6 @@ from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
-from tunetrail.studies.trial import FINAL_OF
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, close_run, create_run, reopen_run
@@ -26,8 +26,6 @@ from tunetrail.tracking.store import store_errors
 from tunetrail.training.inputs import require_job
 
 log = logging.getLogger(__name__)
-
-_RUN_ID = "mlflow_run_id"
 
 
 class TrackStudy:
@@ -76,7 +74,7 @@ class TrackStudy:
         """
         self._objectives = list(config.sweep.objectives)
         self._constraints = dict(config.sweep.get("constraints") or {})
-        run_id = study.user_attrs.get(_RUN_ID)
+        run_id = study.user_attrs.get(attributes.RUN_ID)
         if run_id is None:
             parent = self._create_parent(study, config)
         else:
@@ -152,18 +150,18 @@ class TrackStudy:
             name=study.study_name,
             tags={"tunetrail.study": study.study_name, **_tags_of_finals(study)},
         )
-        study.set_user_attr(_RUN_ID, parent.run_id)
+        study.set_user_attr(attributes.RUN_ID, parent.run_id)
         with store_errors(self._uri):
             parent.params(
                 {"objectives": dict(config.sweep.objectives), "seed": config.seed}
                 | {"constraints": self._constraints}
-                | {"fixed": study.user_attrs["fixed_overrides"]}
+                | {"fixed": study.user_attrs[attributes.FIXED_OVERRIDES]}
                 | _params_of_search(study, config)
             )
         return parent
 
     def _reopen(self, study: optuna.Study) -> RunLog:
-        return reopen_run(uri=self._uri, run_id=study.user_attrs[_RUN_ID])
+        return reopen_run(uri=self._uri, run_id=study.user_attrs[attributes.RUN_ID])
 
     def _synchronise(self, study: optuna.Study, parent: RunLog) -> dict[int, str]:
         """Synchronise the runs of all finished trials; return the run of each trial."""
@@ -203,7 +201,9 @@ class TrackStudy:
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
         # Finals are not searched, so there is no history and no slice to draw.
-        figures = [] if FINAL_OF in study.user_attrs else plot_study(study, self._objectives)
+        figures = (
+            [] if attributes.FINAL_OF in study.user_attrs else plot_study(study, self._objectives)
+        )
         if figures:
             parent.page(figures, "figures/study.html")
         best = find_best(study)
@@ -250,9 +250,11 @@ def _closed_at_end(run: RunLog) -> Iterator[None]:
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:
     """List how points are searched; finals have given points, and seeds of their own."""
-    if FINAL_OF in study.user_attrs:
-        return {"seeds": study.user_attrs["seeds"]}
-    space = {f"search.{key}": text for key, text in study.user_attrs["search_space"].items()}
+    if attributes.FINAL_OF in study.user_attrs:
+        return {"seeds": study.user_attrs[attributes.SEEDS]}
+    space = {
+        f"search.{key}": text for key, text in study.user_attrs[attributes.SEARCH_SPACE].items()
+    }
     return space | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
 
 
@@ -261,13 +263,16 @@ def _tags_of_finals(study: optuna.Study) -> dict[str, str]:
     run_id = _searched_run_id(study)
     if run_id is None:
         return {}
-    return {"tunetrail.final_of": study.user_attrs[FINAL_OF], "mlflow.parentRunId": run_id}
+    return {
+        "tunetrail.final_of": study.user_attrs[attributes.FINAL_OF],
+        "mlflow.parentRunId": run_id,
+    }
 
 
 def _searched_run_id(study: optuna.Study) -> str | None:
     """Find the run of the study whose best points are trained in this one; None if it is none."""
-    name = study.user_attrs.get(FINAL_OF)
+    name = study.user_attrs.get(attributes.FINAL_OF)
     if name is None:
         return None
     searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
-    return str(searched.user_attrs[_RUN_ID])
+    return str(searched.user_attrs[attributes.RUN_ID])

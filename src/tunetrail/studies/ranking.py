@@ -7,6 +7,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
+
 
 def greater_is_better(study: optuna.Study, index: int = 0) -> bool:
     """Return the direction of an objective."""
@@ -41,7 +43,9 @@ def rank(study: optuna.Study) -> list[FrozenTrial]:
         return (*_score(study, trial), trial.datetime_complete, trial.number)
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted((t for t in complete if t.user_attrs.get("reused_from") is None), key=order)
+    return sorted(
+        (t for t in complete if t.user_attrs.get(attributes.REUSED_FROM) is None), key=order
+    )
 
 
 def count_better(study: optuna.Study, value: float, *, violation: float) -> int:

@@ -7,9 +7,9 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import find_best, is_feasible, rank, rank_front
 from tunetrail.studies.states import STATES, find_default, seconds_of, state_of
-from tunetrail.studies.trial import FINAL_OF
 from tunetrail.templates import render, short
 
 _Row = Sequence[object]
@@ -42,8 +42,8 @@ def write_report(
     return render(
         "study",
         name=study.study_name,
-        final_of=study.user_attrs.get(FINAL_OF),
-        seeds=study.user_attrs.get("seeds", ()),
+        final_of=study.user_attrs.get(attributes.FINAL_OF),
+        seeds=study.user_attrs.get(attributes.SEEDS, ()),
         winner=winner,
         objectives=list(objectives),
         endings=_count_endings(trials),
@@ -124,11 +124,11 @@ def _estimate_saving(trials: Iterable[FrozenTrial]) -> tuple[float, int]:
     """Estimate the seconds that pruned trials did not take, and from how many trials."""
     saved, known = 0.0, 0
     for trial in trials:
-        planned = trial.user_attrs.get("num_evaluations")
+        planned = trial.user_attrs.get(attributes.NUM_EVALUATIONS)
         made = len(trial.intermediate_values)
         seconds = seconds_of(trial)
         # With repeats the seconds are those of several runs, the evaluations of one.
-        if state_of(trial) != "pruned" or "repeats" in trial.user_attrs:
+        if state_of(trial) != "pruned" or attributes.REPEATS in trial.user_attrs:
             continue
         if planned and made and seconds is not None:
             saved += seconds / made * max(planned - made, 0)
@@ -149,10 +149,10 @@ def _compare(
 
 
 def _list_spread(ranked: Iterable[FrozenTrial], objectives: Sequence[str]) -> list[_Row]:
-    several = [trial for trial in ranked if len(trial.user_attrs.get("repeats", ())) > 1]
+    several = [trial for trial in ranked if len(trial.user_attrs.get(attributes.REPEATS, ())) > 1]
     rows: list[_Row] = []
     for trial in several[:10]:
-        runs = pd.DataFrame(trial.user_attrs["repeats"], columns=list(objectives))
+        runs = pd.DataFrame(trial.user_attrs[attributes.REPEATS], columns=list(objectives))
         shown = [
             f"{short(mean)} ± {short(std)}"
             for mean, std in zip(runs.mean(), runs.std(), strict=True)
@@ -199,38 +199,42 @@ def _list_pruned(trials: Iterable[FrozenTrial]) -> list[_Row]:
     for trial in trials:
         if state_of(trial) == "pruned" and trial.intermediate_values:
             number, value = max(trial.intermediate_values.items())
-            planned = trial.user_attrs.get("num_evaluations")
+            planned = trial.user_attrs.get(attributes.NUM_EVALUATIONS)
             rows.append([trial.number, f"{number} of {planned}" if planned else number, value])
     return rows
 
 
 def _list_failed(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> list[_Row]:
-    retried = {t.user_attrs["retry_of"]: t.number for t in trials if "retry_of" in t.user_attrs}
+    retried = {
+        t.user_attrs[attributes.RETRY_OF]: t.number
+        for t in trials
+        if attributes.RETRY_OF in t.user_attrs
+    }
     return [
         [
             trial.number,
             _failure_kind(trial),
-            trial.user_attrs.get("failure", "unknown"),
+            trial.user_attrs.get(attributes.FAILURE, "unknown"),
             f"trial {retried[trial.number]}" if trial.number in retried else None,
             run_ids.get(trial.number),
         ]
         for trial in trials
-        if trial.user_attrs.get("failure") or trial.state is TrialState.FAIL
+        if trial.user_attrs.get(attributes.FAILURE) or trial.state is TrialState.FAIL
     ]
 
 
 def _note(trial: FrozenTrial) -> str:
     attrs = trial.user_attrs
     notes = []
-    if "finalist_of" in attrs:
+    if attributes.FINALIST_OF in attrs:
         notes.append(f"trial {attrs['finalist_of']} of the search")
-    if attrs.get("enqueued") == "default":
+    if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT:
         notes.append("the default config")
-    if attrs.get("enqueued") == "point":
+    if attrs.get(attributes.ENQUEUED) == attributes.POINT:
         notes.append("a point of sweep.enqueue")
-    if "retry_of" in attrs:
+    if attributes.RETRY_OF in attrs:
         notes.append(f"trial {attrs['retry_of']} again")
-    if "reused_from" in attrs:
+    if attributes.REUSED_FROM in attrs:
         notes.append(f"same point as trial {attrs['reused_from']}, not run again")
     if trial.state is TrialState.COMPLETE and not is_feasible(trial):
         broken = [name for name, value in trial.constraints.items() if value > 0]
@@ -238,13 +242,13 @@ def _note(trial: FrozenTrial) -> str:
     if state_of(trial) == "pruned" and trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
         notes.append(f"stopped at evaluation {number} with {short(value)}")
-    if failure := attrs.get("failure"):
+    if failure := attrs.get(attributes.FAILURE):
         notes.append(str(failure))
     return "; ".join(notes)
 
 
 def _failure_kind(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get("failure_kind", "error"))
+    return str(trial.user_attrs.get(attributes.FAILURE_KIND, "error"))
 
 
 def _values(trial: FrozenTrial, objectives: Sequence[str]) -> Sequence[float | None]:

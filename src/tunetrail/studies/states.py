@@ -4,18 +4,20 @@ from collections.abc import Iterable
 
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
+
 # The order in which they are counted and drawn.
 STATES = ("complete", "reused", "pruned", "infeasible", "failed", "interrupted")
 
 
 def state_of(trial: FrozenTrial) -> str:
     """Name the state of a trial; ``infeasible`` is a trial that did not fit into memory."""
-    kind = trial.user_attrs.get("failure_kind")
+    kind = trial.user_attrs.get(attributes.FAILURE_KIND)
     if trial.state is TrialState.FAIL:
-        return "interrupted" if kind == "interrupted" else "failed"
-    if trial.state is TrialState.PRUNED and kind == "out of memory":
+        return "interrupted" if kind == attributes.INTERRUPTED else "failed"
+    if trial.state is TrialState.PRUNED and kind == attributes.OUT_OF_MEMORY:
         return "infeasible"
-    if trial.state.is_finished() and "reused_from" in trial.user_attrs:
+    if trial.state.is_finished() and attributes.REUSED_FROM in trial.user_attrs:
         return "reused"
     return trial.state.name.lower()
 
@@ -33,7 +35,10 @@ def find_default(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
     tried: list[FrozenTrial] = []
     for trial in trials:
         attrs = trial.user_attrs
-        if attrs.get("enqueued") == "default" or attrs.get("retry_of") in numbers:
+        if (
+            attrs.get(attributes.ENQUEUED) == attributes.DEFAULT
+            or attrs.get(attributes.RETRY_OF) in numbers
+        ):
             numbers.add(trial.number)
             tried.append(trial)
     last = tried[-1] if tried else None

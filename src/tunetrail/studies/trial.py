@@ -8,12 +8,11 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import count_better, total_violation
 
 # User attribute of finals: the name of the study whose best points they train again.
-FINAL_OF = "final_of"
 # User attribute: the constraints of the repeats so far, a dictionary for each.
-_CONSTRAINTS = "repeat_constraints"
 
 
 def _load_study(
@@ -62,7 +61,7 @@ class Trial:
         self._trial = optuna.trial.Trial(self._study, trial_id)
         self._single = len(self._study.directions) == 1
         # Finals are compared over seeds, so each seed is trained to its end.
-        self._is_final = FINAL_OF in self._study.user_attrs
+        self._is_final = attributes.FINAL_OF in self._study.user_attrs
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -81,17 +80,17 @@ class Trial:
     @property
     def parent_run_id(self) -> str | None:
         """The MLflow run of the study."""
-        found = self._study.user_attrs.get("mlflow_run_id")
+        found = self._study.user_attrs.get(attributes.RUN_ID)
         return str(found) if found else None
 
     def set_run_id(self, run_id: str) -> None:
         """Note the MLflow run of this trial; of several repeats the one that began last."""
-        self._trial.set_user_attr("mlflow_run_id", run_id)
+        self._trial.set_user_attr(attributes.RUN_ID, run_id)
 
     def set_num_evaluations(self, number: int) -> None:
         """Note how many evaluations the run makes if it is not pruned."""
         if self._is_first:
-            self._trial.set_user_attr("num_evaluations", number)
+            self._trial.set_user_attr(attributes.NUM_EVALUATIONS, number)
 
     def report(self, value: float, *, number: int, may_prune: bool) -> None:
         """Report the objective at evaluation ``number``, and stop if the pruner says so.
@@ -120,10 +119,10 @@ class Trial:
             the total violation of the trial, if this is its last run.
 
         """
-        before = self._trial.user_attrs.get(_CONSTRAINTS, [])[: self._num_before]
+        before = self._trial.user_attrs.get(attributes.REPEAT_CONSTRAINTS, [])[: self._num_before]
         repeats = [*before, dict(values)]
         if self.repeat is not None:
-            self._trial.set_user_attr(_CONSTRAINTS, repeats)
+            self._trial.set_user_attr(attributes.REPEAT_CONSTRAINTS, repeats)
         means = {name: fmean(repeat[name] for repeat in repeats) for name in values}
         if self._is_last:
             for name, value in means.items():
@@ -143,6 +142,6 @@ class Trial:
         """
         if not self._is_last:
             return False
-        before = self._trial.user_attrs.get("repeats", [])[: self._num_before]
+        before = self._trial.user_attrs.get(attributes.REPEATS, [])[: self._num_before]
         mean = fmean([*(values[0] for values in before), value])
         return count_better(self._study, mean, violation=violation) < keep_best

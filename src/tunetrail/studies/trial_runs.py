@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.states import state_of
 from tunetrail.tracking.models import is_registered, list_models, remove_model
 from tunetrail.tracking.run_log import KEPT, RunLog, RunSummary, cut_tag, read_run
@@ -78,12 +79,12 @@ class TrialRuns:
         for trial in trials:
             runs = found.setdefault(trial.number, [])
             ending = read_ending(trial)
-            if "reused_from" in trial.user_attrs:
+            if attributes.REUSED_FROM in trial.user_attrs:
                 found[trial.number] = self._complete_reused(trial, runs, found, ending)
                 continue
             for run in runs:
                 self._set_ending(run, ending)
-            repeats = trial.user_attrs.get("repeats")
+            repeats = trial.user_attrs.get(attributes.REPEATS)
             if runs and repeats and trial.state is TrialState.COMPLETE:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
@@ -146,7 +147,7 @@ class TrialRuns:
         ending: Ending,
     ) -> list[Run]:
         """Give a reused trial, which never ran, a run with the numbers of its source."""
-        number = int(trial.user_attrs["reused_from"])
+        number = int(trial.user_attrs[attributes.REUSED_FROM])
         if runs and runs[-1].info.status == ending.status:
             return runs
         sources = found.get(number) or self._find(number)

@@ -33,8 +33,8 @@ def open_trial(cfg):
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr("hydra_plugins.optuna_study._budget.OUTAGE_DELAYS", (0.05, 0.1))
-    monkeypatch.setattr("hydra_plugins.optuna_study._pool.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("hydra_plugins.optuna_study._study.budget.OUTAGE_DELAYS", (0.05, 0.1))
+    monkeypatch.setattr("hydra_plugins.optuna_study._jobs.pool.POLL_SECONDS", 0.02)
 
 
 def test_no_trial_begins_after_the_timeout(sweep, capfd):

@@ -9,10 +9,11 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._settings import read_settings
-from hydra_plugins.optuna_study._space import build_search_space
-from hydra_plugins.optuna_study._study import build_plan, open_study, quiet_optuna
+from hydra_plugins.optuna_study._spec.plan import build_plan
+from hydra_plugins.optuna_study._spec.settings import read_settings
+from hydra_plugins.optuna_study._spec.space import build_search_space
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 from hydra_plugins.optuna_study.sweeper import OptunaStudyConf
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -72,7 +73,7 @@ def run_study(config_loader, sampler, pruner, *, num_trials):
     space = build_search_space(settings.params, (), config_loader=config_loader)
     with quiet_optuna():
         chosen = StudySampler(sampler, key="sampler", seed=0, space=space)
-        plan = build_plan(OmegaConf.create(), settings, space)
+        plan = build_plan(OmegaConf.create(), settings, space, settings.objectives)
         storage = optuna.storages.InMemoryStorage()
         study = open_study(storage, settings, space, chosen, plan=plan, points=[])
         for _ in range(num_trials):

@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from hydra_plugins.optuna_study._failure import Failure, FailureKind, classify
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind, classify
 
 
 class OutOfMemoryError(RuntimeError):

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._finals import FinalsWork
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study._finals import FinalsLoop
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 from .test_budget import open_trial
 from .test_pool import TWO
@@ -443,7 +443,7 @@ def test_a_stop_while_finals_are_compared_is_told_like_any_other(sweep, capfd):
 def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study, workspace, capfd):
     study = sweep("num_trials=1")
     code = (
-        "import json, pathlib; from hydra_plugins.optuna_study._workers import Worker\n"
+        "import json, pathlib; from hydra_plugins.optuna_study._jobs.workers import Worker\n"
         "with Worker(pathlib.Path('sweeps/toy/.workers')) as worker:\n"
         "    print(json.dumps(worker.identity), flush=True); input()"
     )
@@ -462,7 +462,7 @@ def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study,
 def test_a_point_that_another_machine_takes_first_is_not_replaced_by_a_drawn_one(
     sweep, load_finals, monkeypatch, capfd
 ):
-    look = FinalsWork._look
+    look = FinalsLoop._look
     elsewhere = {"host": "elsewhere", "boot": "b", "pid": 1, "lock": "1.lock"}
 
     def look_and_lose(self):
@@ -474,7 +474,7 @@ def test_a_point_that_another_machine_takes_first_is_not_replaced_by_a_drawn_one
             self.study._storage.set_trial_user_attr(running._trial_id, "worker", elsewhere)
         return answer
 
-    monkeypatch.setattr(FinalsWork, "_look", look_and_lose)
+    monkeypatch.setattr(FinalsLoop, "_look", look_and_lose)
     sweep("hydra.sweeper.finalists=1", FINALS[1], "num_trials=2", recorder())
     finals = load_finals()
     assert states(finals) == ["RUNNING", "FAIL"]

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._outcome import Outcome, read_error, read_return
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.outcome import Outcome, read_error, read_return
 
 
 @pytest.mark.parametrize("value", [0.5, [0.5], (0.5,), np.float32(0.5), np.float64(0.5)])

@@ -33,7 +33,7 @@ def test_optuna_is_not_imported_without_a_sweep(workspace, flags):
 
 
 def test_the_plugin_knows_hydra_and_optuna_only():
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         words = path.read_text(encoding="utf-8")
         for library in ("tunetrail", "mlflow", "torch", "transformers"):
             assert f"import {library}" not in words

@@ -21,10 +21,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from optuna.trial import TrialState
 
-from hydra_plugins.optuna_study._devices import count_workers, num_cores, worker_environment
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._worker_process import name_task
+from hydra_plugins.optuna_study._jobs.devices import count_workers, num_cores, worker_environment
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.worker_process import name_task
 
 from .conftest import APP
 from .test_processes import finish, states, wait_for

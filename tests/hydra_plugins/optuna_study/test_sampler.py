@@ -4,9 +4,9 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._space import build_search_space
-from hydra_plugins.optuna_study._study import quiet_optuna
+from hydra_plugins.optuna_study._spec.space import build_search_space
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.study import quiet_optuna
 
 SAMPLERS = {
     "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3},

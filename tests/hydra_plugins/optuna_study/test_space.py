@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._space import SearchSpace, build_search_space, quoted
+from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space, quoted
 
 
 @pytest.fixture

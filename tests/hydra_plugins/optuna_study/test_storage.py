@@ -6,8 +6,8 @@ import threading
 import optuna
 import pytest
 
-from hydra_plugins.optuna_study import _storage
 from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._study import storage
 
 URL = "sqlite:///store/optuna.db"
 
@@ -15,8 +15,8 @@ URL = "sqlite:///store/optuna.db"
 @pytest.fixture
 def impatient(monkeypatch):
     """SQLite's own patience is a minute."""
-    monkeypatch.setattr(_storage, "SQLITE_TIMEOUT", 0.05)
-    monkeypatch.setattr(_storage, "OUTAGE_DELAYS", (0.1, 0.2, 0.4, 0.8))
+    monkeypatch.setattr(storage, "SQLITE_TIMEOUT", 0.05)
+    monkeypatch.setattr(storage, "OUTAGE_DELAYS", (0.1, 0.2, 0.4, 0.8))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def blocker(workspace):
 
 
 def test_a_call_waits_for_the_database(impatient, blocker, caplog):
-    study = optuna.create_study(storage=_storage.open_storage(URL))
+    study = optuna.create_study(storage=storage.open_storage(URL))
     blocker.execute("BEGIN EXCLUSIVE")
     threading.Timer(0.7, blocker.rollback).start()
     study.set_user_attr("told", 1.0)
@@ -41,9 +41,9 @@ def test_a_call_waits_for_the_database(impatient, blocker, caplog):
 
 
 def test_in_the_end_it_is_one_line_with_the_remedy(impatient, blocker):
-    study = optuna.create_study(storage=_storage.open_storage(URL))
+    study = optuna.create_study(storage=storage.open_storage(URL))
     blocker.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(SweepError) as caught, _storage.outages(URL, remedy="try later"):
+    with pytest.raises(SweepError) as caught, storage.outages(URL, remedy="try later"):
         study.set_user_attr("told", 1.0)
     assert "database is locked" in str(caught.value)
     assert str(caught.value).endswith("; try later")
@@ -51,7 +51,7 @@ def test_in_the_end_it_is_one_line_with_the_remedy(impatient, blocker):
 
 
 def test_what_asking_again_cannot_mend_is_not_asked_again(impatient, workspace, caplog):
-    study = optuna.create_study(storage=_storage.open_storage(URL))
+    study = optuna.create_study(storage=storage.open_storage(URL))
     with pytest.raises(KeyError):
         study._storage.get_trial(10_000)
     assert "again in" not in caplog.text

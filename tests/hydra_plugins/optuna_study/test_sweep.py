@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 THRESHOLD = ("pruner._target_=optuna.pruners.ThresholdPruner", "+pruner.upper=1.5", "num_reports=3")
 EVENTS = []
@@ -338,11 +338,11 @@ def test_a_callback_that_cannot_start_ends_the_sweep(sweep, load_study):
         ("num_trials=0", "num_trials=0: give a whole number from 1 up"),
         ("num_trials=2.5", "num_trials=2.5: give a whole number from 1 up"),
         ("num_trials=many", "num_trials='many': give a whole number from 1 up"),
-        ("objectives.score=up", "objectives: score has the direction 'up'; give maximize or"),
+        ("objectives.score=up", "objectives={'score': 'up'}: give names with maximize or minimize"),
         ("objectives=null", "objectives=None: give names with maximize or minimize"),
         ("seed=-1", "seed=-1: give a whole number from 0 up, or null"),
         ("hydra.sweeper.num_workers=none", "give a whole number from 1 up, or auto"),
-        ("hydra.sweeper.storage=null", "hydra.sweeper.storage=None: jobs open their trial"),
+        ("hydra.sweeper.storage=null", "hydra.sweeper.storage=None: give sqlite:///FILE"),
         ("hydra.sweeper.storage=nowhere", "hydra.sweeper.storage=nowhere: give sqlite:///FILE"),
         ("hydra.sweeper.storage='sqlite://'", "jobs cannot open a database in memory"),
         ("hydra.sweeper.storage='sqlite:///file/x.db'", "cannot be opened (FileExistsError"),

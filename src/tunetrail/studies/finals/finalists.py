@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import greater_is_better, is_feasible, rank, to_cost
 from tunetrail.studies.states import find_default
 
@@ -90,13 +91,15 @@ def collect_result(
 
 def _origin(trial: FrozenTrial | None) -> int | None:
     """Return the number of the trial that ran: its source for a reused trial."""
-    return None if trial is None else int(trial.user_attrs.get("reused_from", trial.number))
+    return (
+        None if trial is None else int(trial.user_attrs.get(attributes.REUSED_FROM, trial.number))
+    )
 
 
 def _build_finalist(
     study: optuna.Study, trial: FrozenTrial, final: FrozenTrial, *, default: int | None
 ) -> Finalist:
-    repeats = final.user_attrs.get("repeats") or [final.values]
+    repeats = final.user_attrs.get(attributes.REPEATS) or [final.values]
     scores = tuple(float(values[0]) for values in repeats)
     searched = trial.values[0]
     return Finalist(

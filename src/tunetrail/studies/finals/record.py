@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import optuna
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
 from tunetrail.evaluation.test_split import Recorded, load_recorded
@@ -74,7 +75,7 @@ def load_winner(
         InputError: the store has no finished run of the winner.
 
     """
-    parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs["mlflow_run_id"])
+    parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs[attributes.RUN_ID])
     runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective])
     own = runs.list_repeats(winner.final)
     if not own:

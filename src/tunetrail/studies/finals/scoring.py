@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.statistics import Interval
 from tunetrail.evaluation.test_split import score_saved
@@ -17,7 +18,6 @@ from tunetrail.tracking.artifacts import read_table
 from tunetrail.tracking.run_log import TEST_SCORED, RunLog, add_to_run, read_run
 
 # User attribute of a study: the runs whose weights were measured on test, in order.
-_LOOKS = "test_looks"
 
 
 def score_winner(record: WinnerRecord) -> tuple[TestRecord | None, pd.DataFrame | None]:
@@ -50,7 +50,7 @@ def score_winner(record: WinnerRecord) -> tuple[TestRecord | None, pd.DataFrame 
 
 def count_test_scores(study: optuna.Study) -> int:
     """Count the models of a study that were scored on test."""
-    return len(study.user_attrs.get(_LOOKS, ()))
+    return len(study.user_attrs.get(attributes.TEST_LOOKS, ()))
 
 
 def _score_once(record: WinnerRecord, data: PreparedData, run_log: RunLog) -> bool:
@@ -65,9 +65,9 @@ def _score_once(record: WinnerRecord, data: PreparedData, run_log: RunLog) -> bo
         record.notes.append(f"the test score: {reason}")
         return False
     # Noted before the test rows are read: an interrupted look is a look.
-    looks = record.study.user_attrs.get(_LOOKS, [])
+    looks = record.study.user_attrs.get(attributes.TEST_LOOKS, [])
     if run_log.run_id not in looks:
-        record.study.set_user_attr(_LOOKS, [*looks, run_log.run_id])
+        record.study.set_user_attr(attributes.TEST_LOOKS, [*looks, run_log.run_id])
     with tempfile.TemporaryDirectory() as folder:
         weights, tokenizer = logged_models.load_components(model, Path(folder))
         scores = score_saved(record.recorded, data, weights, tokenizer, scratch_dir=Path(folder))

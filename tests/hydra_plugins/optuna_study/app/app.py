@@ -31,7 +31,7 @@ def job(cfg: DictConfig) -> Any:
     score = abs(cfg.x) + cfg.n + cfg.shape.offset
     if cfg.num_reports:
         _report(cfg, score)
-    return score if len(cfg.objectives) == 1 else [score, -cfg.x]
+    return score if len(cfg.names or cfg.objectives) == 1 else [score, -cfg.x]
 
 
 def _behave(cfg: DictConfig) -> None:

@@ -2,7 +2,7 @@
 
 import time
 
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 
 class Slow(StudyCallback):

@@ -9,14 +9,16 @@ from enum import StrEnum
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from hydra_plugins.optuna_study import attributes
+
 
 class FailureKind(StrEnum):
     """Written on a trial as ``failure_kind``."""
 
     # Stopped from outside, or its process is gone: the point is tried again.
-    INTERRUPTED = "interrupted"
+    INTERRUPTED = attributes.INTERRUPTED
     # The machine cannot hold this point: it is infeasible, and the sampler moves away from it.
-    OUT_OF_MEMORY = "out of memory"
+    OUT_OF_MEMORY = attributes.OUT_OF_MEMORY
     # The point's own fault: the loss or the returned value is NaN or infinite.
     NOT_FINITE = "not finite"
     # No point can be run until space is freed: the sweep ends, this point is tried again.

@@ -16,11 +16,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._compose import Composer, number_job
-from hydra_plugins.optuna_study._failure import INTERRUPTED
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._job import run_job
-from hydra_plugins.optuna_study._outcome import Outcome, failed, read_error, read_return
+from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
+from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.job import run_job
+from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error, read_return
 from hydra_plugins.optuna_study._redaction import load_redact
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Pool(ABC):
         """Let the workers go."""
 
 
-class HerePool(Pool):
+class InProcessPool(Pool):
     """One job at a time in this process: a debugger stops in it, and a crash ends the sweep."""
 
     def __init__(
@@ -135,7 +135,7 @@ class HerePool(Pool):
         )
 
 
-class LauncherPool(HerePool):
+class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
 
     def __init__(self, launcher: Launcher, **arguments: Any) -> None:

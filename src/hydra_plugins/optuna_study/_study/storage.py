@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._failure import is_outage
+from hydra_plugins.optuna_study._jobs.failure import is_outage
 
 log = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 import time
 from enum import Enum
 
-from hydra_plugins.optuna_study import _workers
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._ledger import Ledger
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._study.ledger import Ledger
+from hydra_plugins.optuna_study.attributes import WORKER
 
 # Seconds to wait after each outage in a row before a trial is tried again.
 OUTAGE_DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -59,7 +59,7 @@ class Budget:
             self.reason = f"{since} trials without a new best ({keys['patience']}={patience})"
             return Left.NOTHING
         if ledger.num_finished + len(ledger.running) >= self._settings.num_trials:
-            signatures = (t.user_attrs.get(_workers.ATTRIBUTE) for t in ledger.running)
+            signatures = (t.user_attrs.get(WORKER) for t in ledger.running)
             return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
         return Left.MORE
 

@@ -13,14 +13,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from hydra_plugins.optuna_study._compose import Composer, number_job
-from hydra_plugins.optuna_study._devices import worker_environment
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._failure import INTERRUPTED, Failure, FailureKind
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._outcome import Outcome, failed, read_error
-from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
-from hydra_plugins.optuna_study._worker_process import Assignment, serve
+from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
+from hydra_plugins.optuna_study._jobs.devices import worker_environment
+from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error
+from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._jobs.worker_process import Assignment, serve
 
 # Seconds that interrupted jobs are given to close what they have open, before they are killed.
 GRACE_SECONDS = 10.0

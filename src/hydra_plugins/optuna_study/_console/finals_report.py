@@ -1,6 +1,6 @@
 """What a person reads of the finals, and what is written to a file."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,15 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._finalists import Finalist
-from hydra_plugins.optuna_study._report import (
+from hydra_plugins.optuna_study._console.report import (
     align,
     format_value,
     name_ending,
     read_failure,
     short_name,
 )
-from hydra_plugins.optuna_study._settings import Settings
+from hydra_plugins.optuna_study._study.finalists import Finalist
+from hydra_plugins.optuna_study.attributes import SEEDS, SPREAD
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def format_finalists(finalists: Sequence[Finalist]) -> str:
 
 
 def format_finals(
-    scores: Sequence[Score], study: optuna.Study, finals: optuna.Study, settings: Settings
+    scores: Sequence[Score],
+    study: optuna.Study,
+    finals: optuna.Study,
+    objectives: Collection[str],
 ) -> str:
     """Lay out the finalists, the best first, and say how far the search was too hopeful.
 
@@ -55,7 +58,7 @@ def format_finals(
         scores: the best of the search first.
         study: that was searched.
         finals: its best points on fresh seeds.
-        settings: of the finals.
+        objectives: their names.
 
     """
     sign = -1.0 if study.directions[0].name == "MAXIMIZE" else 1.0
@@ -63,11 +66,11 @@ def format_finals(
     complete.sort(key=lambda score: sign * score.complete.values[0] if score.complete else 0.0)
     lines = []
     if complete:
-        seeds = ", ".join(map(str, finals.user_attrs["seeds"]))
+        seeds = ", ".join(map(str, finals.user_attrs[SEEDS]))
         lines += ["", f"finals of study {study.study_name} (mean over the seeds {seeds}):"]
-        lines += _format_table(complete, settings)
+        lines += _format_table(complete, objectives)
         if (best := scores[0]).complete:
-            lines += ["", _format_optimism(best, sign, next(iter(settings.objectives)))]
+            lines += ["", _format_optimism(best, sign, next(iter(objectives)))]
     for score in scores:
         if score.complete is None:
             lines.append(f"trial {score.finalist.number} has no result there: {_say_why(score)}")
@@ -80,7 +83,7 @@ def write_finals(scores: Sequence[Score], finals: optuna.Study, path: Path) -> N
     assert isinstance(results, DictConfig)
     results["finals"] = {
         "study": finals.study_name,
-        "seeds": finals.user_attrs["seeds"],
+        "seeds": finals.user_attrs[SEEDS],
         "trials": [
             {
                 "trial": score.finalist.number,
@@ -97,10 +100,10 @@ def write_finals(scores: Sequence[Score], finals: optuna.Study, path: Path) -> N
     OmegaConf.save(results, path)
 
 
-def _format_table(scores: Sequence[Score], settings: Settings) -> list[str]:
+def _format_table(scores: Sequence[Score], objectives: Iterable[str]) -> list[str]:
     names = list(dict.fromkeys(name for score in scores for name in score.finalist.trial.params))
     header = ["trial"]
-    for name in settings.objectives:
+    for name in objectives:
         header += [name, "in the search"]
     rows = [[*header, *map(short_name, names)]]
     for score in scores:
@@ -135,4 +138,4 @@ def _say_why(score: Score) -> str:
 
 
 def _spread(trial: FrozenTrial) -> list[Any] | None:
-    return trial.user_attrs.get("spread")
+    return trial.user_attrs.get(SPREAD)

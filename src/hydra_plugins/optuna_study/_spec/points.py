@@ -8,12 +8,12 @@ from typing import Any
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._compose import Composer, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._function import load_function
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace
-from hydra_plugins.optuna_study._study import DEFAULT, POINT
+from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study.attributes import DEFAULT, POINT
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study import _workers
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._space import SearchSpace
-
-# On a trial whose point was drawn in full: the overrides that its job was given.
-OVERRIDES = "overrides"
-# On a trial that tries an interrupted point again: the number of the trial that was interrupted.
-RETRY_OF = "retry_of"
+from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study.attributes import OVERRIDES, RETRY_OF, WORKER
 
 
 class StudySampler(BaseSampler):
@@ -87,7 +82,7 @@ class StudySampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
         # At once, so that a trial without a signature is one whose process died in between.
-        storage.set_trial_user_attr(trial._trial_id, _workers.ATTRIBUTE, self.worker)  # noqa: SLF001 - as above
+        storage.set_trial_user_attr(trial._trial_id, WORKER, self.worker)  # noqa: SLF001 - as above
         trials = storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
         # A point that is tried again has the place that it had at first.
         first = trial

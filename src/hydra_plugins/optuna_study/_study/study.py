@@ -1,16 +1,13 @@
 """Open a study, or go on with one that asks the same question."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
@@ -21,72 +18,20 @@ from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._redaction import load_redact
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace
-from hydra_plugins.optuna_study._yaml import plain
+from hydra_plugins.optuna_study._spec.plan import Plan
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study.attributes import (
+    ENQUEUED,
+    FINAL_OF,
+    FIXED_CONFIG,
+    FIXED_OVERRIDES,
+    OBJECTIVES,
+    PLAN_SINCE,
+    SEARCH_SPACE,
+)
 
 log = logging.getLogger(__name__)
-
-# On the study: number of the first trial under the present fixed config, below which equal points
-# are not the same.
-PLAN_SINCE = "plan_since"
-# On a trial that someone asked for: where its point came from.
-ENQUEUED = "enqueued"
-DEFAULT = "default"
-POINT = "point"
-# On a study that trains the best points of another one again: the name of that one.
-FINAL_OF = "final_of"
-# On a trial of such a study: the number of the trial in the other that it trains again.
-FINALIST_OF = "finalist_of"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study asks: the same for all of its trials, or they cannot be compared."""
-
-    objectives: dict[str, str]
-    # Parameter to its distribution in Hydra's syntax.
-    search_space: dict[str, str]
-    # Every other leaf of a job's config, dotted key to text, interpolations as written.
-    fixed_config: dict[str, str]
-
-
-def build_plan(config: DictConfig, settings: Settings, space: SearchSpace) -> Plan:
-    """Note what stays the same.
-
-    Args:
-        config: of a job at some point of the space, without Hydra's node. The files that were
-            read count as much as what was typed.
-        settings: of the sweep.
-        space: what is searched.
-
-    """
-    searched = {parameter.name: parameter.expression for parameter in space.parameters}
-    if settings.custom_search_space is not None:
-        searched[settings.keys["custom_search_space"]] = settings.custom_search_space
-    redact = load_redact(settings.redact)
-    leaves = dict(_leaves(redact(plain(config)), ""))
-    names = {parameter.name for parameter in space.parameters}
-    ignored = {settings.keys["params"], settings.keys["objectives"], *names}
-    return Plan(
-        objectives=settings.objectives,
-        search_space=redact(searched),
-        fixed_config={
-            key: text
-            for key, text in leaves.items()
-            if not settings.may_change(key)
-            and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
-        },
-    )
-
-
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict) and node:
-        # By key: a node's files may name its keys in any order.
-        for name, value in sorted(node.items(), key=lambda item: str(item[0])):
-            yield from _leaves(value, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, node if isinstance(node, str) else json.dumps(node)
 
 
 @contextmanager
@@ -107,7 +52,7 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def build_pruner(settings: Settings) -> BasePruner:
+def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
     """Make the pruner, which some samplers consult; jobs make their own.
 
     Optuna prunes by one objective only: with several, no pruner has a say.
@@ -126,7 +71,7 @@ def build_pruner(settings: Settings) -> BasePruner:
         raise SweepError(
             f"{key}._target_: {type(pruner).__name__} is no pruner; give a class of optuna.pruners"
         )
-    return pruner if len(settings.objectives) == 1 else NopPruner()
+    return pruner if num_objectives == 1 else NopPruner()
 
 
 def open_study(
@@ -156,8 +101,8 @@ def open_study(
             could not be compared; or it holds the finals of another one, or should and does not.
 
     """
-    pruner = build_pruner(settings)
-    directions = [StudyDirection[name.upper()] for name in settings.objectives.values()]
+    pruner = build_pruner(settings, num_objectives=len(plan.objectives))
+    directions = [StudyDirection[name.upper()] for name in plan.objectives.values()]
 
     def create() -> optuna.Study:
         return optuna.create_study(
@@ -204,34 +149,30 @@ def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None)
 
 def _differs(study: optuna.Study, plan: Plan) -> bool:
     known = study.user_attrs
-    directions = [direction.name.lower() for direction in study.directions]
-    if directions != list(plan.objectives.values()):
+    if _objectives_differ(study, plan):
         return True
-    return "fixed_config" in known and (
-        # As lists: the order of objectives is the order of values.
-        list(known["objectives"].items()) != list(plan.objectives.items())
-        or known["search_space"] != plan.search_space
-        or known["fixed_config"] != plan.fixed_config
+    return FIXED_CONFIG in known and (
+        known[SEARCH_SPACE] != plan.search_space or known[FIXED_CONFIG] != plan.fixed_config
     )
 
 
-def _objectives_differ(study: optuna.Study, settings: Settings) -> bool:
-    known = study.user_attrs.get("objectives")
+def _objectives_differ(study: optuna.Study, plan: Plan) -> bool:
+    known = study.user_attrs.get(OBJECTIVES)
     if known is None:
         directions = [direction.name.lower() for direction in study.directions]
-        return directions != list(settings.objectives.values())
+        return directions != list(plan.objectives.values())
     # As lists: the order of objectives is the order of values.
-    return list(known.items()) != list(settings.objectives.items())
+    return list(known.items()) != list(plan.objectives.items())
 
 
 def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
     typed = (text.partition("=") for text in space.fixed if not settings.is_of_study(text))
     fixed = {key: value for key, _, value in typed}
     attributes = {
-        "objectives": plan.objectives,
-        "search_space": plan.search_space,
-        "fixed_overrides": load_redact(settings.redact)(fixed),
-        "fixed_config": plan.fixed_config,
+        OBJECTIVES: plan.objectives,
+        SEARCH_SPACE: plan.search_space,
+        FIXED_OVERRIDES: load_redact(settings.redact)(fixed),
+        FIXED_CONFIG: plan.fixed_config,
     }
     for name, value in attributes.items():
         if study.user_attrs.get(name) != value:
@@ -242,15 +183,15 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
 def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
     known = study.user_attrs
     new_name = f"set {settings.keys['study_name']} to a new name, or take the change back"
-    if "fixed_config" not in known or _objectives_differ(study, settings):
-        was = known.get("objectives") or [d.name.lower() for d in study.directions]
+    if FIXED_CONFIG not in known or _objectives_differ(study, plan):
+        was = known.get(OBJECTIVES) or [d.name.lower() for d in study.directions]
         raise SweepError(
             f"study {settings.study_name} was started with other objectives: they were {was}, are "
-            f"{settings.objectives}; {new_name}"
+            f"{plan.objectives}; {new_name}"
         )
     changes = {
-        "search space": _diff(known["search_space"], plan.search_space),
-        "config": _diff(known["fixed_config"], plan.fixed_config),
+        "search space": _diff(known[SEARCH_SPACE], plan.search_space),
+        "config": _diff(known[FIXED_CONFIG], plan.fixed_config),
     }
     changes = {what: listed for what, listed in changes.items() if listed}
     if not changes:

@@ -13,9 +13,9 @@ import optuna
 from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
-from hydra_plugins.optuna_study._report import format_params, format_seconds, name_trial
+from hydra_plugins.optuna_study._console.report import format_params, format_seconds, name_trial
 
-log = logging.getLogger("hydra_plugins.optuna_study._work")
+log = logging.getLogger("hydra_plugins.optuna_study._loop")
 
 REFRESH_SECONDS = 1.0
 

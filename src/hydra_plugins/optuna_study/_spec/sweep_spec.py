@@ -9,25 +9,24 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._compose import Composer, without_hydra
-from hydra_plugins.optuna_study._devices import count_workers
-from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._points import (
+from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
+from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
+from hydra_plugins.optuna_study._jobs.devices import count_workers
+from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
+from hydra_plugins.optuna_study._spec.points import (
     CustomSearchSpace,
     first_points,
     load_custom_search_space,
 )
-from hydra_plugins.optuna_study._sampler import StudySampler
-from hydra_plugins.optuna_study._settings import Settings, read_settings
-from hydra_plugins.optuna_study._space import SearchSpace, build_search_space
-from hydra_plugins.optuna_study._study import Plan, build_plan
-from hydra_plugins.optuna_study.sweeper import StudyCallback
+from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
+from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
+from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asked:
+class SweepSpec:
     """What a person asked for, checked."""
 
     settings: Settings
@@ -38,11 +37,15 @@ class Asked:
     custom: CustomSearchSpace | None
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
-    sampler: StudySampler
     callbacks: dict[str, StudyCallback]
     num_workers: int
     # Of a trial's first job, from which those of the others are counted on.
     first_seed: int
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Name to direction, in the order in which a job returns its values."""
+        return self.plan.objectives
 
 
 def check(
@@ -50,7 +53,7 @@ def check(
     arguments: Sequence[str],
     config: DictConfig,
     config_loader: ConfigLoader,
-) -> Asked:
+) -> SweepSpec:
     """Find all that can be found before there is a study.
 
     Args:
@@ -76,18 +79,17 @@ def check(
         composer.compose([*space.fixed, *space.sample(), *settings.job_overrides])
     )
     callbacks = build_callbacks(settings.callbacks)
-    _ask_callbacks(callbacks, without_hydra(_compose_default(composer, space, settings)))
-    return Asked(
+    default_config = without_hydra(_compose_default(composer, space, settings))
+    _ask_callbacks(callbacks, default_config)
+    objectives = load_objectives(settings, default_config)
+    return SweepSpec(
         settings=settings,
         space=space,
         composer=composer,
         job_config=job_config,
         custom=custom,
-        plan=build_plan(job_config, settings, space),
+        plan=build_plan(job_config, settings, space, objectives),
         points=first_points(settings, space, composer, custom),
-        sampler=StudySampler(
-            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=space
-        ),
         callbacks=callbacks,
         num_workers=min(
             count_workers(
@@ -155,5 +157,4 @@ def _ask_callbacks(callbacks: Mapping[str, StudyCallback], job_config: DictConfi
             callback.before_study(job_config)
         except Exception as error:
             log.debug("traceback of callbacks.%s", name, exc_info=True)
-            lines = str(error).strip().splitlines() or [first_line(error)]
-            raise SweepError(lines[0]) from error
+            raise SweepError(message_line(error)) from error

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from hydra_plugins.optuna_study._failure import Failure, FailureKind, classify
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind, classify
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._ledger import REUSED_FROM, rank
-from hydra_plugins.optuna_study._sampler import OVERRIDES
-from hydra_plugins.optuna_study._study import DEFAULT, ENQUEUED, PLAN_SINCE
+from hydra_plugins.optuna_study._study.ledger import rank
+from hydra_plugins.optuna_study.attributes import (
+    DEFAULT,
+    ENQUEUED,
+    OVERRIDES,
+    PLAN_SINCE,
+    REUSED_FROM,
+)
 
 Point = tuple[str, ...]
 

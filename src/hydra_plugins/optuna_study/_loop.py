@@ -13,38 +13,44 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study import _workers
-from hydra_plugins.optuna_study._asked import Asked
-from hydra_plugins.optuna_study._budget import Budget, Left
+from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
+from hydra_plugins.optuna_study._console.status import StatusLines
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._failure import (
+from hydra_plugins.optuna_study._jobs.failure import (
     INTERRUPTED,
     TRIED_AGAIN,
     Failure,
     FailureKind,
 )
-from hydra_plugins.optuna_study._interruption import Interruption
-from hydra_plugins.optuna_study._ledger import REUSED_FROM, Ledger
-from hydra_plugins.optuna_study._outcome import Outcome, failed
-from hydra_plugins.optuna_study._points import suggest
-from hydra_plugins.optuna_study._pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed
+from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._redaction import load_redact
-from hydra_plugins.optuna_study._report import format_summary, format_trial, write_results
-from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF
-from hydra_plugins.optuna_study._space import quoted
-from hydra_plugins.optuna_study._status import StatusLines
-from hydra_plugins.optuna_study._storage import absolute_storage
-from hydra_plugins.optuna_study._study import ENQUEUED, FINALIST_OF, PLAN_SINCE, quiet_optuna
-from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._spec.points import suggest
+from hydra_plugins.optuna_study._spec.space import quoted
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
+from hydra_plugins.optuna_study._study.budget import Budget, Left
+from hydra_plugins.optuna_study._study.ledger import Ledger
+from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.storage import absolute_storage
+from hydra_plugins.optuna_study._study.study import quiet_optuna
+from hydra_plugins.optuna_study.attributes import (
+    ENQUEUED,
+    FAILURE,
+    FAILURE_KIND,
+    FINALIST_OF,
+    OVERRIDES,
+    PLAN_SINCE,
+    REPEATS,
+    RETRY_OF,
+    REUSED_FROM,
+    SPREAD,
+    WORKER,
+)
 
 log = logging.getLogger(__name__)
 
-# On a failed trial, and on one that the machine cannot hold.
-FAILURE = "failure"
-FAILURE_KIND = "failure_kind"
-# On a trial of several seeds: the values of each job so far, and their standard deviations.
-REPEATS = "repeats"
-SPREAD = "spread"
 # In the study's folder: what was found.
 RESULTS = "optimization_results.yaml"
 # The constraint that a point breaks which the machine cannot hold.
@@ -52,7 +58,7 @@ MEMORY_CONSTRAINT = "out_of_memory"
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Resources:
     """What this process has to work with, on one study after the other."""
 
     worker: Worker
@@ -73,23 +79,24 @@ class _Running:
         self.repeats: list[list[float]] = []
 
 
-class Work:
+class StudyLoop:
     """One process at work on a study."""
 
     def __init__(
-        self, asked: Asked, *, study: optuna.Study, workplace: Workplace, budget: Budget
+        self, spec: SweepSpec, *, study: optuna.Study, resources: Resources, budget: Budget
     ) -> None:
-        self.asked = asked
-        self.settings = settings = asked.settings
-        self.space = space = asked.space
-        self.sampler = asked.sampler
-        self.callbacks = asked.callbacks
+        self.spec = spec
+        self.settings = settings = spec.settings
+        self.space = space = spec.space
+        assert isinstance(study.sampler, StudySampler)
+        self.sampler = study.sampler
+        self.callbacks = spec.callbacks
         self.study = study
-        self.worker = workplace.worker
-        self.pool = workplace.pool
-        self.config = workplace.config
-        self.interruption = workplace.interruption
-        self.continue_command = workplace.continue_command
+        self.worker = resources.worker
+        self.pool = resources.pool
+        self.config = resources.config
+        self.interruption = resources.interruption
+        self.continue_command = resources.continue_command
         self.redact = load_redact(settings.redact)
         self.budget = budget
         self.distributions = {p.name: p.distribution for p in space.parameters}
@@ -192,7 +199,7 @@ class Work:
         self.sampler.worker = identity
         with quiet_optuna():
             trial = self.study.ask(self.distributions)
-            suggest(self.asked.custom, self.asked.job_config, trial, settings=self.settings)
+            suggest(self.spec.custom, self.spec.job_config, trial, settings=self.settings)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, self.space.overrides(trial.params))
         return trial
@@ -205,7 +212,7 @@ class Work:
                 trial.set_user_attr(name, source.user_attrs[name])
         for name, value in source.constraints.items():
             trial.set_constraint(name, value)
-        if len(self.settings.objectives) == 1:
+        if len(self.spec.objectives) == 1:
             for step, value in source.intermediate_values.items():
                 trial.report(value, step)
         values = source.values if source.state is TrialState.COMPLETE else None
@@ -233,7 +240,7 @@ class Work:
         return [self._seed_override(repeat), self._folder_override(f"{{}}/seed-{repeat}")]
 
     def _seed_override(self, repeat: int) -> str:
-        return f"{self.settings.seed_key}={self.asked.first_seed + repeat}"
+        return f"{self.settings.seed_key}={self.spec.first_seed + repeat}"
 
     def _folder_override(self, pattern: str) -> str:
         """Name a job's folder after its trial's, which the pattern's braces stand for."""
@@ -317,7 +324,7 @@ class Work:
     def _announce(self, trial: FrozenTrial) -> None:
         beside = {other.number for other in self.ledger.running} | self.running.keys()
         num_parallel = 1 + len(beside - {trial.number})
-        self.status.say(format_trial(self.ledger, trial, self.settings, num_parallel=num_parallel))
+        self.status.say(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
         for name, callback in self.callbacks.items():
             with logged(name):
                 callback.on_trial_end(self.study, trial)
@@ -335,7 +342,7 @@ class Work:
             self._try_again(trial, INTERRUPTED)
             for trial in self.ledger.running
             if trial.number not in self.running
-            and self.worker.has_left(trial.user_attrs.get(_workers.ATTRIBUTE))
+            and self.worker.has_left(trial.user_attrs.get(WORKER))
         ]
 
     def _try_again(self, trial: FrozenTrial, failure: Failure) -> FrozenTrial:
@@ -376,11 +383,11 @@ class Work:
     def _finish(self) -> None:
         if self.budget.reason:
             log.info("stopped: %s", self.budget.reason)
-        log.info(format_summary(self.study, self.ledger, self.settings, self.space))
+        log.info(format_summary(self.study, self.ledger, self.spec))
         path = Path(self.config.hydra.sweep.dir) / RESULTS
         # Another process may be adding to the file.
         with self.worker.turn():
-            write_results(self.ledger.best, path, num_objectives=len(self.settings.objectives))
+            write_results(self.ledger.best, path, num_objectives=len(self.spec.objectives))
 
     def _require_result(self) -> None:
         trials = self.study.get_trials(deepcopy=False)

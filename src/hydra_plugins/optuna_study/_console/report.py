@@ -11,18 +11,23 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._failure import Failure, FailureKind
-from hydra_plugins.optuna_study._ledger import Ledger, rank, total_violation
-from hydra_plugins.optuna_study._settings import Settings
-from hydra_plugins.optuna_study._space import SearchSpace, as_text
-from hydra_plugins.optuna_study._study import FINALIST_OF
+from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._spec.settings import Settings
+from hydra_plugins.optuna_study._spec.space import as_text
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
+from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
+from hydra_plugins.optuna_study.attributes import (
+    FAILURE,
+    FAILURE_KIND,
+    FINALIST_OF,
+    REUSED_FROM,
+    SPREAD,
+)
 
 TABLE_ROWS = 5
 
 
-def format_trial(
-    ledger: Ledger, trial: FrozenTrial, settings: Settings, *, num_parallel: int
-) -> str:
+def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_parallel: int) -> str:
     """One line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
     parts = [name_trial(trial), ending]
@@ -31,25 +36,24 @@ def format_trial(
         if failure.text != ending:
             parts.append(failure.line)
     elif trial.values:
-        parts.append(_format_values(settings.objectives, trial.values, trial))
+        parts.append(_format_values(spec.objectives, trial.values, trial))
     broken = [name for name, value in trial.constraints.items() if value > 0]
     if broken and not failure:
         parts.append(f"breaks {', '.join(broken)}")
     parts.append(format_params(trial.params))
     parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
-        parts.append(_format_best(ledger.best, num_objectives=len(settings.objectives)))
-    left = settings.num_trials - ledger.num_finished
-    progress = f"{ledger.num_finished} of {settings.num_trials}"
+        parts.append(_format_best(ledger.best, num_objectives=len(spec.objectives)))
+    num_trials = spec.settings.num_trials
+    left = num_trials - ledger.num_finished
+    progress = f"{ledger.num_finished} of {num_trials}"
     if ledger.num_finished and left > 0:
         seconds = left * ledger.seconds_finished / ledger.num_finished / num_parallel
         progress += f", about {format_seconds(seconds)} left"
     return " | ".join([*parts, progress])
 
 
-def format_summary(
-    study: optuna.Study, ledger: Ledger, settings: Settings, space: SearchSpace
-) -> str:
+def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
     """Say how the trials ended, which were best, and the command that runs the best again."""
     trials, best = ledger.update(), ledger.best
     counts = Counter(name_ending(trial) for trial in trials)
@@ -58,16 +62,16 @@ def format_summary(
     if complete and not best:
         nearest = sorted(complete, key=total_violation)[:TABLE_ROWS]
         lines += ["", "no complete trial keeps within every constraint; the nearest:"]
-        lines += _format_table(nearest, settings, space)
+        lines += _format_table(nearest, spec)
     if best:
-        several = len(settings.objectives) > 1
+        several = len(spec.objectives) > 1
         shown = best if several else rank(study, trials)[:TABLE_ROWS]
         lines += ["", "no trial beats these in every objective:" if several else "best trials:"]
-        lines += _format_table(shown, settings, space)
+        lines += _format_table(shown, spec)
         lines += ["", "run the best again:" if not several else "run one of them again:"]
-        fixed = [text for text in space.fixed if not settings.is_of_study(text)]
+        fixed = [text for text in spec.space.fixed if not spec.settings.is_of_study(text)]
         lines += [
-            "  " + format_run_command([*fixed, *space.overrides(trial.params)])
+            "  " + format_run_command([*fixed, *spec.space.overrides(trial.params)])
             for trial in best[:TABLE_ROWS]
         ]
     if running := counts["running"]:
@@ -89,8 +93,8 @@ def format_run_command(overrides: Sequence[str]) -> str:
 
 def name_ending(trial: FrozenTrial) -> str:
     """Name how a trial ended, in one word more than Optuna has."""
-    if "reused_from" in trial.user_attrs:
-        return f"reused from {trial.user_attrs['reused_from']}"
+    if REUSED_FROM in trial.user_attrs:
+        return f"reused from {trial.user_attrs[REUSED_FROM]}"
     failure = read_failure(trial)
     if failure and failure.kind is FailureKind.OUT_OF_MEMORY:
         return "infeasible"
@@ -101,10 +105,10 @@ def name_ending(trial: FrozenTrial) -> str:
 
 def read_failure(trial: FrozenTrial) -> Failure | None:
     """Read what went wrong from where the sweep wrote it."""
-    if "failure" not in trial.user_attrs:
+    if FAILURE not in trial.user_attrs:
         return None
-    kind = FailureKind(trial.user_attrs.get("failure_kind", FailureKind.ERROR))
-    return Failure(kind, trial.user_attrs["failure"])
+    kind = FailureKind(trial.user_attrs.get(FAILURE_KIND, FailureKind.ERROR))
+    return Failure(kind, trial.user_attrs[FAILURE])
 
 
 def write_results(best: Sequence[FrozenTrial], path: Path, *, num_objectives: int) -> None:
@@ -143,7 +147,7 @@ def name_trial(trial: FrozenTrial) -> str:
 def _format_values(
     objectives: Mapping[str, str], values: Sequence[float], trial: FrozenTrial
 ) -> str:
-    spread = trial.user_attrs.get("spread") or [None] * len(values)
+    spread = trial.user_attrs.get(SPREAD) or [None] * len(values)
     # A pruned trial of Optuna holds its last report, of the first objective.
     return " ".join(
         f"{name} {value:.5g}" + ("" if std is None else f" ±{std:.2g}")
@@ -163,13 +167,11 @@ def short_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _format_table(
-    trials: Sequence[FrozenTrial], settings: Settings, space: SearchSpace
-) -> list[str]:
+def _format_table(trials: Sequence[FrozenTrial], spec: SweepSpec) -> list[str]:
     # A function's parameters come after those of the config, and some trials lack them.
-    names = [parameter.name for parameter in space.parameters]
+    names = [parameter.name for parameter in spec.space.parameters]
     names += sorted({name for trial in trials for name in trial.params if name not in names})
-    rows = [["trial", *settings.objectives, *map(short_name, names), "time"]]
+    rows = [["trial", *spec.objectives, *map(short_name, names), "time"]]
     rows += [
         [
             str(trial.number),

@@ -26,10 +26,10 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._failure import INTERRUPTED
-from hydra_plugins.optuna_study._job import run_job
-from hydra_plugins.optuna_study._outcome import failed, read_error
-from hydra_plugins.optuna_study._workers import Worker
+from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
+from hydra_plugins.optuna_study._jobs.job import run_job
+from hydra_plugins.optuna_study._jobs.outcome import failed, read_error
+from hydra_plugins.optuna_study._jobs.workers import Worker
 
 
 @dataclass(frozen=True)

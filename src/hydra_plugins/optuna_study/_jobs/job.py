@@ -15,10 +15,10 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from hydra_plugins.optuna_study._compose import without_hydra
-from hydra_plugins.optuna_study._outcome import Outcome, read_error, read_return
+from hydra_plugins.optuna_study._jobs.compose import without_hydra
+from hydra_plugins.optuna_study._jobs.outcome import Outcome, read_error, read_return
+from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
 from hydra_plugins.optuna_study._redaction import Redact, load_redact
-from hydra_plugins.optuna_study._yaml import plain, save_yaml
 
 
 def run_job(

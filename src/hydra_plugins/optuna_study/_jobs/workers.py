@@ -19,8 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-ATTRIBUTE = "worker"
-
 
 class Worker:
     """One process among those that work on a study."""

@@ -7,11 +7,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._sampler import OVERRIDES, RETRY_OF
+from hydra_plugins.optuna_study.attributes import OVERRIDES, RETRY_OF
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# On a trial whose point had been finished before: the number of that trial.
-REUSED_FROM = "reused_from"
 
 
 class Ledger:
