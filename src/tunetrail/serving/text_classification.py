@@ -39,6 +39,8 @@ class TextClassifier:
 
     """
 
+    inputs = ("text",)
+
     def __init__(
         self,
         model_dir: Path,
@@ -56,12 +58,28 @@ class TextClassifier:
         self.label_names = tuple(
             str(self.model.config.id2label[index]) for index in range(self.model.config.num_labels)
         )
+        self.columns = {
+            "prediction": "string",
+            "confidence": "float",
+            **{f"probability_{name}": "float" for name in self.label_names},
+        }
         self._max_length = max_length
         self._batch_tokens = batch_tokens
         self._device = device
         self._collate = DataCollatorWithPadding(self.tokenizer)
         # A server answers in several threads, and a tokenizer that is told to cut is changed.
         self._lock = threading.Lock()
+
+    def answer(self, texts: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the columns of each text's answer; None where the tokenizer makes no token."""
+        return [
+            None
+            if np.isnan(row[0])
+            else dict(
+                zip(self.columns, (self.label_names[row.argmax()], row.max(), *row), strict=True)
+            )
+            for row in self.probabilities(texts)
+        ]
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label, shape (texts, labels), float32.
