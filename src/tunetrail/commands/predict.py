@@ -103,8 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> "PredictionReport":
     format_name = _require_format(arguments)
     from tunetrail.data.tables.files import require_output
+    from tunetrail.serving.base import load_model
     from tunetrail.serving.find import open_model
-    from tunetrail.serving.predict import load_classifier, predict_table
+    from tunetrail.serving.predict import predict_table
 
     if arguments.output is not None:
         require_output(arguments.output, format_name=format_name, source=arguments.input)
@@ -112,7 +113,7 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
         open_model(arguments.model, uri=arguments.uri) as saved,
         _open_table(arguments, format_name) as reader,
     ):
-        model = load_classifier(saved, device=arguments.device, batch_tokens=arguments.batch_tokens)
+        model = load_model(saved, device=arguments.device, batch_tokens=arguments.batch_tokens)
         with _open_output(arguments, format_name) as file:
             report = predict_table(
                 reader,

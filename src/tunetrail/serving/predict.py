@@ -5,15 +5,12 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, split_windows
 from tunetrail.errors import InputError
-from tunetrail.serving.find import SavedModel
+from tunetrail.serving.base import ServedModel
 from tunetrail.serving.inputs import read_inputs, require_columns
-from tunetrail.serving.text_classification import BATCH_TOKENS, TextClassifier
 
 # Further bad rows are counted, not named.
 _NUM_NAMED = 20
@@ -38,42 +35,10 @@ class PredictionReport:
         )
 
 
-def load_classifier(
-    saved: SavedModel, *, device: str, batch_tokens: int | None = None
-) -> TextClassifier:
-    """Load a model that was found, onto the device ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        InputError: it cannot be loaded, or there is no such device.
-
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no GPU was found; use auto or cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        return TextClassifier(
-            saved.model_dir,
-            saved.tokenizer_dir,
-            max_length=saved.max_length,
-            device=device,
-            batch_tokens=batch_tokens or BATCH_TOKENS,
-        )
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"{saved.source} does not fit into the GPU's memory; free it, or use --device cpu"
-        ) from error
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{saved.source} cannot be loaded: {said[0]}") from error
-
-
 def predict_table(
     reader: TableReader,
     file: IO[Any],
-    model: TextClassifier,
+    model: ServedModel,
     *,
     column: str,
     prefix: str,
@@ -124,7 +89,7 @@ def predict_table(
     return report
 
 
-def _answer(model: TextClassifier, inputs: list[Any]) -> list[dict[str, Any] | None]:
+def _answer(model: ServedModel, inputs: list[Any]) -> list[dict[str, Any] | None]:
     try:
         return model.answer(inputs)
     except torch.OutOfMemoryError as error:

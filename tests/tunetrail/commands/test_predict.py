@@ -27,7 +27,7 @@ from tunetrail.__main__ import main
 from tunetrail.data.tables import rows as table_rows
 from tunetrail.data.tables.files import open_table
 from tunetrail.data.tables.rows import BadRow
-from tunetrail.serving.text_classification import TextClassifier
+from tunetrail.serving.text_classification import ServedModel
 
 TUNETRAIL = [sys.executable, "-m", "tunetrail"]
 LABELS = ["negative", "neutral", "positive"]
@@ -425,7 +425,7 @@ def test_a_gpu_that_is_not_there_is_said(here: Store, capsys: pytest.CaptureFixt
 
 
 def test_a_full_gpu_halves_the_batches_and_goes_on(here: Store) -> None:
-    classifier = TextClassifier(here.exported, here.exported, max_length=64)
+    classifier = ServedModel(here.exported, here.exported, max_length=64)
     texts = [f"good {'day ' * (n % 9)}" for n in range(40)]
     whole = classifier.probabilities(texts)
     forward, sizes = classifier.model.forward, []
