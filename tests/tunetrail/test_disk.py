@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from tunetrail.errors import DiskFullError, InputError
 from tunetrail.tracking.models import find_model
 from tunetrail.tracking.store import connect
-from tunetrail.training.trainer import find_checkpoint
+from tunetrail.training.checkpoints import find_checkpoint
 
 Train = Callable[..., Any]
 Small = Callable[[int], Path]

@@ -1,7 +1,7 @@
-"""Label texts: arguments, a file or stdin in; the same kind out, with labels and probabilities.
+"""Answer texts: arguments, a file or stdin in; the same format out, with answers beside the rows.
 
-Exit code: 0 where every row was classified, 3 where some could not be (they are left out and
-named on stderr), 1 after an error, 2 where the command line is wrong.
+Exit code: 0 where every row was answered, 3 where some could not be (they are left out and named
+on stderr), 1 after an error, 2 where the command line is wrong.
 """
 
 import argparse
@@ -16,11 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 from tunetrail.commands.arguments import add_uri
 
 if TYPE_CHECKING:
-    from tunetrail.data.tables.files import OpenTable
-    from tunetrail.data.tables.rows import TableWriter
+    from tunetrail.data.tables.rows import TableReader
     from tunetrail.serving.predict import PredictionReport
 
-HELP = "label texts with a model of the store or a directory"
+HELP = "answer texts with a model of the store or a directory"
 SOME_BAD = 3
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -34,27 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
         "directory",
     )
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to label")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer")
     parser.add_argument(
         "--input",
         type=Path,
         metavar="FILE",
-        help=".csv, .tsv, .jsonl, .txt (a text a line), all also .gz, or .parquet; without it and "
-        "without TEXT, stdin is read",
+        help=".csv, .tsv, .json, .jsonl, .txt (a text a line), .conll, all also .gz, or .parquet; "
+        "without it and without TEXT, stdin is read",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where the answers go (default: stdout)"
     )
     parser.add_argument(
         "--format",
-        choices=("text", "csv", "tsv", "jsonl"),
+        choices=("text", "csv", "tsv", "json", "jsonl", "conll"),
         help="of stdin (default: text, a text a line), or of a FILE whose suffix does not say it",
     )
     parser.add_argument(
         "--text-column",
-        default="text",
         metavar="NAME",
-        help="the column or key that holds the texts (default: %(default)s)",
+        help="the column or key that holds the texts (default: text; of CoNLL files: tokens)",
     )
     parser.add_argument(
         "--prefix",
@@ -103,37 +101,38 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> "PredictionReport":
-    kind = _require_kind(arguments)
+    format_name = _require_format(arguments)
     from tunetrail.data.tables.files import require_output
+    from tunetrail.serving.base import load_model
     from tunetrail.serving.find import open_model
-    from tunetrail.serving.predict import load_classifier, predict_table
+    from tunetrail.serving.predict import predict_table
 
     if arguments.output is not None:
-        require_output(arguments.output, kind=kind, source=arguments.input)
+        require_output(arguments.output, format_name=format_name, source=arguments.input)
     with (
         open_model(arguments.model, uri=arguments.uri) as saved,
-        _open_table(arguments, kind, _added(arguments, saved.label_names)) as table,
+        _open_table(arguments, format_name) as reader,
     ):
-        classifier = load_classifier(
-            saved, device=arguments.device, batch_tokens=arguments.batch_tokens
-        )
-        with _open_output(arguments, kind) as file:
+        model = load_model(saved, device=arguments.device, batch_tokens=arguments.batch_tokens)
+        with _open_output(arguments, format_name) as file:
             report = predict_table(
-                table,
-                _build_writer(arguments, table, file, _added(arguments, saved.label_names)),
-                classifier,
+                reader,
+                file,
+                model,
+                column=arguments.text_column or reader.input_column,
+                prefix=arguments.prefix,
                 # A bar would be drawn across answers on the same screen.
                 show_progress=not arguments.texts
                 and not (arguments.output is None and sys.stdout.isatty()),
             )
             file.flush()
-    _say_bad(report, table.reader.unit)
+    _say_bad(report, reader.unit)
     return report
 
 
-def _require_kind(arguments: argparse.Namespace) -> str:
-    """Check that the arguments go together, and return the kind of table that is read."""
-    from tunetrail.data.tables.files import find_kind
+def _require_format(arguments: argparse.Namespace) -> str:
+    """Check that the arguments go together, and return the format of the table that is read."""
+    from tunetrail.data.tables.files import find_format
 
     refuse = arguments.refuse
     if arguments.texts:
@@ -144,49 +143,35 @@ def _require_kind(arguments: argparse.Namespace) -> str:
         return "text"
     if arguments.input is None:
         if sys.stdin.isatty():
-            refuse("nothing to label: give TEXT, or --input FILE, or texts on stdin")
+            refuse("nothing to answer: give TEXT, or --input FILE, or texts on stdin")
         return str(arguments.format or "text")
-    kind = str(arguments.format or find_kind(arguments.input))
-    if kind == "parquet" and arguments.output is None:
+    name = str(arguments.format or find_format(arguments.input, name=str(arguments.input)))
+    if name == "parquet" and arguments.output is None:
         refuse("Parquet is no stream: give --output FILE.parquet")
-    return kind
-
-
-def _added(arguments: argparse.Namespace, label_names: tuple[str, ...]) -> list[str]:
-    from tunetrail.data.tables.rows import answer_columns
-
-    return answer_columns(label_names, prefix=arguments.prefix)
+    return name
 
 
 @contextlib.contextmanager
-def _open_table(
-    arguments: argparse.Namespace, kind: str, added: list[str]
-) -> Iterator["OpenTable"]:
-    from tunetrail.data.tables.files import open_arguments, open_stream, open_table
+def _open_table(arguments: argparse.Namespace, format_name: str) -> Iterator["TableReader"]:
+    from tunetrail.data.tables.files import open_stream, open_table
+    from tunetrail.data.tables.plain import ArgumentReader
 
     if arguments.texts:
-        yield open_arguments(arguments.texts, added=added)
+        for_screen = arguments.output is None and sys.stdout.isatty()
+        yield ArgumentReader(arguments.texts, for_screen=for_screen)
     elif arguments.input is not None:
-        with open_table(
-            arguments.input, kind, text_column=arguments.text_column, added=added
-        ) as table:
-            yield table
+        with open_table(arguments.input, format_name, name=str(arguments.input)) as reader:
+            yield reader
     else:
-        yield open_stream(
-            sys.stdin.buffer,
-            kind,
-            name="stdin",
-            text_column=arguments.text_column,
-            added=added,
-        )
+        yield open_stream(sys.stdin.buffer, format_name, name="stdin")
 
 
 @contextlib.contextmanager
-def _open_output(arguments: argparse.Namespace, kind: str) -> Iterator[IO[Any]]:
+def _open_output(arguments: argparse.Namespace, format_name: str) -> Iterator[IO[Any]]:
     from tunetrail.data.tables.files import open_output
 
     if arguments.output is not None:
-        with open_output(arguments.output, kind=kind) as file:
+        with open_output(arguments.output, format_name=format_name) as file:
             yield file
         return
     assert isinstance(sys.stdout, io.TextIOWrapper)
@@ -194,23 +179,10 @@ def _open_output(arguments: argparse.Namespace, kind: str) -> Iterator[IO[Any]]:
     yield sys.stdout
 
 
-def _build_writer(
-    arguments: argparse.Namespace,
-    table: "OpenTable",
-    file: IO[Any],
-    added: list[str],
-) -> "TableWriter":
-    from tunetrail.data.tables.plain import ScreenWriter
-
-    if arguments.texts and arguments.output is None and sys.stdout.isatty():
-        return ScreenWriter(file, added=added)
-    return table.build_writer(file)
-
-
 def _say_bad(report: "PredictionReport", unit: str) -> None:
     if not report.num_bad:
         return
-    _say(f"{report.num_bad} of {report.num_rows} rows could not be classified and are left out:")
+    _say(f"{report.num_bad} of {report.num_rows} rows have no answer and are left out:")
     for row in report.named:
         _say(f"  {unit} {row.number}: {row.cause}")
     if further := report.num_bad - len(report.named):

@@ -1,9 +1,7 @@
 """Where rows come from: files, a file of an installed package, or the hub."""
 
 import contextlib
-import gzip
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -11,23 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pandas as pd
-from datasets import (
-    Dataset,
-    DatasetDict,
-    Features,
-    Value,
-    load_dataset,
-    load_dataset_builder,
-)
+from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
+from tunetrail.data.tables.files import load_table
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.hub import is_reachable
 
 _SPLITS = ("train", "validation", "test")
-_BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -53,22 +43,25 @@ def list_files(rows: DatasetDict) -> tuple[SourceFile, ...]:
 
 
 def load_files(
-    *, train: str, validation: str | None = None, test: str | None = None, encoding: str = "utf-8"
+    *,
+    train: str,
+    validation: str | None = None,
+    test: str | None = None,
+    format: str | None = None,  # noqa: A002 - the key of the config
+    encoding: str = "utf-8",
 ) -> DatasetDict:
-    """Read one file for each split that is given.
-
-    The suffix says the format: .csv, .tsv, .json (a list of objects, or ``{"data": [...]}``),
-    .jsonl, .parquet; all but the last also with .gz. Every column of a CSV or TSV is read as text,
-    so that the tweet "NA" and the label "01" arrive as they were written.
+    """Read one file for each split that is given, of the format that its suffix or ``format`` says.
 
     Raises:
-        InputError: a file is missing, empty, of another format, or cannot be read as its format.
+        InputError: a file is missing, has no rows, or has rows that cannot be read.
 
     """
     paths = {"train": train, "validation": validation, "test": test}
     return DatasetDict(
         {
-            split: _read_file(Path(path), key=f"data.{split}={path}", encoding=encoding)
+            split: _load_file(
+                Path(path), name=f"data.{split}={path}", format_name=format, encoding=encoding
+            )
             for split, path in paths.items()
             if path is not None
         }
@@ -76,19 +69,28 @@ def load_files(
 
 
 def load_package_file(
-    *, distribution: str, path: str, encoding: str, encoding_errors: str
+    *,
+    distribution: str,
+    path: str,
+    encoding: str,
+    encoding_errors: str,
+    format: str | None = None,  # noqa: A002 - the key of the config
 ) -> DatasetDict:
-    """Read a CSV that an installed distribution ships, as the split "train".
+    """Read a file that an installed distribution ships, as the split "train".
 
     The file is found through the distribution's metadata: none of its code is imported.
 
     Raises:
-        InputError: the distribution is not installed or has no such file.
+        InputError: the distribution is not installed, has no such file, or it cannot be read.
 
     """
-    file = _locate(distribution, path)
-    key = f"data.source.path={path} of {distribution}"
-    rows = _read_file(file, key=key, encoding=encoding, encoding_errors=encoding_errors)
+    rows = _load_file(
+        _locate(distribution, path),
+        name=f"data.source.path={path} of {distribution}",
+        format_name=format,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+    )
     return DatasetDict({"train": rows})
 
 
@@ -131,7 +133,10 @@ def load_hub(
             "`hf auth login` where access is asked for, or use data=files data.train=PATH"
         ) from error
     except DatasetGenerationError as error:
-        raise _unreadable(key, error) from error
+        if isinstance(error.__cause__, OSError):
+            # A full disk or a cache that cannot be written is no fault of the data.
+            raise error.__cause__ from None
+        raise InputError(f"{key}: {first_line(error.__cause__ or error)}; fix the data") from error
     except (ValueError, RuntimeError) as error:
         # An unknown split or configuration, or a data set that is a script.
         raise InputError(
@@ -140,38 +145,9 @@ def load_hub(
     return DatasetDict(dict(zip(wanted, parts, strict=True)))
 
 
-def _read_file(path: Path, *, key: str, encoding: str, encoding_errors: str = "strict") -> Dataset:
-    path = path.expanduser()
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else path.suffix.lower()
-    if suffix not in _BUILDERS:
-        raise InputError(
-            f"{key}: {suffix or 'no suffix'} is not a format that is read; convert it to one of "
-            f"{', '.join(_BUILDERS)}"
-        )
-    if not path.is_file():
-        found = "that is a directory" if path.is_dir() else f"no such file in {Path.cwd()}"
-        raise InputError(f"{key}: {found}; give the path of a file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{key}: the file has no rows; give one with at least one")
-    try:
-        options = _reader_options(path, suffix, key, encoding, encoding_errors)
-        with _quiet_loading():
-            rows = load_dataset(_BUILDERS[suffix], data_files=[str(path)], split="train", **options)
-    except InputError:
-        raise
-    except UnicodeError as error:
-        raise _undecodable(key, error) from error
-    except DatasetGenerationError as error:
-        raise _unreadable(key, error) from error
-    except (ValueError, LookupError) as error:
-        if "corresponds to no data" in str(error):
-            raise InputError(f"{key}: the file has no rows; give one with at least one") from error
-        raise InputError(f"{key}: {first_line(error)}; mend the file or data.encoding") from error
-    assert isinstance(rows, Dataset)
-    if len(rows) == 0:
-        raise InputError(f"{key}: the file has no rows; give one with at least one")
-    rows.info.download_checksums = {path.name: _checksum(path)}
+def _load_file(path: Path, **options: Any) -> Dataset:
+    rows = load_table(path, **options)
+    rows.info.download_checksums = {path.name: _checksum(path.expanduser())}
     return rows
 
 
@@ -192,37 +168,6 @@ def _checksum(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"num_bytes": file.tell(), "checksum": digest.hexdigest()}
-
-
-def _reader_options(
-    path: Path, suffix: str, key: str, encoding: str, encoding_errors: str
-) -> dict[str, Any]:
-    if suffix == ".parquet":
-        return {}
-    decoding = {"encoding": encoding, "encoding_errors": encoding_errors}
-    if suffix in (".json", ".jsonl"):
-        return decoding | {"field": _data_field(path, encoding) if suffix == ".json" else None}
-    table = decoding | {"sep": "\t" if suffix == ".tsv" else ",", "na_filter": False}
-    head = pd.read_csv(path, nrows=1, dtype=str, **table)
-    if not isinstance(head.index, pd.RangeIndex):
-        # pandas would take the surplus first field for an index and shift every column by one.
-        raise InputError(
-            f"{key}: its first row has {head.index.nlevels + len(head.columns)} fields and its "
-            f'header {len(head.columns)}; put texts that contain the separator in "quotes"'
-        )
-    return table | {"features": Features({name: Value("string") for name in head.columns})}
-
-
-def _data_field(path: Path, encoding: str) -> str | None:
-    """Tell ``{"data": [...]}`` from a list of objects and from JSON lines."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding=encoding) as file:
-        try:
-            content = json.load(file)
-        except json.JSONDecodeError:
-            return None
-    wrapped = isinstance(content, dict) and isinstance(content.get("data"), list)
-    return "data" if wrapped else None
 
 
 def _locate(name: str, path: str) -> Path:
@@ -261,18 +206,3 @@ def _quiet_loading() -> Iterator[None]:
         yield
     finally:
         datasets.logging.set_verbosity(verbosity)
-
-
-def _unreadable(key: str, error: DatasetGenerationError) -> Exception:
-    cause = error.__cause__ or error
-    if isinstance(cause, OSError):
-        return cause  # a full disk or a cache that cannot be written is no fault of the file
-    if isinstance(cause, UnicodeError):
-        return _undecodable(key, cause)
-    return InputError(f"{key}: {first_line(cause)}; mend the file")
-
-
-def _undecodable(key: str, error: UnicodeError) -> InputError:
-    return InputError(
-        f"{key}: {first_line(error)}; save it as UTF-8, or set data.encoding (latin-1, cp1252, …)"
-    )

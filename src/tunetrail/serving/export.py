@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from tunetrail.errors import InputError
+from tunetrail.serving.base import load_model
 from tunetrail.serving.find import SavedModel
-from tunetrail.serving.predict import load_classifier
 
 # A card has its own section on how the model is used from its store.
 _HEADING = "## Use this directory"
@@ -37,41 +37,26 @@ def export_model(saved: SavedModel, folder: Path) -> None:
 
     """
     require_empty(folder)
-    classifier = load_classifier(saved, device="cpu")
-    classifier.tokenizer.model_max_length = saved.max_length
+    served = load_model(saved, device="cpu")
+    served.tokenizer.model_max_length = saved.max_length
     folder = folder.absolute()
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             part = Path(scratch) / "model"
             part.mkdir()
-            classifier.model.save_pretrained(part)
-            classifier.tokenizer.save_pretrained(part)
-            (part / "README.md").write_text(_describe(saved, folder.name), "utf-8")
+            served.model.save_pretrained(part)
+            served.tokenizer.save_pretrained(part)
+            (part / "README.md").write_text(
+                _describe(saved, served.describe_use(folder.name), folder.name), "utf-8"
+            )
             # Takes the place of an empty directory, and of nothing else.
             part.rename(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def _describe(saved: SavedModel, name: str) -> str:
+def _describe(saved: SavedModel, use: str, name: str) -> str:
     card = (saved.card or f"---\nlibrary_name: transformers\n---\n\n# {name}").strip()
     if f"\n{_HEADING}\n" in card:
         return card + "\n"  # it was exported before
-    return f"""{card}
-
-{_HEADING}
-
-Exported from {saved.source}. Labels: {", ".join(saved.label_names)}.
-
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", "{name}", truncation=True)
-classify(["a text", "another one"])              # label and score
-classify(["a text", "another one"], top_k=None)  # every label with its score
-```
-
-The model was trained on texts of up to {saved.max_length} tokens; `truncation=True` cuts longer
-ones there, as training did. Without it a longer text is not cut: the model either fails on it, or
-answers on more than it has ever been trained to read.
-"""
+    return f"{card}\n\n{_HEADING}\n\nExported from {saved.source}.\n\n{use}\n"

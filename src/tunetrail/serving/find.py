@@ -30,15 +30,16 @@ _NUM_LISTED = 10
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A classifier in files: weights with their config, and a tokenizer.
+    """A model in files: weights with their config, and a tokenizer.
 
-    ``model_dir`` and ``tokenizer_dir`` may be one and the same. ``max_length`` is how many tokens
-    of a text the model was trained to read. ``card`` is the text of its model card, if any.
+    ``model_dir`` and ``tokenizer_dir`` may be the same. ``pipeline_tag`` is the hub's word for what
+    the model does. ``max_length`` is how many tokens of a text it was trained to read. ``card`` is
+    the text of its model card, if any.
     """
 
     model_dir: Path
     tokenizer_dir: Path
-    label_names: tuple[str, ...]
+    pipeline_tag: str
     max_length: int
     source: str
     card: str | None
@@ -54,7 +55,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
             its champion.
 
     Raises:
-        InputError: there is no such model, or it is no classifier in safetensors.
+        InputError: there is no such model, or its files are not complete and in safetensors.
         OutageError: the store's server does not answer.
 
     """
@@ -197,18 +198,17 @@ def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
     """Look into a folder as MLflow, ``save_pretrained`` or ``tunetrail export`` writes it.
 
     Raises:
-        InputError: something is missing, or it is no classifier of texts.
+        InputError: something is missing, or it is unknown what the model does.
 
     """
     model_dir, tokenizer_dir, trained_length = folder, folder, _MOST_TOKENS
-    card = folder / "README.md"
+    card, pipeline_tag = folder / "README.md", None
     if (folder / "MLmodel").is_file():
         # The names that MLflow gives them: those in MLmodel could lead anywhere.
         model_dir, tokenizer_dir = folder / "model", folder / "components" / "tokenizer"
-        trained_length = _read_trained_length(folder / "MLmodel", source)
+        pipeline_tag, trained_length = _read_description(folder / "MLmodel", source)
         card = folder / "model_card.md"
     config = _read_json(model_dir / "config.json", source, "write it with save_pretrained")
-    label_names = _require_classifier(config, source)
     if not any(model_dir.glob("*.safetensors")):
         raise InputError(
             f"{source}: no *.safetensors in {model_dir}, and nothing else is read: pickle files "
@@ -231,7 +231,7 @@ def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
     return SavedModel(
         model_dir=model_dir,
         tokenizer_dir=tokenizer_dir,
-        label_names=label_names,
+        pipeline_tag=pipeline_tag or _find_tag(config, source),
         max_length=max_length,
         source=source,
         card=run_card or (card.read_text("utf-8") if card.is_file() else None),
@@ -250,10 +250,12 @@ def _read_json(path: Path, source: str, remedy: str) -> dict[str, Any]:
     return values
 
 
-def _read_trained_length(path: Path, source: str) -> int:
+def _read_description(path: Path, source: str) -> tuple[str, int]:
+    """Return what MLflow's description says: the pipeline tag, and how long the texts were."""
     try:
         flavors = yaml.safe_load(path.read_text("utf-8"))["flavors"]
-        return _whole(flavors["python_function"].get("config", {}).get("max_length"))
+        max_length = flavors["python_function"].get("config", {}).get("max_length")
+        return str(flavors["transformers"]["task"]), _whole(max_length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{source}: {path} is no description of a model of MLflow") from error
 
@@ -263,23 +265,16 @@ def _whole(value: object) -> int:
     return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else _MOST_TOKENS
 
 
-def _require_classifier(config: dict[str, Any], source: str) -> tuple[str, ...]:
-    """Return the label names in the order of the model's outputs."""
-    architectures = config.get("architectures") or ["no architecture"]
-    labels, kind = config.get("id2label"), config.get("problem_type")
-    if not str(architectures[0]).endswith("ForSequenceClassification"):
-        raise InputError(
-            f"{source}: is no classifier of texts but {architectures[0]}; train one with train.py"
-        )
-    if kind not in (None, "single_label_classification") or not isinstance(labels, dict):
-        raise InputError(
-            f"{source}: its config.json names {kind or 'no labels'}; only models that give each "
-            "text one of several named labels are used"
-        )
-    names = tuple(str(labels.get(str(index))) for index in range(len(labels)))
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise InputError(
-            f"{source}: its labels are {', '.join(names)}; two or more different names in "
-            "id2label of config.json are needed"
-        )
-    return names
+def _find_tag(config: dict[str, Any], source: str) -> str:
+    """Find what a model does by its architecture, as transformers does for a model card."""
+    from transformers.modelcard import TASK_MAPPING
+
+    architecture = str((config.get("architectures") or ["no architecture"])[0])
+    known: dict[str, Any] = TASK_MAPPING
+    for tag, architectures in known.items():
+        if architecture in architectures.values():
+            return tag
+    raise InputError(
+        f"{source}: its config.json names {architecture}, which is no model of transformers for a "
+        "task; train one with train.py"
+    )

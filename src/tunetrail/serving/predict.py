@@ -1,20 +1,16 @@
-"""A table in, the same table with answers out: window by window, so that memory stays as it is."""
+"""Answer a table window by window, so that memory does not grow with it."""
 
 import sys
 from dataclasses import dataclass, replace
-from itertools import compress
+from typing import IO, Any
 
-import numpy as np
 import torch
-import transformers
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
-from tunetrail.data.tables.files import OpenTable
-from tunetrail.data.tables.rows import Answers, BadRow, Row, TableWriter, split_windows
+from tunetrail.data.tables.rows import BadRow, Row, TableReader, split_windows
 from tunetrail.errors import InputError
-from tunetrail.serving.find import SavedModel
-from tunetrail.serving.text_classification import BATCH_TOKENS, TextClassifier
+from tunetrail.serving.base import ServedModel
+from tunetrail.serving.inputs import read_inputs, require_columns
 
 # Further bad rows are counted, not named.
 _NUM_NAMED = 20
@@ -22,7 +18,7 @@ _NUM_NAMED = 20
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """How many rows there were, and the first of those that could not be classified."""
+    """How many rows there were, and the first of those that have no answer."""
 
     num_rows: int = 0
     num_bad: int = 0
@@ -39,47 +35,30 @@ class PredictionReport:
         )
 
 
-def load_classifier(
-    saved: SavedModel, *, device: str, batch_tokens: int | None = None
-) -> TextClassifier:
-    """Load a model that was found, onto the device ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        InputError: it cannot be loaded, or there is no such device.
-
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no GPU was found; use auto or cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        return TextClassifier(
-            saved.model_dir,
-            saved.tokenizer_dir,
-            max_length=saved.max_length,
-            device=device,
-            batch_tokens=batch_tokens or BATCH_TOKENS,
-        )
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"{saved.source} does not fit into the GPU's memory; free it, or use --device cpu"
-        ) from error
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{saved.source} cannot be loaded: {said[0]}") from error
-
-
 def predict_table(
-    table: OpenTable, writer: TableWriter, classifier: TextClassifier, *, show_progress: bool
+    reader: TableReader,
+    file: IO[Any],
+    model: ServedModel,
+    *,
+    column: str,
+    prefix: str,
+    show_progress: bool,
 ) -> PredictionReport:
-    """Classify every row and write it in its place; bad rows are left out and reported.
+    """Answer every row and write it in its place; bad rows are left out and reported.
+
+    Args:
+        column: holds the inputs.
+        prefix: is put before the names of the answers' columns.
 
     Raises:
-        InputError: a single text does not fit into the GPU's memory, or the table breaks off.
+        InputError: the table has no such column, it has one of the answers' names already, it
+            breaks off, or a single input does not fit into the GPU's memory.
 
     """
+    added = {prefix + name: kind for name, kind in model.columns.items()}
+    require_columns(reader, column, kinds=model.inputs, added=added)
+    inputs = read_inputs(reader, column, kinds=model.inputs, added=added)
+    writer = reader.build_writer(file, added)
     report = PredictionReport()
     with tqdm(
         desc="predicting",
@@ -90,29 +69,29 @@ def predict_table(
         mininterval=0.1 if sys.stderr.isatty() else 10.0,
         delay=1.0 if sys.stderr.isatty() else 10.0,
     ) as bar:
-        for window in split_windows(table.reader):
+        for window in split_windows(inputs, column=column):
             good = [row for row in window if isinstance(row, Row)]
-            found = _classify(classifier, [row.text for row in good])
-            answered = ~np.isnan(found[:, 0])
-            if answered.any():
-                rows = list(compress(good, answered))
-                writer.write(rows, Answers(classifier.label_names, found[answered]))
-            silent = [
+            answers = _answer(model, [row.values[column] for row in good])
+            answered = [(row, a) for row, a in zip(good, answers, strict=True) if a is not None]
+            if answered:
+                rows, found = zip(*answered, strict=True)
+                writer.write(rows, [[answer[name] for name in model.columns] for answer in found])
+            bad = [row for row in window if isinstance(row, BadRow)] + [
                 BadRow(row.number, "the tokenizer makes no token of the text")
-                for row in compress(good, ~answered)
+                for row, answer in zip(good, answers, strict=True)
+                if answer is None
             ]
-            bad = [row for row in window if isinstance(row, BadRow)] + silent
             report = report.after(len(window), sorted(bad, key=lambda row: row.number))
-            bar.total = table.estimate_rows(report.num_rows)
+            bar.total = reader.estimate_rows(report.num_rows)
             bar.update(len(window))
         bar.total = report.num_rows
     writer.close()
     return report
 
 
-def _classify(classifier: TextClassifier, texts: list[str]) -> np.ndarray:
+def _answer(model: ServedModel, inputs: list[Any]) -> list[dict[str, Any] | None]:
     try:
-        return classifier.probabilities(texts)
+        return model.answer(inputs)
     except torch.OutOfMemoryError as error:
         raise InputError(
             "a single text does not fit into the GPU's memory; free it, or use --device cpu"

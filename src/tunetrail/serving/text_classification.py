@@ -1,6 +1,6 @@
-"""A trained classifier at work: texts in, probabilities out, batched by length.
+"""A trained classifier of texts at work: texts in, probabilities out, batched by length.
 
-``tunetrail predict`` uses it, and every logged model carries a copy of this one file as the code
+``tunetrail predict`` uses it, and every logged model holds a copy of this one file as the code
 that answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``. So it imports nothing of
 this package, and works where the package is not installed.
 """
@@ -28,19 +28,22 @@ COLUMNS = {"label": "string", "score": "double"}
 BATCH_TOKENS = 4096
 
 
-class TextClassifier:
+class ServedModel:
     """Weights and tokenizer, ready to answer as in training's evaluation: fp32, no dropout.
 
     Args:
         max_length: longer texts are cut after this many tokens, as in training.
         batch_tokens: how many tokens, padding included, go through the model at once; a single
-            longer text still does.
+            longer text still does. None is 4,096.
 
     Raises:
-        ValueError: the files hold no trained classifier, or no tokenizer that can pad.
+        ValueError: the files hold no trained classifier of one label a text, or no tokenizer
+            that can pad.
         OSError: a file cannot be read.
 
     """
+
+    inputs = ("text",)
 
     def __init__(
         self,
@@ -49,22 +52,36 @@ class TextClassifier:
         *,
         max_length: int,
         device: str = "cpu",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         self.model = _load_model(model_dir).eval()
         self.model.to(device)
         self.tokenizer = _load_tokenizer(tokenizer_dir)
         if self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.label_names = tuple(
-            str(self.model.config.id2label[index]) for index in range(self.model.config.num_labels)
-        )
+        self.label_names = _read_labels(self.model.config)
+        self.columns = {
+            "prediction": "string",
+            "confidence": "float",
+            **{f"probability_{name}": "float" for name in self.label_names},
+        }
         self._max_length = max_length
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = batch_tokens or BATCH_TOKENS
         self._device = device
         self._collate = DataCollatorWithPadding(self.tokenizer)
         # A server answers in several threads, and a tokenizer that is told to cut is changed.
         self._lock = threading.Lock()
+
+    def answer(self, texts: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the columns of each text's answer; None where the tokenizer makes no token."""
+        return [
+            None
+            if np.isnan(row[0])
+            else dict(
+                zip(self.columns, (self.label_names[row.argmax()], row.max(), *row), strict=True)
+            )
+            for row in self.probabilities(texts)
+        ]
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label, shape (texts, labels), float32.
@@ -100,12 +117,41 @@ class TextClassifier:
                 start += len(chosen)
         return found
 
+    def describe_use(self, name: str) -> str:
+        """Describe in Markdown how transformers alone uses an export in the directory ``name``."""
+        return f"""Labels: {", ".join(self.label_names)}.
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "{name}", truncation=True)
+classify(["a text", "another one"])              # label and score
+classify(["a text", "another one"], top_k=None)  # every label with its score
+```
+
+The model was trained on texts of up to {self._max_length} tokens; `truncation=True` cuts longer
+ones there, as training did. Without it a longer text is not cut: the model either fails on it, or
+answers on more than it was trained to read."""
+
     def _classify(self, batch: list[dict[str, Any]]) -> np.ndarray:
         inputs = {name: tensor.to(self._device) for name, tensor in self._collate(batch).items()}
         with torch.inference_mode():
             logits = self.model(**inputs).logits.float().cpu().numpy()
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _read_labels(config: Any) -> tuple[str, ...]:
+    """Return the label names in the order of the model's outputs."""
+    if config.problem_type not in (None, "single_label_classification"):
+        raise ValueError(f"it is for {config.problem_type}, not for one label a text")
+    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(
+            f"its labels are {', '.join(names)}; two or more different names are needed in "
+            "id2label of config.json"
+        )
+    return names
 
 
 def _load_model(folder: Path) -> PreTrainedModel:
@@ -138,7 +184,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 class _Answers:
     """What MLflow serves: the first column of a table in, label and score out."""
 
-    def __init__(self, classifier: TextClassifier) -> None:
+    def __init__(self, classifier: ServedModel) -> None:
         self._classifier = classifier
 
     def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -171,7 +217,7 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _Answers:
     folder = Path(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return _Answers(
-        TextClassifier(
+        ServedModel(
             folder / "model",
             folder / "components" / "tokenizer",
             max_length=int(model_config["max_length"]),

@@ -42,7 +42,7 @@ def test_what_was_found_says_where_it_came_from(here: Store) -> None:
     for name, source in sources.items():
         with open_model(name, uri=URI) as model:
             assert model.source == source
-            assert model.label_names == ("negative", "neutral", "positive")
+            assert model.pipeline_tag == "text-classification"
             assert model.max_length == 64
             assert (model.model_dir / "model.safetensors").is_file()
 
@@ -168,30 +168,41 @@ def test_a_directory_says_what_it_lacks(
     assert "no tokenizer_config.json" in refused(without("tokenizer_config.json"))
     change(without() / "tokenizer_config.json", model_max_length=int(1e30))
     assert "nothing says how many tokens the model reads; set model_max_length" in refused("model")
-    change(without() / "config.json", problem_type="multi_label_classification")
-    assert "names multi_label_classification" in refused("model")
-    change(without() / "config.json", id2label={"0": "same", "1": "same"})
-    assert "its labels are same, same" in refused("model")
     (without() / "config.json").write_text("{nonsense")
     assert "config.json cannot be read" in refused("model")
     (without() / "config.json").write_text("[]")
     assert "holds no JSON object" in refused("model")
     (without() / "MLmodel").write_text("flavors: []")
     assert "is no description of a model of MLflow" in refused("model")
-    assert "is no classifier of texts but GPT2LMHeadModel" in refused(tiny_gpt2)
+    change(without() / "config.json", architectures=["NoSuchModel"])
+    assert "names NoSuchModel, which is no model of transformers for a task" in refused("model")
 
     # what only loading shows
+    def not_loaded(model: object = "model") -> str:
+        assert main(["predict", str(model), "x"]) == 1
+        return capsys.readouterr().err
+
+    change(without() / "config.json", problem_type="multi_label_classification")
+    assert "it is for multi_label_classification" in not_loaded()
+    change(without() / "config.json", id2label={"0": "same", "1": "same", "2": "other"})
+    assert "its labels are same, same, other" in not_loaded()
+    assert "a model for text-generation, which no module" in not_loaded(tiny_gpt2)
+    Path("strange").mkdir()
+    shutil.copytree(here.exported, "strange/model")
+    shutil.copytree(here.exported, "strange/components/tokenizer")
+    for tag in ("../evil", "find", "base"):
+        description = f"flavors: {{python_function: {{}}, transformers: {{task: {tag}}}}}"
+        Path("strange/MLmodel").write_text(description)
+        assert f"a model for {tag}, which no module" in not_loaded("strange")
     (without() / "model.safetensors").write_bytes(b"nonsense")
-    assert main(["predict", "model", "x"]) == 1
-    assert "error: model cannot be loaded:" in capsys.readouterr().err
+    assert "error: model cannot be loaded:" in not_loaded()
     without()
     GPT2LMHeadModel.from_pretrained(tiny_gpt2).transformer.save_pretrained("body")
     shutil.copy("body/model.safetensors", "model/model.safetensors")
-    assert main(["predict", "model", "x"]) == 1
-    assert "it was not trained to classify" in capsys.readouterr().err
+    assert "it was not trained to classify" in not_loaded()
     change(without() / "config.json", auto_map={"AutoConfig": "evil.Config"}, model_type="evil")
     Path("model/evil.py").write_text("open('ran', 'w')")
-    assert main(["predict", "model", "x"]) == 1
+    not_loaded()
     assert not Path("ran").exists()
 
 
@@ -201,7 +212,7 @@ def test_the_code_in_a_logged_model_is_not_run(here: Store) -> None:
     location = client.get_model_version_download_uri("tiny", "1")
     copy = Path("copy")
     shutil.copytree(location.removeprefix("file://"), copy)
-    (copy / "code" / "text_classifier.py").write_text("open('ran', 'w')")
+    (copy / "code" / "text_classification.py").write_text("open('ran', 'w')")
     assert main(["predict", str(copy), "a day"]) == 0
     assert not Path("ran").exists()
 

@@ -27,7 +27,7 @@ from tunetrail.__main__ import main
 from tunetrail.data.tables import rows as table_rows
 from tunetrail.data.tables.files import open_table
 from tunetrail.data.tables.rows import BadRow
-from tunetrail.serving.text_classification import TextClassifier
+from tunetrail.serving.text_classification import ServedModel
 
 TUNETRAIL = [sys.executable, "-m", "tunetrail"]
 LABELS = ["negative", "neutral", "positive"]
@@ -91,7 +91,9 @@ def test_on_a_terminal_arguments_come_out_as_a_table(
     assert re.fullmatch(r"(\w+) +(0\.\d{4}) +(0\.\d{4}) +(0\.\d{4}) +(0\.\d{4})  a good day", first)
 
 
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+@pytest.mark.parametrize(
+    "kind", ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "csv.gz", "json.gz", "jsonl.gz"]
+)
 def test_the_same_kind_comes_out_with_all_that_went_in(here: Store, kind: str) -> None:
     frame = pd.DataFrame(make_rows(20, seed=5), columns=["text", "told"])
     frame["id"] = range(20)
@@ -99,7 +101,9 @@ def test_the_same_kind_comes_out_with_all_that_went_in(here: Store, kind: str) -
     write = {
         "csv": lambda: frame.to_csv(source, index=False),
         "tsv": lambda: frame.to_csv(source, index=False, sep="\t"),
+        "json": lambda: frame.to_json(source, orient="records"),
         "jsonl": lambda: frame.to_json(source, orient="records", lines=True),
+        "ndjson": lambda: frame.to_json(source, orient="records", lines=True),
         "parquet": lambda: frame.to_parquet(source),
     }
     write[kind.split(".", maxsplit=1)[0]]()
@@ -107,7 +111,9 @@ def test_the_same_kind_comes_out_with_all_that_went_in(here: Store, kind: str) -
     read = {
         "csv": lambda: pd.read_csv(target),
         "tsv": lambda: pd.read_csv(target, sep="\t"),
+        "json": lambda: pd.read_json(target),
         "jsonl": lambda: pd.read_json(target, lines=True),
+        "ndjson": lambda: pd.read_json(target, lines=True),
         "parquet": lambda: pd.read_parquet(target),
     }
     answers = read[kind.split(".", maxsplit=1)[0]]()
@@ -129,11 +135,18 @@ def test_a_prefix_makes_room_for_columns_that_are_there(here: Store) -> None:
 def test_values_of_json_come_out_as_they_were_written(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    give_stdin(monkeypatch, b'{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9"}\r\n')
-    assert predict("tiny", "--format", "jsonl") == 0
-    out = capsys.readouterr().out
-    assert out.startswith('{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9", "prediction":')
-    assert json.loads(out)["prediction"] in LABELS
+    row = '{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9"}'
+    for kind, content in (
+        ("jsonl", f"{row}\r\n"),
+        ("json", f"[{row}]"),
+        ("json", f'{{"data" : [ {row}\n], "n": 1}}'),
+    ):
+        give_stdin(monkeypatch, content.encode())
+        assert predict("tiny", "--format", kind) == 0
+        out = capsys.readouterr().out
+        assert out.removeprefix("[\n").startswith(f'{row[:-1]}, "prediction":')
+        (answer,) = json.loads(out) if kind == "json" else [json.loads(out)]
+        assert answer["prediction"] in LABELS
 
 
 def test_the_types_of_parquet_stay(here: Store) -> None:
@@ -161,15 +174,18 @@ def test_stdin_is_a_text_a_line(
     assert [line.split("\t")[0] for line in said.out.splitlines()] == [
         "text", "a good day", "ça va", "ÿ",
     ]  # fmt: skip
-    assert "2 of 5 rows could not be classified" in said.err
+    assert "2 of 5 rows have no answer" in said.err
     assert "line 2: the text is empty" in said.err
-    assert "line 5: bytes that are not UTF-8" in said.err
+    assert "line 5: bytes that are not utf-8" in said.err
 
 
 def test_an_empty_table_gives_an_empty_table(here: Store) -> None:
     Path("in.csv").write_text("id,text\n")
     assert predict("tiny", "--input", "in.csv", "--output", "out.csv") == 0
     assert Path("out.csv").read_text() == ",".join(["id", "text", *ADDED]) + "\n"
+    Path("in.json").write_text('{"data": []}')
+    assert predict("tiny", "--input", "in.json", "--output", "out.json") == 0
+    assert json.loads(Path("out.json").read_text()) == []
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), "in.parquet")
     assert predict("tiny", "--input", "in.parquet", "--output", "out.parquet") == 0
     assert pq.read_table("out.parquet").column_names == ["text", *ADDED]
@@ -209,9 +225,9 @@ def test_bad_rows_of_csv_are_named_by_the_line_they_begin_in(
     ]  # fmt: skip
     assert re.findall(r"line (\d+): (.*)", said.err) == [
         ("4", "its quotes do not pair up (',' expected after '\"')"),
-        ("6", "1 fields where the header has 2"),
-        ("8", "3 fields where the header has 2"),
-        ("10", "bytes that are not UTF-8"),
+        ("6", '1 fields where the header has 2 (a text that holds the separator needs "quotes")'),
+        ("8", '3 fields where the header has 2 (a text that holds the separator needs "quotes")'),
+        ("10", "bytes that are not utf-8"),
         ("11", "the text is empty"),
         ("12", "the text holds a NUL character"),
         ("13", "its quotes do not pair up (unexpected end of data)"),
@@ -262,7 +278,7 @@ def test_the_first_bad_rows_are_named_and_the_others_counted(
     Path("in.txt").write_text("\n" * 50 + "good\n")
     assert predict("tiny", "--input", "in.txt", "--output", "out.tsv") == 3
     said = capsys.readouterr().err
-    assert "50 of 51 rows could not be classified and are left out:" in said
+    assert "50 of 51 rows have no answer and are left out:" in said
     assert len(re.findall(r"line \d+:", said)) == 20
     assert said.endswith("  and 30 more\n")
 
@@ -271,8 +287,8 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store)
     lines = [f"good {n},{n}" for n in range(60_000)]
     lines[10] = '"' + lines[10]
     Path("in.csv").write_text("\n".join(["text,id", *lines]))
-    with open_table(Path("in.csv"), "csv", text_column="text", added=ADDED) as table:
-        rows = list(table.reader)
+    with open_table(Path("in.csv"), "csv", name="in.csv") as reader:
+        rows = list(reader)
     assert [row.number for row in rows if isinstance(row, BadRow)] == [12]
     assert [row.number for row in rows] == list(range(2, 60_002))
 
@@ -280,14 +296,14 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store)
 def test_a_line_longer_than_any_that_is_read_is_passed_over(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tunetrail.data.tables.lines.MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("tunetrail.data.tables.lines.MAX_LINE_CHARACTERS", 1 << 20)
     for kind, row in (("txt", "{}"), ("csv", "{}"), ("jsonl", '{{"text": "{}"}}')):
         header = "text\n" if kind == "csv" else ""
         lines = [row.format(text) for text in ("good", "x" * (3 << 20), "bad")]
         Path(f"in.{kind}").write_text(header + "\n".join(lines))
         assert predict("tiny", "--input", f"in.{kind}") == 3
         said = capsys.readouterr()
-        assert "the line is longer than 1 MiB" in said.err
+        assert "the line is longer than 1,048,576 characters" in said.err
         assert len(said.out.splitlines()) == (2 if kind == "jsonl" else 3)
 
 
@@ -330,40 +346,44 @@ def test_nothing_to_label_is_no_reason_to_wait_for_a_terminal(
     [
         (["--input", "no.csv"], "no.csv: no such file"),
         (["--input", "folder.csv"], "folder.csv: that is a directory"),
-        (["--input", "in.xlsx"], "in.xlsx: the suffix names no kind of table"),
-        (["--input", "in.parquet.gz"], "in.parquet.gz: the suffix names no kind of table"),
-        (["--input", "empty.csv"], "empty.csv is empty; its first line must name the columns"),
-        (["--input", "wide.csv"], "wide.csv is UTF-16; convert it to UTF-8"),
-        (["--input", "cut.csv.gz"], "cut.csv.gz cannot be read to its end"),
-        (["--input", "no.csv.gz"], "no.csv.gz cannot be read to its end"),
-        (["--input", "latin.csv"], "latin.csv: its header is not UTF-8"),
+        (["--input", "in.xlsx"], "in.xlsx: .xlsx is not a format that is read"),
+        (["--input", "in.parquet.gz"], "in.parquet.gz: .parquet.gz is not a format that is read"),
+        (
+            ["--input", "empty.csv"],
+            "empty.csv: the file is empty; its first line must name the columns",
+        ),
+        (["--input", "wide.csv"], "wide.csv: the file is UTF-16, not utf-8; convert it"),
+        (["--input", "cut.csv.gz"], "cut.csv.gz: cannot be read to its end"),
+        (["--input", "no.csv.gz"], "no.csv.gz: cannot be read to its end"),
+        (["--input", "latin.csv"], "latin.csv: its header is not utf-8"),
         (["--input", "quote.csv"], "quote.csv: its header cannot be read"),
-        (["--input", "twice.csv"], "more than one column 'text' in twice.csv (found: text, text)"),
+        (["--input", "twice.csv"], "twice.csv: more than one column 'text' (found: text, text)"),
         (
             ["--input", "in.csv", "--text-column", "body"],
-            "no column 'body' in in.csv (found: text, id); give --text-column",
+            "in.csv: no column 'body' (found: text, id); give --text-column",
         ),
-        (["--input", "done.csv"], "done.csv has a column 'prediction' already"),
-        (["--input", "done.jsonl"], "done.jsonl has a column 'confidence' already"),
+        (["--input", "done.csv"], "done.csv: there is a column 'prediction' already"),
+        (["--input", "done.jsonl"], "done.jsonl: there is a column 'confidence' already"),
         (
             ["--input", "done.parquet", "--output", "o.parquet"],
-            "done.parquet has a column 'probability_neutral' already",
+            "done.parquet: there is a column 'probability_neutral' already",
         ),
         (
             ["--input", "no.parquet", "--output", "o.parquet"],
-            "no.parquet is no Parquet file that can be read",
+            "no.parquet: no Parquet file that can be read",
         ),
         (
             ["--input", "done.parquet", "--output", "o.parquet", "--text-column", "id"],
-            "column 'id' of done.parquet holds int64, no texts",
+            "done.parquet: column 'id' holds int64, no text",
         ),
+        (["--input", "in.iob"], "in.iob: column 'tokens' holds list of tokens, no text"),
         (
             ["--input", "done.parquet", "--output", "o.parquet", "--text-column", "body"],
-            "no column 'body' in done.parquet (found: text, id, probability_neutral)",
+            "done.parquet: no column 'body' (found: text, id, probability_neutral)",
         ),
         (["--input", "in.csv", "--output", "in.csv"], "that is the input, still being read"),
         (["--input", "in.csv", "--output", "link.csv"], "that is the input, still being read"),
-        (["--input", "in.csv", "--output", "o.jsonl"], "what comes out is csv"),
+        (["--input", "in.csv", "--output", "o.jsonl"], "answers to csv are written as csv"),
         (["x", "--output", "o.csv"], "give a name that ends in .tsv"),
         (["x", "--output", "no/o.tsv"], "there is no folder no; make it first"),
         (["x", "--output", "folder.tsv"], "folder.tsv: that is no regular file"),
@@ -389,6 +409,7 @@ def test_what_cannot_be_read_or_written_is_one_line(
         pa.table({"text": ["a"], "id": [1], "probability_neutral": [0.5]}), "done.parquet"
     )
     Path("no.parquet").write_text("nonsense")
+    Path("in.iob").write_text("good O\n")
     before = sorted(Path().iterdir())
     assert predict("tiny", *arguments) == 1
     said = capsys.readouterr()
@@ -404,7 +425,7 @@ def test_a_gpu_that_is_not_there_is_said(here: Store, capsys: pytest.CaptureFixt
 
 
 def test_a_full_gpu_halves_the_batches_and_goes_on(here: Store) -> None:
-    classifier = TextClassifier(here.exported, here.exported, max_length=64)
+    classifier = ServedModel(here.exported, here.exported, max_length=64)
     texts = [f"good {'day ' * (n % 9)}" for n in range(40)]
     whole = classifier.probabilities(texts)
     forward, sizes = classifier.model.forward, []

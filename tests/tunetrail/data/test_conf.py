@@ -13,8 +13,6 @@ NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 KEYS = {
     "name",
     "source",
-    "text_column",
-    "label_column",
     "label_names",
     "validation_fraction",
     "test_fraction",
@@ -38,6 +36,7 @@ def load(name: str, *overrides: str) -> DictConfig:
 def test_a_config_has_the_keys_that_preparing_reads_and_its_source_can_be_called(name: str) -> None:
     data = load(name)
     assert set(data) >= KEYS
+    assert {"text_column", "label_column"} <= set(data) or "columns" in data
     assert data.name == name
     arguments = {key for key in data.source if not key.startswith("_")}
     inspect.signature(get_method(data.source._target_)).bind(**dict.fromkeys(arguments))
@@ -46,6 +45,17 @@ def test_a_config_has_the_keys_that_preparing_reads_and_its_source_can_be_called
 def test_the_tweets_are_those_of_the_package(tweets: DatasetDict) -> None:
     rows = instantiate(load("tweets").source)["train"]
     assert rows["text"][:] == tweets["train"]["text"][:]
+
+
+def test_the_tweet_entities_are_those_of_the_package() -> None:
+    data = load("tweet_entities")
+    rows = instantiate(data.source)["train"]
+    assert rows.column_names == [*data.columns.values()] == ["tokens", "tags"]
+    assert len(rows) == 2_394
+    tags = [tag for row in rows["tags"] for tag in row]
+    assert len(tags) == 46_469
+    assert sum(tag.startswith("B-") for tag in tags) == 1_496
+    assert len({tag.partition("-")[2] for tag in tags} - {""}) == 10
 
 
 def test_files_are_named_on_the_command_line(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Tables of texts as streams: read row by row, written beside the answers, in constant memory."""
+"""Tables in files: one reader for training and for predict, and writers for the answers."""

@@ -1,159 +1,176 @@
-"""Which kind of table a file is, how it is opened, and how the one with the answers is written."""
+"""Which format a file has, how it is opened, and how one with answers is written."""
 
 import contextlib
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tunetrail.data.tables.delimited import DelimitedReader, DelimitedWriter
-from tunetrail.data.tables.json_lines import JsonLinesReader, JsonLinesWriter, require_free_names
+from datasets import Dataset
+
+from tunetrail.data.tables.conll import ConllReader
+from tunetrail.data.tables.delimited import DelimitedReader
+from tunetrail.data.tables.json_objects import JsonLinesReader, JsonReader
 from tunetrail.data.tables.lines import Lines
-from tunetrail.data.tables.parquet import ParquetReader, ParquetWriter
-from tunetrail.data.tables.plain import COLUMN, ArgumentReader, LineReader
-from tunetrail.data.tables.rows import TableReader, TableWriter
+from tunetrail.data.tables.parquet import ParquetReader
+from tunetrail.data.tables.plain import LineReader
+from tunetrail.data.tables.rows import TableReader
 from tunetrail.errors import InputError
 
-# Kinds that a stream can have; the suffixes of their files may have .gz after them.
-STREAMED = ("text", "csv", "tsv", "jsonl")
-_KINDS = {
-    ".txt": "text",
+_FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
+    ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".txt": "text",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".bio": "conll",
     ".parquet": "parquet",
 }
+# Formats that a stream can have; the suffixes of their files may have .gz after them.
+STREAMED = tuple(dict.fromkeys(name for name in _FORMATS.values() if name != "parquet"))
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+# Formats in which answers have no place.
+_WRITTEN_AS = {"text": "tsv", "conll": "jsonl"}
 
 
-@dataclass(frozen=True)
-class OpenTable:
-    """A table open for reading, and how one of its kind is written."""
-
-    reader: TableReader
-    build_writer: Callable[[IO[Any]], TableWriter]  # bytes or text, by kind
-    # Rows read so far -> rows in all, an estimate where rows have to be counted; None: unknown.
-    estimate_rows: Callable[[int], int | None]
-
-
-def find_kind(path: Path) -> str:
-    """Tell the kind of a table by the suffix of its file.
+def find_format(path: Path, *, name: str) -> str:
+    """Find the format of a file by its suffix.
 
     Raises:
         InputError: it is none of those that are read.
 
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = _KINDS.get((suffixes[:-1] if packed else suffixes)[-1:][0] if suffixes else "")
-    if kind is None or (packed and kind == "parquet"):
+    is_packed = suffixes[-1:] == [".gz"] and len(suffixes) > 1
+    suffix = suffixes[-2 if is_packed else -1] if suffixes else "no suffix"
+    found = _FORMATS.get(suffix)
+    if found is None or (is_packed and found == "parquet"):
         raise InputError(
-            f"{path}: the suffix names no kind of table; use one of {', '.join(_KINDS)} (all but "
-            "the last also with .gz), or say it with --format"
+            f"{name}: {suffix}{'.gz' * is_packed} is not a format that is read; use one of "
+            f"{', '.join(_FORMATS)} (all but the last also with .gz), or name the format"
         )
-    return kind
+    return found
+
+
+def load_table(
+    path: Path,
+    *,
+    name: str,
+    format_name: str | None = None,
+    encoding: str = "utf-8",
+    encoding_errors: str = "strict",
+) -> Dataset:
+    """Read a file into memory, all rows and columns, with the types that its format gives them.
+
+    Texts of CSV and TSV stay as they were written: the tweet "NA", the label "01". ``name`` stands
+    for the file in messages.
+
+    Raises:
+        InputError: the file is missing, has no rows, or has rows that cannot be read.
+
+    """
+    path = path.expanduser()
+    if format_name not in (None, *_FORMATS.values()):
+        known = ", ".join((*STREAMED, "parquet"))
+        raise InputError(f"{name}: {format_name} is not a format; name one of {known}")
+    with open_table(
+        path,
+        format_name or find_format(path, name=name),
+        name=name,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+    ) as reader:
+        table = reader.read_all()
+    if table.num_rows == 0:
+        raise InputError(f"{name}: the file has no rows; give one with at least one")
+    return Dataset(table)
 
 
 @contextlib.contextmanager
 def open_table(
-    path: Path, kind: str, *, text_column: str, added: Sequence[str]
-) -> Iterator[OpenTable]:
+    path: Path,
+    format_name: str,
+    *,
+    name: str,
+    encoding: str = "utf-8",
+    encoding_errors: str = "strict",
+) -> Iterator[TableReader]:
     """Open a file.
 
     Raises:
-        InputError: it cannot be read as a table of this kind, lacks the text column, or has
-            columns named as the answers' are.
+        InputError: it cannot be read as a table of this format.
 
     """
     if not path.is_file():
-        raise InputError(f"{path}: " + ("that is a directory" if path.is_dir() else "no such file"))
-    if kind == "parquet":
-        yield _open_parquet(path, text_column=text_column, added=added)
+        found = "that is a directory" if path.is_dir() else f"no such file in {Path.cwd()}"
+        raise InputError(f"{name}: {found}; give the path of a file")
+    if format_name == "parquet":
+        yield ParquetReader(path, name=name)
         return
     try:
         raw = path.open("rb")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    size = max(path.stat().st_size, 1)
     with raw:
-        packed = path.suffix.lower() == ".gz"
-        stream = gzip.GzipFile(fileobj=raw) if packed else io.BufferedReader(raw.raw)
-        size = path.stat().st_size
         yield open_stream(
-            stream,  # type: ignore[arg-type] # GzipFile is no IO[bytes] by its types
-            kind,
-            name=str(path),
-            text_column=text_column,
-            added=added,
-            # A share of the bytes is the same share of the rows, more or less.
-            estimate_rows=lambda num_rows: num_rows * size // max(raw.tell(), 1),
+            # By its types a GzipFile is no IO[bytes].
+            gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw,  # type: ignore[arg-type]
+            format_name,
+            name=name,
+            encoding=encoding,
+            encoding_errors=encoding_errors,
+            share_read=lambda: raw.tell() / size,
         )
 
 
 def open_stream(
     stream: IO[bytes],
-    kind: str,
+    format_name: str,
     *,
     name: str,
-    text_column: str,
-    added: Sequence[str],
-    estimate_rows: Callable[[int], int | None] = lambda _: None,
-) -> OpenTable:
-    """Open a stream of lines, such as stdin; errors as :func:`open_table`."""
-    lines = Lines(stream, name=name)
-    if kind == "text":
-        return OpenTable(LineReader(lines), _text_writer(added), estimate_rows)
-    if kind == "jsonl":
-        return OpenTable(
-            JsonLinesReader(lines, name=name, text_column=text_column, added=added),
-            lambda file: JsonLinesWriter(file, added=added),
-            estimate_rows,
-        )
-    delimiter = _DELIMITERS[kind]
-    reader = DelimitedReader(lines, name=name, delimiter=delimiter, text_column=text_column)
-    require_free_names(reader.header, added, name=name)
-    return OpenTable(
-        reader,
-        lambda file: DelimitedWriter(file, header=reader.header, delimiter=delimiter, added=added),
-        estimate_rows,
+    encoding: str = "utf-8",
+    encoding_errors: str = "strict",
+    share_read: Callable[[], float] | None = None,
+) -> TableReader:
+    """Open a stream of bytes, such as stdin; errors as :func:`open_table`."""
+    lines = Lines(
+        stream,
+        name=name,
+        encoding=encoding,
+        errors=encoding_errors,
+        newline="" if format_name in _DELIMITERS else "\n",
+        share_read=share_read,
     )
+    if format_name in _DELIMITERS:
+        return DelimitedReader(lines, delimiter=_DELIMITERS[format_name])
+    readers: dict[str, Callable[[Lines], TableReader]] = {
+        "text": LineReader,
+        "json": JsonReader,
+        "jsonl": JsonLinesReader,
+        "conll": ConllReader,
+    }
+    return readers[format_name](lines)
 
 
-def open_arguments(texts: Sequence[str], *, added: Sequence[str]) -> OpenTable:
-    """Take texts as they are."""
-    return OpenTable(ArgumentReader(texts), _text_writer(added), lambda _: len(texts))
-
-
-def _open_parquet(path: Path, *, text_column: str, added: Sequence[str]) -> OpenTable:
-    reader = ParquetReader(path, name=str(path), text_column=text_column)
-    require_free_names(reader.schema.names, added, name=str(path))
-    return OpenTable(
-        reader,
-        lambda file: ParquetWriter(file, schema=reader.schema, added=added),
-        lambda _: reader.num_rows,
-    )
-
-
-def _text_writer(added: Sequence[str]) -> Callable[[IO[Any]], TableWriter]:
-    return lambda file: DelimitedWriter(file, header=[COLUMN], delimiter="\t", added=added)
-
-
-def require_output(path: Path, *, kind: str, source: Path | None) -> None:
-    """Check before any work that a table can be written to ``path``.
+def require_output(path: Path, *, format_name: str, source: Path | None) -> None:
+    """Check before any work that answers to a table of this format can be written to ``path``.
 
     Raises:
-        InputError: its suffix names another kind than the input has (plain texts come out as
-            .tsv), it is the input, it is no regular file, or its folder is not there.
+        InputError: its suffix names another format, it is the input, it is no regular file, or
+            its folder does not exist.
 
     """
-    written = "tsv" if kind == "text" else kind
-    if find_kind(path) != written:
+    written = _WRITTEN_AS.get(format_name, format_name)
+    if find_format(path, name=f"--output {path}") != written:
         raise InputError(
-            f"--output {path}: what comes out is {written}, as what goes in is {kind}; give a "
-            f"name that ends in .{written}"
+            f"--output {path}: answers to {format_name} are written as {written}; give a name "
+            f"that ends in .{written}"
         )
     if path.exists() and not path.is_file():
         raise InputError(f"--output {path}: that is no regular file; leave it out for stdout")
@@ -164,8 +181,8 @@ def require_output(path: Path, *, kind: str, source: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def open_output(path: Path, *, kind: str) -> Iterator[IO[Any]]:
-    """Write to a file beside ``path`` that takes its place at the end, or goes away.
+def open_output(path: Path, *, format_name: str) -> Iterator[IO[Any]]:
+    """Write to a file beside ``path`` that replaces it at the end, or is deleted.
 
     Raises:
         InputError: it cannot be written.
@@ -179,7 +196,7 @@ def open_output(path: Path, *, kind: str) -> Iterator[IO[Any]]:
             file: Any = opened.enter_context(part.open("wb"))
             if path.suffix.lower() == ".gz":
                 file = opened.enter_context(gzip.GzipFile("", "wb", fileobj=file))
-            if kind != "parquet":
+            if format_name != "parquet":
                 file = opened.enter_context(io.TextIOWrapper(file, "utf-8", newline=""))
             yield file
         part.replace(path)

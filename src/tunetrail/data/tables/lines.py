@@ -1,12 +1,16 @@
 """Lines of a byte stream, numbered, of bounded length, that may be given back."""
 
-import codecs
+import io
+import zlib
+from collections.abc import Callable
 from typing import IO
 
+from tunetrail.data.tables.rows import TableReader
 from tunetrail.errors import InputError
 
 # A longer line is not read into memory.
-MAX_LINE_BYTES = 1 << 24
+MAX_LINE_CHARACTERS = 1 << 24
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 class LineTooLongError(Exception):
@@ -14,21 +18,41 @@ class LineTooLongError(Exception):
 
 
 class Lines:
-    """Iterate over decoded lines, ends included; bytes that are no UTF-8 become surrogates.
+    """Iterate over decoded lines, ends included. ``number`` is that of the line last given, from 1.
 
-    ``number`` is that of the line last given, from 1.
+    Args:
+        errors: as ``open`` has it, but "strict" reads bytes that cannot be decoded as lone
+            surrogates: they cost their row, not the file.
+        newline: as ``open`` has it; "" ends lines at a lone carriage return too.
+        share_read: gives which share of the bytes has been read.
 
     Raises:
         LineTooLongError: by ``next``, which may be called again for the line after it.
-        InputError: the stream is UTF-16, or breaks off as no whole gzip file does.
+        InputError: the encoding is unknown, the stream is UTF-16 without being said so, or it
+            breaks off as no whole gzip file does.
 
     """
 
-    def __init__(self, stream: IO[bytes], *, name: str) -> None:
-        self._stream = stream
-        self._name = name
-        self._given_back: list[str] = []
+    def __init__(
+        self,
+        stream: IO[bytes],
+        *,
+        name: str,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str = "\n",
+        share_read: Callable[[], float] | None = None,
+    ) -> None:
+        self.name = name
+        self.encoding = encoding
         self.number = 0
+        self._given_back: list[str] = []
+        self._share_read = share_read
+        errors = "surrogateescape" if errors == "strict" else errors
+        try:
+            self._text = io.TextIOWrapper(stream, encoding, errors, newline)
+        except LookupError as error:
+            raise InputError(f"{name}: {error}; set data.encoding") from error
 
     def __iter__(self) -> "Lines":
         return self
@@ -37,30 +61,53 @@ class Lines:
         self.number += 1
         if self._given_back:
             return self._given_back.pop()
-        line = self._read()
-        if self.number == 1:
-            line = self._without_mark(line)
+        line = self._read(MAX_LINE_CHARACTERS + 1)
         if not line:
             self.number -= 1
             raise StopIteration
-        if len(line) > MAX_LINE_BYTES:
-            while line and not line.endswith(b"\n"):
-                line = self._read()
-            raise LineTooLongError(f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
-        return line.decode("utf-8", errors="surrogateescape")
+        if len(line) > MAX_LINE_CHARACTERS:
+            while line and not line.endswith("\n"):
+                line = self._read(MAX_LINE_CHARACTERS)
+            raise LineTooLongError(f"the line is longer than {MAX_LINE_CHARACTERS:,} characters")
+        return self._without_mark(line) if self.number == 1 else line
 
     def give_back(self, lines: list[str]) -> None:
         """Take the last lines back, to give them again."""
         self._given_back.extend(reversed(lines))
         self.number -= len(lines)
 
-    def _read(self) -> bytes:
-        try:
-            return self._stream.readline(MAX_LINE_BYTES + 1)
-        except (OSError, EOFError) as error:
-            raise InputError(f"{self._name} cannot be read to its end: {error}") from error
+    def read_rest(self) -> str:
+        """Read all that is left."""
+        text = self._read(None)
+        return self._without_mark(text) if self.number == 0 else text
 
-    def _without_mark(self, line: bytes) -> bytes:
-        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"{self._name} is UTF-16; convert it to UTF-8 (iconv -t UTF-8)")
-        return line.removeprefix(codecs.BOM_UTF8)
+    def estimate(self, num_read: int) -> int | None:
+        """Estimate the number of rows: a share of the bytes is about the same share of the rows."""
+        if self._share_read is None:
+            return None
+        return int(num_read / max(self._share_read(), 1e-9))
+
+    def _read(self, limit: int | None) -> str:
+        try:
+            return self._text.read() if limit is None else self._text.readline(limit)
+        except (OSError, EOFError, UnicodeError, zlib.error) as error:
+            raise InputError(f"{self.name}: cannot be read to its end: {error}") from error
+
+    def _without_mark(self, text: str) -> str:
+        if text.startswith(_UTF16_MARKS):
+            raise InputError(
+                f"{self.name}: the file is UTF-16, not {self.encoding}; convert it "
+                "(iconv -t UTF-8), or set data.encoding=utf-16"
+            )
+        return text.removeprefix("\ufeff")
+
+
+class LinesReader(TableReader):
+    """A reader of lines: the abstract base of all formats but Parquet."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.name = lines.name
+        self._lines = lines
+
+    def estimate_rows(self, num_read: int) -> int | None:
+        return self._lines.estimate(num_read)

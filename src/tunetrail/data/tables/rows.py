@@ -1,89 +1,116 @@
-"""What a table is made of, whatever kind of file it stands in."""
+"""What a table is made of, whatever file it is in."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
-import numpy as np
+import pyarrow as pa
 
-# A window is what is held in memory at once: this many rows, or fewer long ones.
+from tunetrail.errors import InputError
+
+# A window is what predict holds in memory at once: this many rows, or fewer long ones.
 WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 8_000_000
+_NUM_NAMED = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """A row with a text; ``kept`` is what the writer of its kind makes the rest of it from.
+    """A row: column -> value. ``kept`` is what the writer of its format writes again.
 
-    ``number`` is that of the line it begins in, or of the row where there are no lines, from 1.
+    ``number`` is that of the line where it begins, or of the row where there are no lines, from 1.
     """
 
     number: int
-    text: str
-    kept: Any
+    values: Mapping[str, Any]
+    kept: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that has no answer, and why."""
+    """A row that cannot be used, and why."""
 
     number: int
     cause: str
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Probabilities for a sequence of rows, shape (rows, labels), float32."""
-
-    label_names: Sequence[str]
-    probabilities: np.ndarray
-
-    def predictions(self) -> list[str]:
-        """Name the most probable label of each row."""
-        return [self.label_names[index] for index in self.probabilities.argmax(axis=-1)]
-
-    def numbers(self) -> np.ndarray:
-        """Return the confidence and the probabilities, shape (rows, 1 + labels)."""
-        return np.column_stack([self.probabilities.max(axis=-1), self.probabilities])
-
-
-class TableReader(Protocol):
-    """An open table. Iterating gives its rows in their order."""
-
-    unit: str  # what the rows' numbers count
-
-    def __iter__(self) -> Iterator[Row | BadRow]: ...
-
-
 class TableWriter(Protocol):
-    """A table being written, of the kind of the one that is read."""
+    """A table being written: the rows as they were, and the columns of the answers after them."""
 
-    def write(self, rows: Sequence[Row], answers: Answers) -> None:
-        """Write rows with their answers beside them."""
+    def write(self, rows: Sequence[Row], answers: Sequence[Sequence[Any]]) -> None:
+        """Write rows, each with one value for each column of the answers."""
 
     def close(self) -> None:
-        """Write what belongs at the end; the file itself is closed by who opened it."""
+        """Write what belongs at the end. Whoever opened the file closes it."""
 
 
-def answer_columns(label_names: Sequence[str], *, prefix: str) -> list[str]:
-    """Name the columns of the answers as in the predictions of a run, after a prefix."""
-    names = ["prediction", "confidence", *(f"probability_{name}" for name in label_names)]
-    return [prefix + name for name in names]
+class TableReader(ABC):
+    """An open table. Iterating gives its rows in their order."""
+
+    name: str  # of the file, in messages
+    unit = "line"  # what the rows' numbers count
+    input_column = "text"  # what a model reads where nobody names a column
+    header: list[str] | None = None  # None: every row has names of its own
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Row | BadRow]: ...
+
+    @abstractmethod
+    def build_writer(self, file: IO[Any], columns: Mapping[str, str]) -> TableWriter:
+        """Build the writer for answers to this table.
+
+        Args:
+            columns: name of an answer's column -> its type: "string", "float", or "json" for a
+                list or an object.
+
+        """
+
+    def type_of(self, column: str) -> str:
+        """Return "text", "tokens" (a list of texts), or the name of another type."""
+        del column
+        return "text"
+
+    def estimate_rows(self, num_read: int) -> int | None:
+        """Estimate the number of rows from those read so far; None: unknown."""
+        del num_read
+        return None
+
+    def read_all(self) -> pa.Table:
+        """Read all rows and columns; a column that a row lacks is null there.
+
+        Raises:
+            InputError: rows cannot be read. It names the first of them.
+
+        """
+        columns: dict[str, list[Any]] = {}
+        bad = []
+        count = 0
+        for row in self:
+            if isinstance(row, BadRow):
+                bad.append(row)
+                continue
+            for name, value in row.values.items():
+                column = columns.setdefault(name, [])
+                column.extend([None] * (count - len(column)))
+                column.append(value)
+            count += 1
+        if bad:
+            named = "; ".join(f"{self.unit} {row.number}: {row.cause}" for row in bad[:_NUM_NAMED])
+            more = f"; {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
+            raise InputError(f"{self.name}: {named}{more}; fix the file, or set data.encoding")
+        for column in columns.values():
+            column.extend([None] * (count - len(column)))
+        return pa.table({name: _build_array(values) for name, values in columns.items()})
 
 
-def find_fault(value: object, column: str) -> str | None:
-    """Say why a value cannot be classified; None where it can."""
-    if value is None:
-        return f"no value in {column!r}"
-    if not isinstance(value, str):
-        return f"the value of {column!r} is no text but {type(value).__name__}"
-    if not value.strip():
-        return "the text is empty"
-    if "\0" in value:
-        return "the text holds a NUL character"
-    if not is_encodable(value):
-        return "the text holds half a surrogate pair"
-    return None
+def _build_array(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        # Values of several types. ``datasets`` gives them back as they were.
+        return pa.array(map(json.dumps, values), pa.json_())
 
 
 def is_encodable(text: str) -> bool:
@@ -95,13 +122,18 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def split_windows(rows: Iterable[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
-    """Gather rows into windows that fit into memory."""
+def to_json(value: object) -> str:
+    """Write a value as JSON; a 32-bit number as the shortest that is the same in 32 bits."""
+    return json.dumps(value, ensure_ascii=False, default=lambda number: float(str(number)))
+
+
+def split_windows(rows: Iterable[Row | BadRow], *, column: str) -> Iterator[list[Row | BadRow]]:
+    """Gather rows into windows that fit into memory, by the size of their value in ``column``."""
     window: list[Row | BadRow] = []
     num_characters = 0
     for row in rows:
         window.append(row)
-        num_characters += len(row.text) if isinstance(row, Row) else 0
+        num_characters += len(row.values[column]) if isinstance(row, Row) else 0
         if len(window) >= WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
             yield window
             window, num_characters = [], 0
