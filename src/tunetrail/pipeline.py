@@ -24,7 +24,7 @@ from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
-from tunetrail.serving import load_module
+from tunetrail.served import load_module
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task
 from tunetrail.tracking import recording

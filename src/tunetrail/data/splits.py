@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from datasets import Dataset, DatasetDict
 
-from tunetrail.data.columns import count_of, require_two_labels
+from tunetrail.data.columns import count_of
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 
@@ -74,7 +74,7 @@ def take_subsets(
 
     Raises:
         InputError: a size that is no whole number above zero, that a split cannot fill, or that is
-            given for a split that does not exist; an unknown method; train left with one label.
+            given for a split that does not exist; an unknown method.
 
     """
     if method not in ("stratified", "shuffled"):
@@ -89,10 +89,6 @@ def take_subsets(
             parts[split] = part.shuffle(seed=seed).select(range(size))
         else:
             parts[split] = part.select(_stratified_rows(part, size, split, seed))
-    strata = parts["train"].features["stratum"]
-    if strata.num_classes > 1:
-        remedy = "raise data.num_train or set data.subset=stratified"
-        require_two_labels(strata, parts["train"]["stratum"][:], remedy=remedy)
     return DatasetDict(parts)
 
 

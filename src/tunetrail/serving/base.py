@@ -1,16 +1,16 @@
 """What a served model offers to ``tunetrail predict`` and ``export``, and how one is loaded.
 
 A model is served by the module that its pipeline tag names, a word of the hub:
-``serving/text_classification.py`` serves "text-classification". A new tag is one new module, which
+``served/text_classification.py`` serves "text-classification". A new tag is one new module, which
 
-- has a class ``ServedModel`` as below, and ``_load_pyfunc(path, model_config)`` for MLflow to call;
+- has a class ``ServedModel`` as below;
+- has ``_load_pyfunc(path, model_config)`` for MLflow to call, and ``COLUMNS`` of what it gives;
 - imports nothing of this package: a copy of it is the code that answers in every logged model.
 """
 
 import re
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +18,8 @@ import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunetrail.errors import InputError
+from tunetrail import served
+from tunetrail.errors import InputError, first_line
 from tunetrail.serving.find import SavedModel
 
 
@@ -63,7 +64,7 @@ def load_model(saved: SavedModel, *, device: str, batch_tokens: int | None = Non
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        served: ServedModel = _find_class(saved)(
+        model: ServedModel = _find_class(saved)(
             saved.model_dir,
             saved.tokenizer_dir,
             max_length=saved.max_length,
@@ -75,18 +76,15 @@ def load_model(saved: SavedModel, *, device: str, batch_tokens: int | None = Non
             f"{saved.source} does not fit into the GPU's memory; free it, or use --device cpu"
         ) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{saved.source} cannot be loaded: {lines[0]}") from error
-    return served
+        raise InputError(f"{saved.source} cannot be loaded: {first_line(error)}") from error
+    return model
 
 
 def _find_class(saved: SavedModel) -> Any:
     name = saved.pipeline_tag.replace("-", "_")
-    if re.fullmatch("[a-z0-9_]+", name) and Path(__file__).with_name(f"{name}.py").is_file():
-        found = getattr(import_module(f"tunetrail.serving.{name}"), "ServedModel", None)
-        if found is not None and name != "base":
-            return found
+    if re.fullmatch("[a-z0-9_]+", name) and find_spec(f"{served.__name__}.{name}") is not None:
+        return served.load_module(saved.pipeline_tag).ServedModel
     raise InputError(
         f"{saved.source}: it is a model for {saved.pipeline_tag}, which no module of "
-        "tunetrail.serving serves; train another with train.py"
+        "tunetrail.served serves; train another with train.py"
     )

@@ -1,4 +1,4 @@
-"""What a task must offer: one file in ``tasks/``, one in ``serving/``, one YAML."""
+"""What a task must offer: one file in ``tasks/``, one in ``served/``, one YAML."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Task(Protocol):
     ``index`` that says to which of the rows each part belongs.
     """
 
-    # The hub's word for it, which names the module in ``serving/`` that answers.
+    # The hub's word for it, which names the module in ``served/`` that answers.
     pipeline_tag: ClassVar[str]
     # Known before data and model, most telling first: the first two are shown.
     metrics: ClassVar[Mapping[str, Metric]]
@@ -73,6 +73,14 @@ class Task(Protocol):
 
         Raises:
             InputError: a column is missing or holds something else.
+
+        """
+
+    def require_learnable(self, train: Dataset) -> None:
+        """Check that the rows that are left to train on can teach anything.
+
+        Raises:
+            InputError: they cannot.
 
         """
 
@@ -134,4 +142,4 @@ class Task(Protocol):
         """Say in sentences what no model of this task can do, for the model card."""
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Return what the module in ``serving/`` must know to answer as in training."""
+        """Return what the module in ``served/`` must know to answer as in training."""

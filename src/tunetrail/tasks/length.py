@@ -5,17 +5,15 @@ from transformers import PreTrainedTokenizerBase
 from tunetrail.errors import InputError
 
 
-def require_length(max_length: object, padding: object) -> None:
+def require_length(max_length: object) -> None:
     """Check what a person may have set.
 
     Raises:
-        InputError: a length below 1 or of the wrong type, or an unknown padding.
+        InputError: a length below 1 or of the wrong type.
 
     """
     if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
         raise InputError(f"task.max_length={max_length}: must be a whole number of 1 or more")
-    if padding not in ("longest", "max_length"):
-        raise InputError(f"task.padding={padding}: must be longest or max_length")
 
 
 def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:

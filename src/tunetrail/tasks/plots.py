@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 
@@ -32,4 +33,36 @@ def plot_confusion_matrix(counts: np.ndarray, names: Sequence[str], *, split: st
                 color="white" if share[row, column] > 0.55 else "black",
             )
     figure.colorbar(image, ax=axes, label="share of the true label", shrink=0.8)
+    return figure
+
+
+def plot_scores_by_label(scores: pd.DataFrame, *, count: str, split: str) -> Figure:
+    """Draw precision, recall and F1 of each label, the most frequent first.
+
+    Args:
+        scores: columns ``label``, ``precision``, ``recall``, ``f1`` and ``count``.
+        count: the column that says how often a label is there; the first twenty are drawn.
+        split: named in the title.
+
+    """
+    shown = scores.sort_values(count, ascending=False, kind="stable").head(20)[::-1]
+    figure = Figure(figsize=(7.0, 1.6 + 0.42 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(shown))
+    for offset, (name, colour) in enumerate(
+        (("f1", "#0072B2"), ("recall", "#E69F00"), ("precision", "#009E73"))
+    ):
+        axes.barh(places + 0.27 * (1 - offset), shown[name], 0.25, color=colour, label=name)
+    names = [
+        f"{label} ({number})" for label, number in zip(shown["label"], shown[count], strict=True)
+    ]
+    axes.set_yticks(places, names)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"score ({count} in brackets)")
+    axes.set_title(f"{split.capitalize()}: scores by label")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
     return figure

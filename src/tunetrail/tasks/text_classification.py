@@ -16,7 +16,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunetrail.data.columns import canonical_split, read_labels, read_texts, require_columns
+from tunetrail.data.columns import (
+    canonical_split,
+    read_labels,
+    read_texts,
+    require_columns,
+    require_two_labels,
+)
+from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.tasks.base import Array, Collator, Metric
 from tunetrail.tasks.length import length_for, require_length
@@ -50,7 +57,9 @@ class TextClassification:
 
     def __post_init__(self) -> None:
         """Check what a person may have set."""
-        require_length(self.max_length, self.padding)
+        require_length(self.max_length)
+        if self.padding not in ("longest", "max_length"):
+            raise InputError(f"task.padding={self.padding}: must be longest or max_length")
 
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
@@ -75,6 +84,10 @@ class TextClassification:
                 for split, part in rows.items()
             }
         )
+
+    def require_learnable(self, train: Dataset) -> None:
+        remedy = "raise data.num_train or set data.subset=stratified"
+        require_two_labels(train.features["label"], train["label"][:], remedy=remedy)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, Any]:

@@ -100,26 +100,27 @@ def log_model(
         # Made apart from its run: log_model would add its own settings to the run's params,
         # and they would stand out in every comparison of runs with and without a model.
         logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
-        info = Model.log(
-            None,
-            _Flavor(answering.module),
-            model_id=logged.model_id,
-            name="model",
-            transformers_model={"model": model, "tokenizer": tokenizer},
-            task=answering.pipeline_tag,
-            signature=ModelSignature(
-                inputs=Schema([ColSpec(DataType.string)]),
-                outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
-            ),
-            input_example=answering.example,
-            model_card=card,
-            model_config=dict(answering.config),
-            pip_requirements=requirements,
-        )
         try:
+            info = Model.log(
+                None,
+                _Flavor(answering.module),
+                model_id=logged.model_id,
+                name="model",
+                transformers_model={"model": model, "tokenizer": tokenizer},
+                task=answering.pipeline_tag,
+                signature=ModelSignature(
+                    inputs=Schema([ColSpec(DataType.string)]),
+                    outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
+                ),
+                input_example=answering.example,
+                model_card=card,
+                model_config=dict(answering.config),
+                pip_requirements=requirements,
+            )
             _require_answers(info.model_uri, answering)
         except Exception:
-            remove_model(run_log.client, run_log.client.get_logged_model(logged.model_id))
+            # Half a model is of no use, and takes the space that the failure needs to be logged.
+            remove_model(run_log.client, logged)
             raise
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])

@@ -72,7 +72,7 @@ def _load_data(
     # A role that the config assigns no column to is a column of that name.
     columns = {role: cfg.columns.get(role, role) for role in task.columns}
     names = None if cfg.label_names is None else list(cfg.label_names)
-    return prepare_data(
+    data = prepare_data(
         build(cfg.source),
         canonicalise=lambda rows: task.canonicalise(rows, columns, label_names=names),
         validation_fraction=cfg.validation_fraction,
@@ -83,6 +83,8 @@ def _load_data(
         quality=checks[0],
         leakage=checks[1],
     )
+    task.require_learnable(data.dataset["train"])
+    return data
 
 
 def _stamp_sources(data: DictConfig) -> object:

@@ -126,7 +126,8 @@ class MeasuringTrainer(transformers.Trainer):
         inputs = self._prepare_inputs(batch)
         with torch.inference_mode():
             kept = self._task.predict(model, inputs, model(**inputs))
-        return kept.float().cpu().numpy()
+        outputs: Array = kept.cpu().numpy()
+        return outputs
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Save a checkpoint; one that could not be saved in full is deleted.

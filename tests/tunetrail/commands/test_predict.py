@@ -27,7 +27,7 @@ from tunetrail.__main__ import main
 from tunetrail.data.tables import rows as table_rows
 from tunetrail.data.tables.files import open_table
 from tunetrail.data.tables.rows import BadRow
-from tunetrail.serving.text_classification import ServedModel
+from tunetrail.served.text_classification import ServedModel
 
 TUNETRAIL = [sys.executable, "-m", "tunetrail"]
 LABELS = ["negative", "neutral", "positive"]

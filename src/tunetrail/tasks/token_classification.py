@@ -1,0 +1,323 @@
+"""A tag for each word of a text: named entities in IOB2."""
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, List, Value
+from matplotlib.figure import Figure
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunetrail.data.columns import canonical_split, require_columns
+from tunetrail.errors import InputError
+from tunetrail.models.loading import Loader
+from tunetrail.served.token_classification import encode_windows
+from tunetrail.tasks.base import Array, Collator, Metric
+from tunetrail.tasks.length import length_for, require_length
+from tunetrail.tasks.metrics.entities import entities
+from tunetrail.tasks.plots import plot_scores_by_label
+
+# Sentences that a group needs to have its share in each split.
+_LEAST = 30
+_NO_ENTITY = "no entity"
+
+
+@dataclass(frozen=True)
+class TokenClassification:
+    """A tag for each word: the columns ``tokens`` and ``tags``, lists of the same length.
+
+    Tags are ``O``, or ``B-TYPE`` where an entity of a type begins and ``I-TYPE`` where it goes on
+    (IOB2: Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999).
+
+    Args:
+        max_length: in tokens; a longer sentence is read in windows that overlap, none is cut.
+        main_metric: chooses and judges; shown beside the loss on curves and in the summary.
+
+    """
+
+    max_length: int
+    main_metric: str
+
+    pipeline_tag: ClassVar[str] = "token-classification"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "f1": Metric(),
+        "precision": Metric(),
+        "recall": Metric(),
+        "token_accuracy": Metric(),
+    }
+    columns: ClassVar[tuple[str, ...]] = ("tokens", "tags")
+
+    def __post_init__(self) -> None:
+        """Check what a person may have set."""
+        require_length(self.max_length)
+
+    def canonicalise(
+        self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
+    ) -> DatasetDict:
+        keys = {f"data.columns.{role}": columns[role] for role in self.columns}
+        require_columns(rows, keys)
+        tokens = {
+            split: _read_lists(part, columns["tokens"], split=split, key="data.columns.tokens")
+            for split, part in rows.items()
+        }
+        tags = {
+            split: _read_lists(part, columns["tags"], split=split, key="data.columns.tags")
+            for split, part in rows.items()
+        }
+        for split in rows:
+            _require_tags(tokens[split], tags[split], split)
+        names = _order_names(tags["train"], label_names)
+        codes = {name: code for code, name in enumerate(names)}
+        for split in rows:
+            _require_known(tags[split], codes, split)
+        strata = _Strata(tags["train"])
+        own = {"tokens": List(Value("string")), "tags": List(ClassLabel(names=names))}
+        return DatasetDict(
+            {
+                split: canonical_split(
+                    part,
+                    text=[None if words is None else " ".join(words) for words in tokens[split]],
+                    target=[None if found is None else " ".join(found) for found in tags[split]],
+                    stratum=[None if found is None else strata(found) for found in tags[split]],
+                    strata=strata.feature,
+                    own={
+                        "tokens": ([words or [] for words in tokens[split]], own["tokens"]),
+                        "tags": (
+                            [[codes[tag] for tag in found or ()] for found in tags[split]],
+                            own["tags"],
+                        ),
+                    },
+                )
+                for split, part in rows.items()
+            }
+        )
+
+    def require_learnable(self, train: Dataset) -> None:
+        if not any(tag for tags in train["tags"] for tag in tags):
+            raise InputError(
+                "train has no entity, and there is nothing to learn; raise data.num_train or set "
+                "data.subset=stratified"
+            )
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        length = length_for(tokenizer, self.max_length)
+
+        def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, list[Any]]:
+            try:
+                windows = encode_windows(batch["tokens"], tokenizer, max_length=length)
+            except ValueError as error:
+                raise InputError(f"task.max_length={self.max_length}: {error}") from error
+            columns = defaultdict(list)
+            for window in windows:
+                tags = batch["tags"][window["index"]]
+                labels = [-100 if word < 0 else tags[word] for word in window["words"]]
+                for name, value in {**window, "labels": labels}.items():
+                    columns[name].append(index[value] if name == "index" else value)
+            return dict(columns)
+
+        return rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names)
+
+    def load_model(
+        self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
+    ) -> PreTrainedModel:
+        return load(
+            AutoModelForTokenClassification,
+            label_names=_names(train),
+            pad_token_id=int(tokenizer.pad_token_id),
+        )
+
+    def build_collator(
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> Collator:
+        del model
+        # What comes out is read by the place of its token: padding must come after it.
+        padding = copy.deepcopy(tokenizer)
+        padding.padding_side = "right"
+        return DataCollatorForTokenClassification(padding)
+
+    def predict(self, model: Any, batch: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """Keep the most probable tag of each token, shape (batch, tokens)."""
+        del model, batch
+        chosen: torch.Tensor = outputs["logits"].argmax(dim=-1)
+        return chosen
+
+    def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
+        return _count(rows, _read_tags(rows, encoded, outputs))
+
+    def score(self, sums: Array) -> dict[str, Array]:
+        return entities.score(sums)
+
+    def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
+        true, predicted, right = entities.split(sums)
+        return pd.DataFrame(
+            {
+                "label": entities.list_types(_names(rows)),
+                "entities": true.astype(int),
+                "precision": entities.divide(right, predicted),
+                "recall": entities.divide(right, true),
+                "f1": entities.divide(2 * right, true + predicted),
+            }
+        )
+
+    def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
+        """Return one line a sentence, with the tags of its words as they should be and are."""
+        predictions = _read_tags(rows, encoded, outputs)
+        frame = pd.DataFrame(
+            {
+                "row": rows["row"],
+                "text": rows["text"],
+                "target": rows["target"],
+                "prediction": [" ".join(tags) for tags in predictions],
+            }
+        )
+        return frame.sort_values("row", ignore_index=True)
+
+    def answers(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[["prediction"]].set_axis(["tags"], axis=1)
+
+    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+        """Give each word the tag that it has most often in ``train``; or find no entity at all."""
+        names = _names(train)
+        seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for words, tags in zip(train["tokens"], train["tags"], strict=True):
+            for word, tag in zip(words, tags, strict=True):
+                seen[word][names[tag]] += 1
+        usual = {word: counts.most_common(1)[0][0] for word, counts in seen.items()}
+        return {
+            "the most frequent tag of each word": _count(
+                rows, [[usual.get(word, "O") for word in words] for words in rows["tokens"]]
+            ),
+            "no entity at all": _count(rows, [["O"] * len(words) for words in rows["tokens"]]),
+        }
+
+    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
+        targets, found = ([s.split(" ") for s in table[c]] for c in ("target", "prediction"))
+        counts = entities.statistics(targets, found, entities.list_types(_names(rows)))
+        by_type = self.break_down(rows, counts.sum(axis=0))
+        return {"scores_by_type": plot_scores_by_label(by_type, count="entities", split=split)}
+
+    def limits(self) -> list[str]:
+        return [
+            "A text is split into words at spaces, and each word gets one tag.",
+            f"Sentences of more than {self.max_length} tokens are read in windows.",
+        ]
+
+    def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {"max_length": length_for(tokenizer, self.max_length)}
+
+
+class _Strata:
+    """Groups of sentences: by the rarest type in them, and those without an entity.
+
+    A group with few sentences joins the largest.
+    """
+
+    def __init__(self, train: Sequence[list[str] | None]) -> None:
+        self._counts = Counter(type_ for tags in train if tags for type_ in set(_types(tags)))
+        groups = Counter(self._rarest(tags) for tags in train if tags)
+        self._largest = groups.most_common(1)[0][0] if groups else _NO_ENTITY
+        kept = {group for group, number in groups.items() if number >= _LEAST} | {self._largest}
+        self._names = sorted(kept)
+        self.feature = ClassLabel(names=self._names)
+
+    def __call__(self, tags: list[str]) -> int:
+        group = self._rarest(tags)
+        return self._names.index(group if group in self._names else self._largest)
+
+    def _rarest(self, tags: list[str]) -> str:
+        return min(_types(tags), key=lambda type_: (self._counts[type_], type_), default=_NO_ENTITY)
+
+
+def _types(tags: list[str]) -> list[str]:
+    return [tag[2:] for tag in tags if tag != "O"]
+
+
+def _names(rows: Dataset) -> list[str]:
+    names: list[str] = rows.features["tags"].feature.names
+    return names
+
+
+def _count(rows: Dataset, predictions: Sequence[list[str]]) -> Array:
+    names = _names(rows)
+    targets = [[names[tag] for tag in tags] for tags in rows["tags"]]
+    return entities.statistics(targets, predictions, entities.list_types(names))
+
+
+def _read_tags(rows: Dataset, encoded: Dataset, outputs: Array) -> list[list[str]]:
+    """Return a tag for each word; ``O`` for one of which the tokenizer makes no token."""
+    names = _names(rows)
+    tags = [["O"] * len(words) for words in rows["tokens"]]
+    for index, words, chosen in zip(encoded["index"], encoded["words"], outputs, strict=True):
+        for place, word in enumerate(words):
+            if word >= 0:
+                tags[index][word] = names[chosen[place]]
+    return tags
+
+
+def _read_lists(part: Dataset, column: str, *, split: str, key: str) -> list[list[str] | None]:
+    feature = part.features[column]
+    inner = getattr(feature, "feature", None)
+    if isinstance(inner, ClassLabel):
+        names = inner.names
+        return [row and [names[code] for code in row] for row in part[column]]
+    if inner not in (Value("string"), Value("large_string")):
+        raise InputError(
+            f"{key}={column} of {split} holds no lists of texts; name another column "
+            f"(found: {', '.join(part.column_names)})"
+        )
+    rows: list[list[str] | None] = part[column][:]
+    return rows
+
+
+def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], split: str) -> None:
+    for number, (words, found) in enumerate(zip(tokens, tags, strict=True)):
+        where = f"{split} row {number}"
+        if words is None or found is None:
+            continue
+        if len(words) != len(found):
+            raise InputError(
+                f"{where} has {len(words)} tokens and {len(found)} tags; give a tag for each token"
+            )
+        for word, tag in zip(words, found, strict=True):
+            if not word.strip() or " " in word:
+                raise InputError(
+                    f"{where}: the token {word!r} is empty or holds a space; leave it out, or "
+                    "split it"
+                )
+            if tag != "O" and not (tag.startswith(("B-", "I-")) and len(tag) > 2):
+                raise InputError(
+                    f"{where}: the tag {tag!r} of {word!r} is not in IOB2; tags are O, B-TYPE "
+                    "where an entity begins and I-TYPE where it goes on"
+                )
+
+
+def _order_names(train: list[list[str] | None], label_names: Sequence[Any] | None) -> list[str]:
+    """Return O, then B- and I- of each type: a type that train only begins may go on later."""
+    if label_names is not None:
+        names = [str(name) for name in label_names]
+        if "O" not in names or len(set(names)) != len(names):
+            raise InputError(f"data.label_names={names}: must be tags, O among them, each once")
+        return ["O", *(name for name in names if name != "O")]
+    types = sorted({type_ for tags in train if tags for type_ in _types(tags)})
+    if not types:
+        raise InputError("train has no entity: every tag is O; set data.columns.tags")
+    return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
+
+
+def _require_known(tags: list[list[str] | None], codes: Mapping[str, int], split: str) -> None:
+    for number, found in enumerate(tags):
+        for tag in found or ():
+            if tag not in codes:
+                raise InputError(
+                    f"{split} row {number}: the tag {tag!r} is not among those of train "
+                    f"({', '.join(codes)}); fix the row, or name every tag in data.label_names"
+                )
