@@ -8,12 +8,12 @@ from tunetrail.config.project import ROOT
 
 
 def add_uri(parser: argparse.ArgumentParser) -> None:
-    """Add ``--uri``, whose default is that of the config."""
+    """Add ``--uri``; its default is that of the config."""
     parser.add_argument(
         "--uri",
         default=_default_uri(),
         metavar="URI",
-        help="the MLflow store or server that holds it (default: %(default)s)",
+        help="the MLflow store or server that has it (default: %(default)s)",
     )
 
 
