@@ -17,6 +17,13 @@ def add_uri(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_count(text: str) -> int:
+    """Read an option's value that must be a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
+    return int(text)
+
+
 def _default_uri() -> str:
     config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
     return str(config["tracking"]["uri"])

@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 
-from tunetrail.commands.arguments import add_uri
+from tunetrail.commands.arguments import add_uri, read_count
 from tunetrail.config.project import ROOT
 
 HELP = "run a run again and compare every number"
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "afterwards. The patch is code from the store: use this only if you trust the store",
     )
     parser.add_argument(
-        "--threads", type=_read_threads, metavar="N", help="instead of as many threads as recorded"
+        "--threads", type=read_count, metavar="N", help="instead of as many threads as recorded"
     )
     parser.add_argument(
         "--tolerance",
@@ -45,12 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the largest difference that counts as the same result, as a share of the metric's "
         "largest value (default: %(default)s)",
     )
-
-
-def _read_threads(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
-    return int(text)
 
 
 def _read_share(text: str) -> float:
