@@ -8,13 +8,20 @@ from tunetrail.config.project import ROOT
 
 
 def add_uri(parser: argparse.ArgumentParser) -> None:
-    """Add ``--uri``, whose default is that of the config."""
+    """Add ``--uri``; its default is that of the config."""
     parser.add_argument(
         "--uri",
         default=_default_uri(),
         metavar="URI",
-        help="the MLflow store or server that holds it (default: %(default)s)",
+        help="the MLflow store or server that has it (default: %(default)s)",
     )
+
+
+def read_count(text: str) -> int:
+    """Read an option's value that must be a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
+    return int(text)
 
 
 def _default_uri() -> str:

@@ -1,4 +1,4 @@
-"""Lay runs side by side: what differs in config, data, code and environment, and their metrics."""
+"""Compare runs: what differs in config, data, code and environment, and their metrics."""
 
 import argparse
 
@@ -12,14 +12,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN_ID", help="as in tunetrail rerun")
     parser.add_argument("others", metavar="RUN_ID", nargs="+", help="one or more to compare with")
     add_uri(parser)
-    parser.add_argument("--all", action="store_true", help="show what is equal as well")
+    parser.add_argument("--all", action="store_true", help="show equal facts, too")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from tunetrail.runs.comparison import format_comparison
     from tunetrail.runs.records import load_record
 
-    asked = [arguments.run_id, *arguments.others]
-    records = [load_record(run_id, uri=arguments.uri) for run_id in asked]
+    run_ids = [arguments.run_id, *arguments.others]
+    records = [load_record(run_id, uri=arguments.uri) for run_id in run_ids]
     print(format_comparison(records, ROOT, with_equal=arguments.all))  # noqa: T201 - what a command says
     return 0

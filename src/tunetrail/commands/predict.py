@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tunetrail.commands.arguments import add_uri
+from tunetrail.commands.arguments import add_uri, read_count
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import TableReader
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-tokens",
-        type=_positive,
+        type=read_count,
         metavar="N",
         help="tokens, padding included, that go through the model at once",
     )
@@ -74,16 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_uri(parser)
     parser.set_defaults(refuse=parser.error)
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,19 +1,19 @@
-"""Do a recorded run again, and say whether it gives the same numbers.
+"""Run a recorded run again, and report whether it gives the same numbers.
 
-The exit code tells too: 0 bit-identical, 3 within the tolerance, 4 diverged; 1 where it could not
-be done. Config, seeds, data, threads and number of GPUs are as recorded; where to write is as
-conf/config.yaml says today. A recorded config is not trusted: it may only name what conf/ names.
-The weights are not saved a second time, unless tracking.log_model=true is given.
+Exit code: 0 if they are bit-identical, 3 within the tolerance, 4 diverged, 1 after an error.
+Config, seeds, data, threads and number of GPUs are as recorded; the present conf/config.yaml says
+where to write. A recorded config is not trusted: it may only name what conf/ names. The weights
+are not saved again unless tracking.log_model=true is given.
 """
 
 import argparse
 import math
 import sys
 
-from tunetrail.commands.arguments import add_uri
+from tunetrail.commands.arguments import add_uri, read_count
 from tunetrail.config.project import ROOT
 
-HELP = "do a run again and compare every number"
+HELP = "run a run again and compare every number"
 _EXIT_CODES = {"bit-identical": 0, "within tolerance": 3, "diverged": 4}
 _INTERRUPTED = 130
 
@@ -24,33 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
-        help="instead of what the record says, such as data that moved. The "
-        "record is resolved: seed=1 alone leaves training_seed as it was",
+        help="replaces a recorded value, for example the path of data that moved. Recorded values "
+        "are resolved: seed=1 alone leaves training_seed as it was",
     )
     add_uri(parser)
     parser.add_argument(
         "--checkout",
         action="store_true",
         help="run the recorded commit with the recorded patch, in a git worktree that is removed "
-        "afterwards. The patch is code that the store holds: only where you trust it",
+        "afterwards. The patch is code from the store: use this only if you trust the store",
     )
     parser.add_argument(
-        "--threads", type=_read_threads, metavar="N", help="instead of as many threads as recorded"
+        "--threads", type=read_count, metavar="N", help="instead of as many threads as recorded"
     )
     parser.add_argument(
         "--tolerance",
         type=_read_share,
         default=0.1,
         metavar="SHARE",
-        help="the largest difference that still counts as the same result, as a share of the "
-        "metric's largest value (default: %(default)s)",
+        help="the largest difference that counts as the same result, as a share of the metric's "
+        "largest value (default: %(default)s)",
     )
-
-
-def _read_threads(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
-    return int(text)
 
 
 def _read_share(text: str) -> float:
@@ -93,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _say(
             *notes,
             f"rerun of   {original.run_id} ({original.name}{study})",
-            f"threads    {num_threads or 'not recorded: as the libraries choose'}",
+            f"threads    {num_threads or 'not recorded: the default of the libraries'}",
             f"code       {code}",
         )
         repeated = run_again(

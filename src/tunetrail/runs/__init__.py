@@ -1,1 +1,1 @@
-"""Recorded runs: read back, done again, laid side by side."""
+"""Recorded runs: read back, run again, compared."""

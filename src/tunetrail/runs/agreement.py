@@ -1,4 +1,4 @@
-"""Whether a rerun gave the same numbers: every value of every metric, step by step."""
+"""Whether a rerun gives the same numbers: every value of every metric, step by step."""
 
 import math
 import struct
@@ -9,7 +9,7 @@ from functools import cached_property
 
 from tunetrail.runs.records import History
 
-# Logged once, when training is over, with no step of their own.
+# Metrics that are logged once, after the training, and belong to no step.
 _OF_THE_WHOLE_RUN = ("best/", "test/")
 
 
@@ -23,10 +23,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A value of the original beside that of the rerun; None where one run has none.
+    """A value of the original and that of the rerun; None if a run has none.
 
-    ``relative`` is the difference as a share of the metric's scale, and infinite where one value
-    is missing or not a number.
+    ``relative`` is the difference as a share of the metric's scale; infinite if one value is
+    missing or NaN.
     """
 
     metric: str
@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def is_identical(self) -> bool:
-        """Whether both are the same 64 bits; one NaN is as good as another."""
+        """Whether both are the same 64 bits; any NaN equals any other."""
         if self.original is None or self.rerun is None:
             return False
         if math.isnan(self.original) and math.isnan(self.rerun):
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """How far the rerun lies above the original; NaN where one has no value."""
+        """Rerun minus original; NaN if one has no value."""
         if self.original is None or self.rerun is None:
             return math.nan
         return self.rerun - self.original
@@ -57,18 +57,18 @@ class Comparison:
 
     @property
     def where(self) -> str:
-        """Say at which step, in words."""
+        """The step, in words."""
         return "the end" if self.is_of_the_whole_run else f"step {self.step}"
 
     @property
     def order(self) -> tuple[bool, int, str]:
-        """What sorts by time."""
+        """Sort key: time, then name."""
         return self.is_of_the_whole_run, self.step, self.metric
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """All values of two runs side by side, in the order of time."""
+    """All values of two runs, in the order of time."""
 
     comparisons: tuple[Comparison, ...]
     tolerance: float
@@ -83,14 +83,14 @@ class Agreement:
 
     @property
     def first_beyond(self) -> Comparison | None:
-        """The largest of the earliest differences beyond the tolerance."""
+        """The largest difference at the first step with one beyond the tolerance."""
         beyond = [found for found in self.differing if found.relative > self.tolerance]
         earliest = [found for found in beyond if found.order[:2] == beyond[0].order[:2]]
         return max(earliest, key=lambda found: found.relative, default=None)
 
     @property
     def largest(self) -> Comparison | None:
-        """The largest relative difference; None where there is none."""
+        """The largest relative difference; None if there is none."""
         return max(self.differing, key=lambda found: found.relative, default=None)
 
     @property
@@ -111,11 +111,12 @@ def check_agreement(
 
     Args:
         original, rerun: metric -> step -> value.
-        tolerance: the largest difference that is still the same result, as a share of the largest
-            magnitude of the metric's family in the original: ``loss`` of train, validation, gap,
-            best and test is one. A gap near 0 has no scale of its own.
-        has_ended_early: the original was pruned, failed or was stopped: what the rerun has beyond
-            it counts for nothing.
+        tolerance: the largest difference that counts as the same result, as a share of the
+            metric's scale. The scale is the largest magnitude in the metric's family in the
+            original: ``loss`` of train, validation, gap, best and test is one family, since a gap
+            near 0 has no scale of its own.
+        has_ended_early: the original was pruned, failed or was stopped; further values of the
+            rerun do not count.
 
     """
     scales = _find_scales(original)
@@ -164,11 +165,11 @@ def _find_scales(metrics: Mapping[str, History]) -> dict[str, float]:
 
 
 def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str) -> str:
-    """Say in one line how far two runs agree, and why not further.
+    """Write in one line how far two runs agree, and why they differ.
 
     Args:
-        reasons: what is known to differ between the runs.
-        so_far: said of an original that ended early; else empty.
+        reasons: known differences between the runs.
+        so_far: a note on an original that ended early, or empty.
 
     """
     num = len(agreement.comparisons)
@@ -180,8 +181,8 @@ def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str)
     why = (
         f"because {'; '.join(reasons)}"
         if reasons
-        else "though nothing that was recorded differs: the computation itself is not "
-        "deterministic here (trainer.full_determinism=true makes it so where it can be)"
+        else "though no recorded difference is known: the computation itself is not "
+        "deterministic here (trainer.full_determinism=true makes it so where possible)"
     )
     largest = agreement.largest
     assert largest is not None

@@ -1,4 +1,4 @@
-"""``python train.py`` as a process of its own, with a config that was written for it."""
+"""Run ``python train.py`` in another process, with a config that was written for it."""
 
 import contextlib
 import os
@@ -14,21 +14,21 @@ from typing import Any
 from tunetrail.config.environment import read_environment
 from tunetrail.errors import InputError
 
-# What every numerical library reads before it is imported.
+# Numerical libraries read these when they are imported.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Seconds that a run which is told to stop has to close what it has open.
+# Seconds that a run has to close what is open after SIGTERM.
 _PATIENCE = 60
 
 
 def build_environment(
     root: Path, *, num_threads: int | None, num_gpus: int | None
 ) -> dict[str, str]:
-    """Choose the environment of a run: sources of ``root``, threads and GPUs as recorded.
+    """Build the environment of a run: the sources of ``root``, threads and GPUs as recorded.
 
     Args:
-        num_threads: None leaves it to the libraries.
-        num_gpus: a trial by one worker of several saw one GPU, and a run that sees more would
-            train on all of them; None leaves it open.
+        num_threads: None for the default of the libraries.
+        num_gpus: None for all. A trial in one of several workers saw one GPU, and a run that sees
+            more would train on all of them.
 
     """
     environment = read_environment()
@@ -44,13 +44,13 @@ def build_environment(
 
 
 def require_own_sources(root: Path, environment: Mapping[str, str]) -> None:
-    """Check that a run of ``root`` would import the package from there and from nowhere else.
+    """Check that a run of ``root`` imports the package from there.
 
     Raises:
-        InputError: it would not.
+        InputError: it does not.
 
     """
-    # -P: not from the folder that it is started in.
+    # -P: Python does not import from the current folder.
     done = subprocess.run(
         [sys.executable, "-P", "-c", "import tunetrail; print(tunetrail.__file__)"],
         env=environment,
@@ -61,7 +61,7 @@ def require_own_sources(root: Path, environment: Mapping[str, str]) -> None:
     found = done.stdout.strip()
     if not found or not Path(found).resolve().is_relative_to(root.resolve()):
         raise InputError(
-            f"{root / 'src'} holds no package tunetrail that Python would import (found: "
+            f"{root / 'src'} has no package tunetrail that Python would import (found: "
             f"{found or 'nothing'})"
         )
 
@@ -71,10 +71,10 @@ def run_train(
 ) -> int:
     """Run ``train.py`` of ``root`` with ``config`` as its whole config; return its exit code.
 
-    It writes to this process's screen, and runs where this process does.
+    It prints to the same screen and runs in the same folder as this process.
 
     Raises:
-        KeyboardInterrupt: a person stopped it; the run has ended before.
+        KeyboardInterrupt: a person has stopped it; the run has ended.
 
     """
     with tempfile.TemporaryDirectory(prefix="tunetrail-") as folder:
@@ -91,21 +91,21 @@ def run_train(
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:
-    """Let a run close what it has open. A terminal has sent it Ctrl-C too: only ask again late."""
+    """Wait until a run has closed what is open. Ctrl-C in a terminal reached it, too: ask late."""
     try:
         for seconds, ask in ((5, process.terminate), (_PATIENCE, process.kill)):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=seconds)
                 return
             ask()
-    except KeyboardInterrupt:  # a second time: no more patience
+    except KeyboardInterrupt:  # a second Ctrl-C
         process.kill()
     process.wait()
 
 
 @contextlib.contextmanager
 def stopping_on_sigterm() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C: what was begun is cleared away."""
+    """Handle SIGTERM as Ctrl-C, so that everything is cleaned up."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame

@@ -1,7 +1,7 @@
-"""Code as git knows it: recorded commits with their patch, beside what stands here now.
+"""Compare the code of runs: recorded commits with their patches, and the present files.
 
-What is looked at is what a run is made by: ``src``, ``conf`` and ``train.py``. A commit that
-changes only tests or pages is the same code.
+The code of a run is ``src``, ``conf`` and ``train.py``. A commit that changes only tests or docs is
+the same code.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from tunetrail.errors import InputError
 
 _MAKES_A_RUN = ("src", "conf", "train.py")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# The patch is what files hold, with their line ends.
+# Patches are applied with the line ends that they have.
 _AS_IT_IS = ("--whitespace=nowarn", "-")
 
 
 class CodeTrees:
-    """Trees of code, to be compared; what git writes for that goes away with it.
+    """Trees of code to compare: a context whose end deletes what git wrote for it.
 
-    Use as a context. A tree is the id of git's tree object, or None where it cannot be known: no
-    git, no such commit here, a patch that does not apply.
+    A tree is the id of git's tree object. It is None without git, if the commit is unknown here,
+    or if its patch does not apply.
     """
 
     def __init__(self, repository: Path) -> None:
@@ -53,7 +53,7 @@ class CodeTrees:
         self._exit.close()
 
     def present(self) -> str | None:
-        """Make the tree of what stands here now, files that git does not know yet included."""
+        """Make the tree of the present files, untracked ones included."""
         if not self._is_checkout or self._git.run("read-tree", "HEAD") is None:
             return None
         there = [name for name in _MAKES_A_RUN if (self._repository / name).exists()]
@@ -72,7 +72,7 @@ class CodeTrees:
         return self._git.text("write-tree")
 
     def digest(self, tree: str | None) -> str | None:
-        """Name the part of a tree that makes a run: equal names, equal code."""
+        """Hash the code of a run in a tree: equal hashes mean equal code."""
         if tree is None:
             return None
         listed = self._git.text("ls-tree", "-r", tree, "--", *_MAKES_A_RUN)
@@ -87,10 +87,10 @@ class CodeTrees:
 
 @contextlib.contextmanager
 def checked_out(repository: Path, *, commit: str | None, patch: bytes) -> Iterator[Path]:
-    """Check a recorded commit out, with its patch, into a folder that goes away afterwards.
+    """Check out a recorded commit with its patch into a folder that is deleted afterwards.
 
     Raises:
-        InputError: no commit was recorded, it is not known here, or the patch does not apply.
+        InputError: no commit was recorded, it is unknown here, or the patch does not apply.
 
     """
     if commit is None or not _COMMIT.fullmatch(commit):
@@ -99,7 +99,7 @@ def checked_out(repository: Path, *, commit: str | None, patch: bytes) -> Iterat
     if not _is_checkout(git):
         raise InputError(f"--checkout: {repository} is no git checkout; leave it out")
     if git.run("cat-file", "-e", f"{commit}^{{commit}}") is None:
-        raise InputError(f"--checkout: commit {commit[:12]} is not known here; fetch it first")
+        raise InputError(f"--checkout: commit {commit[:12]} is unknown here; fetch it first")
     with tempfile.TemporaryDirectory(prefix="tunetrail-") as folder:
         tree = Path(folder) / "checkout"
         try:
@@ -118,7 +118,7 @@ def checked_out(repository: Path, *, commit: str | None, patch: bytes) -> Iterat
 
 
 def list_patched(repository: Path, patch: bytes) -> list[str]:
-    """List the files that a patch touches; nothing where it is none."""
+    """List the files that a patch changes; none if it is no patch."""
     shown = Git(repository).text("apply", "--numstat", "-", given=patch) or ""
     return [row.split("\t", 2)[-1] for row in shown.splitlines()]
 

@@ -1,4 +1,4 @@
-"""Runs side by side as text: what differs between them, and the metrics they ended with."""
+"""A comparison of runs as text: what differs between them, and their last metrics."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,21 +7,21 @@ from tunetrail.runs.code_trees import CodeTrees
 from tunetrail.runs.differences import Row, lay_out, show
 from tunetrail.runs.records import RunRecord
 
-# With the mark of equal metrics.
+# Of a line, the mark of equal metrics included.
 _WIDTH = 98
 _KEY_WIDTH = 38
-# A column narrower than this shows nothing of a value.
+# A narrower column shows too little of a value.
 _MIN_COLUMN = 14
-# In this order, and after them what else there is.
+# The order of metrics; all others come after these.
 _METRICS = ("validation/", "train/", "gap/", "best/", "test/")
 
 
 def format_comparison(records: Sequence[RunRecord], root: Path, *, with_equal: bool) -> str:
-    """Lay runs out in tables of at most 100 columns, one below the other where they are many.
+    """Write tables that are at most 100 characters wide, one below the other for many runs.
 
     Args:
-        root: the checkout that the runs' commits are looked up in.
-        with_equal: show what is the same as well.
+        root: the checkout that has the runs' commits.
+        with_equal: show equal facts, too.
 
     """
     with CodeTrees(root) as trees:
@@ -40,7 +40,7 @@ def format_comparison(records: Sequence[RunRecord], root: Path, *, with_equal: b
     ]
     num_equal = sum(not row.differs for row in rows)
     note = "" if with_equal else f"{num_equal} facts are equal or unknown (--all shows them); "
-    return "\n\n".join([*blocks, f"{note}= marks metrics that are equal in every run"])
+    return "\n\n".join([*blocks, f"{note}= marks metrics that are equal in all runs"])
 
 
 def _metric_rows(records: Sequence[RunRecord]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What differs between runs in all that they recorded beside their metrics."""
+"""What differs between runs in all that they record except metrics."""
 
 import hashlib
 import json
@@ -13,11 +13,11 @@ from tunetrail.runs.records import RunRecord
 class Missing(Enum):
     """Why a run has no value for a key."""
 
-    ABSENT = "-"  # such as a package that was not installed
+    ABSENT = "-"  # for example a package that was not installed
     UNKNOWN = "not recorded"
 
 
-# Of the machine, those that decide the order of sums, and those that choose among algorithms.
+# Facts of the machine that decide the order of sums, and those that choose algorithms.
 _THREADS = ("num_threads", "num_interop_threads")
 _DETERMINISTIC = "deterministic"
 
@@ -27,7 +27,7 @@ Fact = str | Missing
 
 @dataclass(frozen=True)
 class Row:
-    """One key of several runs, a fact for each, in the order of the runs."""
+    """One key and its fact in each run."""
 
     group: str
     key: str
@@ -35,27 +35,27 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether two runs are known to differ; what one did not record is no difference."""
+        """Whether two runs are known to differ; a fact that was not recorded is no difference."""
         return len({fact for fact in self.facts if fact is not Missing.UNKNOWN}) > 1
 
 
-# A group's facts about one run; None where the run recorded none of them.
+# The facts of one group and run; None if the run recorded none of them.
 _Facts = Mapping[str, str] | None
 
 
 def lay_out(records: Sequence[RunRecord], code: Sequence[str | None]) -> list[Row]:
-    """Lay out what runs recorded side by side, group after group.
+    """List what each run recorded, group after group.
 
     Args:
-        code: name of the code that each run was made by, equal for equal code; None: unknown.
+        code: a hash of each run's code, as :meth:`CodeTrees.digest` gives it; None if unknown.
 
     """
     rows: list[Row] = []
     for group, read, otherwise in _GROUPS:
         of_runs = [read(record) for record in records]
         if group == "code" and None not in code:
-            # What a run is made by is known exactly: commits that differ elsewhere do not matter.
-            of_runs = [{"src, conf, train.py": str(name)} for name in code]
+            # The code of every run is known: commits that differ elsewhere do not matter.
+            of_runs = [{"src, conf, train.py": str(digest)} for digest in code]
         keys = dict.fromkeys(key for facts in of_runs for key in sorted(facts or {}))
         rows += [
             Row(group, key, tuple(_pick(facts, key, otherwise) for facts in of_runs))
@@ -88,7 +88,7 @@ def _files(record: RunRecord) -> _Facts:
 def _model(record: RunRecord) -> _Facts:
     if record.model is None:
         return None
-    # Not where they lie: another virtual environment holds the same weights.
+    # Not their path: another virtual environment has the same weights elsewhere.
     names = ("revision", "num_parameters")
     facts = {name: _text(record.model[name]) for name in names if name in record.model}
     return facts | {"weights": str(record.model.get("sha256"))[:12]}
@@ -123,7 +123,7 @@ def _is_hardware(key: str) -> bool:
     return key not in _THREADS and not key.startswith(_DETERMINISTIC)
 
 
-# Name, how it is read, and what it means that a run which recorded the group lacks a key.
+# Name of a group, its reader, and what a missing key means if the run recorded the group.
 _GROUPS: tuple[tuple[str, Callable[[RunRecord], _Facts], Missing], ...] = (
     ("config", _config, Missing.ABSENT),
     ("data", _data, Missing.ABSENT),
@@ -143,10 +143,10 @@ def _text(value: Any) -> str:
 
 
 def describe(rows: Sequence[Row], code_changes: Sequence[str]) -> list[str]:
-    """Say what differs between two runs, a phrase for each group of rows.
+    """Describe what differs between two runs, one phrase for each group.
 
     Args:
-        code_changes: what changed in the code, file by file, where that is known.
+        code_changes: the changed files of the code, if they are known.
 
     """
     groups: dict[str, list[str]] = {}
@@ -160,12 +160,12 @@ def describe(rows: Sequence[Row], code_changes: Sequence[str]) -> list[str]:
 
 
 def shorten(changes: Sequence[str]) -> str:
-    """List the first three, and count the rest."""
+    """List the first three and count the rest."""
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
     return ", ".join(changes[:3]) + more
 
 
 def show(value: Fact, *, length: int = 40) -> str:
-    """Write a value in one line of at most ``length`` characters."""
+    """Write a fact in one line of at most ``length`` characters."""
     text = " ".join((value.value if isinstance(value, Missing) else value).split())
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,4 +1,4 @@
-"""The figure of a rerun: its curves over those of the original, and how far they lie apart."""
+"""The figure of a rerun: the curves of both runs, and the differences between them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 # Okabe and Ito's blue, vermilion, green, purple, orange, sky blue and black.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ORIGINAL, _RERUN, _REST = "#0072B2", "#D55E00", "#BBBBBB"
-# Where values that are equal stand on an axis that has no 0: below what a double can tell apart.
+# Where equal values are drawn, since a logarithmic axis has no 0.
 _EQUAL = 1e-18
 
 Curve = Mapping[int, float]
@@ -23,11 +23,11 @@ def plot_rerun(
     tolerance: float,
     title: str,
 ) -> Figure:
-    """Draw original and rerun over each other, and the differences of all metrics by step.
+    """Draw the curves of both runs in one panel for each metric, and all differences in another.
 
     Args:
-        curves: metric -> (original, rerun), each from step to value; a panel for each.
-        differences: metric -> step -> difference as a share of the metric's scale; 0: equal.
+        curves: metric -> (original, rerun), each from step to value.
+        differences: metric -> step -> difference as a share of the metric's scale; 0 is equal.
         tolerance: drawn as a line among the differences.
 
     """
@@ -47,7 +47,7 @@ def plot_rerun(
 
 
 def _plot_curves(axes: Axes, name: str, original: Curve, rerun: Curve) -> None:
-    # Wide below thin: where both are the same, both can be seen.
+    # A wide line under a thin one: equal curves are both visible.
     for label, curve, colour, width, alpha in (
         ("original", original, _ORIGINAL, 5.0, 0.35),
         ("rerun", rerun, _RERUN, 1.2, 1.0),
@@ -92,7 +92,7 @@ def _plot_differences(
 
 
 def _pick(differences: Mapping[str, Mapping[int, float]]) -> Sequence[str]:
-    """Pick the metrics that differ most, as many as there are colours."""
+    """Return the metrics that differ most, as many as there are colours."""
     largest = {name: max(found.values(), default=0.0) for name, found in differences.items()}
     names = sorted((name for name in largest if largest[name] > 0), key=lambda n: -largest[n])
     return names[: len(_COLOURS)]

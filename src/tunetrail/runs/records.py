@@ -1,4 +1,4 @@
-"""Runs read back from the store: everything that one recorded, as plain values."""
+"""Runs read back from the store as plain values."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
-# Times differ from run to run, and means over seeds are the study's, not the run's.
+# Not compared: times, which differ from run to run, and means over seeds, which are the study's.
 _NOT_REPEATED = ("speed/", "seeds/")
 _WHOLE_ID = re.compile(r"[0-9a-f]{32}")
 _ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
@@ -25,7 +25,7 @@ History = Mapping[int, float]
 
 @dataclass(frozen=True)
 class RecordedCode:
-    """What ran: a commit, and what was changed in it (``patch``, for ``git apply``)."""
+    """The code of a run: a commit, and a ``patch`` with changes to it for ``git apply``."""
 
     commit: str | None
     branch: str | None
@@ -36,13 +36,13 @@ class RecordedCode:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its store holds it. What it did not record, or not readably, is None.
+    """A recorded run. What it did not record, or what cannot be read, is None.
 
     Attributes:
         config_text: ``config.yaml``, untrusted.
-        config: its leaves that decide the result, interpolations unresolved.
+        config: its params, interpolations unresolved.
         packages: name of a distribution -> version.
-        machine: flat, with dots between keys; lists as text.
+        machine: flat, with dots between keys.
         splits: split -> SHA-256 and number of rows.
         files: name of a source file -> SHA-256.
         metrics: name -> step -> value, without times.
@@ -66,42 +66,41 @@ class RunRecord:
 
     @property
     def num_threads(self) -> int | None:
-        """Threads that it computed with."""
+        """Number of threads it computed with."""
         number = (self.machine or {}).get("num_threads")
         return number if isinstance(number, int) and number > 0 else None
 
     @property
     def num_gpus(self) -> int | None:
-        """GPUs that it saw."""
+        """Number of GPUs it saw."""
         gpus = (self.machine or {}).get("gpus")
         return len(gpus) if isinstance(gpus, list) else None
 
     @property
     def has_ended_early(self) -> bool:
-        """Whether it was pruned, failed or was stopped: another may go on for longer."""
+        """Whether it was pruned, failed or was stopped: a rerun may be longer."""
         return self.status != "FINISHED" or self.tags.get("tunetrail.state") == "PRUNED"
 
 
-def load_record(asked: str, *, uri: str) -> RunRecord:
+def load_record(run_id: str, *, uri: str) -> RunRecord:
     """Read a run.
 
     Args:
-        asked: its id, or the first 8 digits or more where no other run begins with them.
+        run_id: its id, or the first 8 digits or more if no other run begins with them.
 
     Raises:
-        InputError: there is no such run, it was deleted, or its artifacts do not lie where those
-            of its experiment do.
+        InputError: there is no such run, it was deleted, or its artifacts are outside of those of
+            its experiment.
 
     """
     client = connect_existing(uri)
     with store_errors(uri):
-        run = _find_run(client, asked, uri=uri)
-        artifacts = Artifacts(client, run)
-        return _read(client, run, artifacts)
+        run = _find_run(client, run_id, uri=uri)
+        return _read(client, run, Artifacts(client, run))
 
 
 def find_by_name(name: str, *, uri: str) -> str | None:
-    """Find the id of the run that is called ``name``, in whatever experiment."""
+    """Find the id of the run that is called ``name``, in any experiment."""
     client = connect_existing(uri)
     with store_errors(uri):
         found = _search(client, f"attributes.run_name = '{name}'")
@@ -114,12 +113,13 @@ def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
         found = _search(client, f"attributes.run_id LIKE '{asked}%'")
         if len(found) > 1:
             ids = ", ".join(sorted(run.info.run_id for run in found))
-            raise InputError(f"run {asked}: several runs begin so ({ids}); give more digits")
+            raise InputError(
+                f"run {asked}: several runs begin with these digits ({ids}); give more of them"
+            )
         run_id = found[0].info.run_id if found else asked
     elif not _WHOLE_ID.fullmatch(asked):
         raise InputError(
-            f"run {asked}: not the id of a run; it has 32 digits from 0 to f, of which the first "
-            "8 are enough"
+            f"run {asked}: is no id of a run; give its 32 digits from 0 to f, or the first 8"
         )
     run = look_up(client.get_run, run_id)
     if run is None:
@@ -165,8 +165,8 @@ def _read(client: MlflowClient, run: Run, artifacts: Artifacts) -> RunRecord:
 
 
 def _read_history(client: MlflowClient, run_id: str, name: str) -> dict[int, float]:
-    # Earliest first. A run that was interrupted and resumed has logged some steps twice: those
-    # after its last checkpoint, of which the later one belongs to the training that went on.
+    # The history is in the order of logging. A resumed run has logged the steps after its last
+    # checkpoint twice: the later value counts.
     return {metric.step: metric.value for metric in client.get_metric_history(run_id, name)}
 
 

@@ -1,4 +1,4 @@
-"""Do a recorded run again, top to bottom, and say how far the numbers agree."""
+"""Run a recorded run again from its record, and compare the numbers."""
 
 import contextlib
 import secrets
@@ -23,22 +23,22 @@ from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
 from tunetrail.tracking.run_log import add_to_run
 
-# Chosen by name when the original was composed; a recorded config has none of these choices.
+# Config groups whose choice is a tag of the original: a recorded config does not have it.
 _CHOICES = ("experiment", "task", "data", "model", "method")
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
-    """Read the run that is to be done again, and notes on what it is.
+    """Read the run that is to be run again, and notes about it.
 
     Raises:
-        InputError: there is no such run, it is no single training, or it left nothing to go by.
+        InputError: there is no such run, it is a whole study, or it recorded too little.
 
     """
     record = load_record(run_id, uri=uri)
     notes = []
     source = record.tags.get("tunetrail.reused_from")
     if source is not None:
-        notes.append(f"{record.run_id} was not trained: it has the numbers of {source}")
+        notes.append(f"{record.run_id} was not trained: its numbers are those of {source}")
         record = load_record(source, uri=uri)
     if "tunetrail.study" in record.tags and "tunetrail.trial" not in record.tags:
         best = record.tags.get("tunetrail.best_run")
@@ -47,7 +47,7 @@ def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
     if record.config_text is None:
         raise InputError(
             f"run {record.run_id} recorded no config.yaml (state: {record.status}); it cannot be "
-            "done again"
+            "run again"
         )
     if not record.metrics:
         raise InputError(
@@ -59,13 +59,13 @@ def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
 
 @contextlib.contextmanager
 def open_code(original: RunRecord, root: Path, *, checkout: bool) -> Iterator[tuple[Path, str]]:
-    """Give the folder whose ``train.py`` runs, and a line on what code that is.
+    """Yield the folder whose ``train.py`` runs, and a line that describes its code.
 
     Args:
-        checkout: take the recorded commit and patch instead of what stands in ``root``.
+        checkout: use the recorded commit and patch instead of the files in ``root``.
 
     Raises:
-        InputError: the recorded code cannot be had.
+        InputError: the recorded code is not available.
 
     """
     code = original.code
@@ -74,12 +74,12 @@ def open_code(original: RunRecord, root: Path, *, checkout: bool) -> Iterator[tu
         return
     if code.left_out:
         raise InputError(
-            f"--checkout: the record lacks what was left out of its patch "
-            f"({shorten(code.left_out)}); leave --checkout out to run today's code"
+            "--checkout: files were left out of the recorded patch "
+            f"({shorten(code.left_out)}); leave --checkout out to run the present code"
         )
     with checked_out(root, commit=code.commit, patch=code.patch) as tree:
         patched = list_patched(tree, code.patch) if code.patch else []
-        note = f", patched by the store: {', '.join(patched)}" if patched else ""
+        note = f", with the patch in the store of {', '.join(patched)}" if patched else ""
         yield tree, f"as recorded: {str(code.commit)[:12]}{note}"
 
 
@@ -90,11 +90,11 @@ def _compare_with_present(original: RunRecord, root: Path) -> str:
     with CodeTrees(root) as trees:
         before, now = trees.recorded(code.commit, code.patch), trees.present()
         if before is None or now is None:
-            return f"of today; recorded: {recorded}, which cannot be compared with it here"
+            return f"present; recorded: {recorded}, which cannot be compared with it here"
         changes = trees.changes(before, now)
     if not changes:
-        return f"of today, the same as recorded ({recorded})"
-    return f"of today; since {recorded}: {shorten(changes)}"
+        return f"present, the same as recorded ({recorded})"
+    return f"present; changed since {recorded}: {shorten(changes)}"
 
 
 def run_again(
@@ -106,18 +106,18 @@ def run_again(
     uri: str,
     num_threads: int | None,
 ) -> RunRecord:
-    """Train again in a process of its own and read back what it left.
+    """Train again in another process, and read the new run.
 
     Args:
-        code: whose ``train.py`` runs, and whose YAML says what a record may name.
-        present: what says where to write.
+        code: the checkout that runs, and whose YAML lists the targets that a record may have.
+        present: the checkout whose config says where to write.
 
     Raises:
-        InputError: the record must not be run, or the new run left no numbers.
-        KeyboardInterrupt: a person stopped it; the new run has ended and says so too.
+        InputError: the record is refused, or the new run logged no numbers.
+        KeyboardInterrupt: a person has stopped it; the new run is closed.
 
     """
-    # Older code of a checkout knows nothing of reruns: its run is found by its name.
+    # Found by its name, because older code of a checkout has no other way to mark a rerun.
     run_name = f"rerun-{original.run_id[:8]}-{secrets.token_hex(4)}"
     assert original.config_text is not None
     recorded = parse_config(original.config_text)
@@ -132,19 +132,19 @@ def run_again(
         run_id = find_by_name(run_name, uri=uri)
         if run_id is not None:
             _note_origin(run_id, original, uri=uri)
-            # An interrupted run keeps checkpoints to go on from; a rerun begins anew.
+            # An interrupted run keeps its checkpoints, but a rerun is never resumed.
             folder = Path(present.config["tracking"]["checkpoint_dir"]) / run_id
             shutil.rmtree(folder, ignore_errors=True)
     repeated = None if run_id is None else load_record(run_id, uri=uri)
     if repeated is None or (exit_code and not repeated.metrics):
         raise InputError(
-            f"the rerun of {original.run_id} failed before its first number, see above"
+            f"the rerun of {original.run_id} failed before it logged a metric; see above"
         )
     return repeated
 
 
 def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list[Path]:
-    """List where a run may write: where the config of today, or a person, says that it does."""
+    """List the folders that a run may write to: those of the present config or given ones."""
     tracking = present.config["tracking"]
     named = [tracking["artifact_dir"], tracking["checkpoint_dir"], present.config["cache_dir"]]
     keys = ("tracking.artifact_dir", "tracking.checkpoint_dir", "cache_dir")
@@ -163,7 +163,7 @@ def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:
 def compare_with_original(
     original: RunRecord, repeated: RunRecord, root: Path, *, tolerance: float
 ) -> Rerun:
-    """Compare a rerun with its original, and find what may explain a difference."""
+    """Compare a rerun with its original, and find what may explain the differences."""
     agreement = check_agreement(
         original.metrics,
         repeated.metrics,
@@ -183,16 +183,16 @@ def compare_with_original(
     so_far = ""
     if original.has_ended_early:
         state = original.tags.get("tunetrail.state", original.status)
-        so_far = f"as far as the original went ({state})"
+        so_far = f"compared as far as the original went ({state})"
     line = format_verdict(agreement, reasons, so_far=so_far)
     return Rerun(original, repeated, agreement, rows, line)
 
 
 def log_comparison(rerun: Rerun, *, uri: str) -> None:
-    """Write verdict, report, table and figure into the new run."""
+    """Log verdict, report, table and figure to the new run."""
     run_log = add_to_run(uri=uri, run_id=rerun.repeated.run_id)
     run_log.text(write_report(rerun), "reports/rerun.md")
     run_log.text(tabulate(rerun).to_csv(index=False), "tables/rerun.csv")
     run_log.figure(plot(rerun), "figures/rerun.png")
-    # Last, because its presence means that all of it is there.
+    # Last, because its presence means that everything is logged.
     run_log.tags({"tunetrail.rerun": str(rerun.agreement.verdict)})

@@ -96,7 +96,7 @@ class RunLog:
             for index, figure in enumerate(figures)
         ]
         head = '<!doctype html><html><head><meta charset="utf-8"></head><body>'
-        # Not through self.text: redacting megabytes of JavaScript is slow; only titles are ours.
+        # Not through self.text: only the titles are ours, and megabytes of JavaScript take long.
         page = head + "\n".join(parts) + "</body></html>\n"
         self.client.log_text(self.run_id, page, path)
 

