@@ -2,10 +2,10 @@
 
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
-from tunetrail.data.tables.rows import TableReader
+from tunetrail.data.tables.rows import BadRow, TableReader
 from tunetrail.errors import InputError
 
 # A longer line is not read into memory.
@@ -21,8 +21,8 @@ class Lines:
     """Iterate over decoded lines, ends included. ``number`` is that of the line last given, from 1.
 
     Args:
-        errors: as ``open`` has it, but "strict" reads bytes that cannot be decoded as lone
-            surrogates: they cost their row, not the file.
+        encoding_errors: as ``errors`` of ``open``, but "strict" reads bytes that cannot be decoded
+            as lone surrogates: they cost their row, not the file.
         newline: as ``open`` has it; "" ends lines at a lone carriage return too.
         share_read: gives which share of the bytes has been read.
 
@@ -39,7 +39,7 @@ class Lines:
         *,
         name: str,
         encoding: str = "utf-8",
-        errors: str = "strict",
+        encoding_errors: str = "strict",
         newline: str = "\n",
         share_read: Callable[[], float] | None = None,
     ) -> None:
@@ -48,7 +48,7 @@ class Lines:
         self.number = 0
         self._given_back: list[str] = []
         self._share_read = share_read
-        errors = "surrogateescape" if errors == "strict" else errors
+        errors = "surrogateescape" if encoding_errors == "strict" else encoding_errors
         try:
             self._text = io.TextIOWrapper(stream, encoding, errors, newline)
         except LookupError as error:
@@ -108,6 +108,16 @@ class LinesReader(TableReader):
     def __init__(self, lines: Lines) -> None:
         self.name = lines.name
         self._lines = lines
+
+    def _read_lines(self) -> Iterator[str | BadRow]:
+        """Give every line, or a bad row in the place of one that is too long."""
+        while True:
+            try:
+                yield next(self._lines)
+            except StopIteration:
+                return
+            except LineTooLongError as error:
+                yield BadRow(self._lines.number, str(error))
 
     def estimate_rows(self, num_read: int) -> int | None:
         return self._lines.estimate(num_read)
