@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefix",
         default="",
         metavar="TEXT",
-        help="put before the names of the columns that are added, where the table has such already",
+        help="goes before the names of the answers' columns, where the table has such already",
     )
     parser.add_argument(
         "--batch-tokens",
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         report = _predict(arguments)
     except BrokenPipeError:
-        # Whoever read the answers has enough of them. Python would flush once more at its end.
+        # The reader of the answers has closed them. Python would flush once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except KeyboardInterrupt:
@@ -143,7 +143,7 @@ def _require_format(arguments: argparse.Namespace) -> str:
         return "text"
     if arguments.input is None:
         if sys.stdin.isatty():
-            refuse("nothing to answer: give TEXT, or --input FILE, or texts on stdin")
+            refuse("there is no input: give TEXT, or --input FILE, or texts on stdin")
         return str(arguments.format or "text")
     name = str(arguments.format or find_format(arguments.input, name=str(arguments.input)))
     if name == "parquet" and arguments.output is None:
