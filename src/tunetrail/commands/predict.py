@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tunetrail.commands.arguments import add_uri
+from tunetrail.commands.arguments import add_model, add_uri
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import TableReader
@@ -27,12 +27,7 @@ _BROKEN_PIPE = 141
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
-        "directory",
-    )
+    add_model(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer")
     parser.add_argument(
         "--input",

@@ -193,6 +193,7 @@ def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
         ("a.json", b'[{"text": "a"},\n5]', r"row 2: no JSON object but int"),
         ("a.json", b'{"text": "a"}\n\n{"text"}', r"line 3: no JSON: .* at column 8"),
         ("a.json", b'[{"text": "a\xff"}]', r"row 1: bytes that are not utf-8"),
+        ("a.jsonl", b'{"text": "\\ud800"}', r"can't encode character '\\ud800'"),
         ("a.json", b"[" * 100_000, r"no JSON that can be read"),
         ("a.conll", b"a O\nb\n", r"line 2: 1 columns where the first line has 2"),
         ("a.conll", b"a\tO\nb\t\n", r"line 2: an empty token or tag"),
