@@ -1,4 +1,4 @@
-"""Lines of a byte stream, numbered, of bounded length, that may be given back."""
+"""Lines of a byte stream, numbered, of bounded length, that can be read again."""
 
 import io
 import zlib
@@ -46,7 +46,8 @@ class Lines:
         self.name = name
         self.encoding = encoding
         self.number = 0
-        self._given_back: list[str] = []
+        self._again: list[str] = []  # the last is the next
+        self._record: list[str] | None = None
         self._share_read = share_read
         errors = "surrogateescape" if encoding_errors == "strict" else encoding_errors
         try:
@@ -59,8 +60,12 @@ class Lines:
 
     def __next__(self) -> str:
         self.number += 1
-        if self._given_back:
-            return self._given_back.pop()
+        line = self._again.pop() if self._again else self._read_new()
+        if self._record is not None:
+            self._record.append(line)
+        return line
+
+    def _read_new(self) -> str:
         line = self._read(MAX_LINE_CHARACTERS + 1)
         if not line:
             self.number -= 1
@@ -71,9 +76,15 @@ class Lines:
             raise LineTooLongError(f"the line is longer than {MAX_LINE_CHARACTERS:,} characters")
         return self._without_mark(line) if self.number == 1 else line
 
-    def give_back(self, lines: list[str]) -> None:
-        """Take the last lines back, to give them again."""
-        self._given_back.extend(reversed(lines))
+    def begin_record(self) -> int:
+        """Keep the lines from here on in memory; return the number of the first."""
+        self._record = []
+        return self.number + 1
+
+    def read_record_again(self) -> None:
+        """Give the lines of the record again, except the first."""
+        lines = (self._record or [])[1:]
+        self._again.extend(reversed(lines))
         self.number -= len(lines)
 
     def read_rest(self) -> str:
