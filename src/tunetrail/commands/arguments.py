@@ -7,6 +7,16 @@ import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from tunetrail.config.project import ROOT
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL, as :func:`tunetrail.serving.find.open_model` takes it."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
+        "directory",
+    )
+
+
 def add_uri(parser: argparse.ArgumentParser) -> None:
     """Add ``--uri``; its default is that of the config."""
     parser.add_argument(

@@ -3,19 +3,14 @@
 import argparse
 from pathlib import Path
 
-from tunetrail.commands.arguments import add_uri
+from tunetrail.commands.arguments import add_model, add_uri
 
 HELP = "write a model to a directory of its own"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
-        "directory",
-    )
+    add_model(parser)
     parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty directory")
     add_uri(parser)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tunetrail.commands.arguments import add_uri, read_count
+from tunetrail.commands.arguments import add_model, add_uri, read_count
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import TableReader
@@ -27,12 +27,7 @@ _BROKEN_PIPE = 141
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
-        "directory",
-    )
+    add_model(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer")
     parser.add_argument(
         "--input",
@@ -58,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefix",
         default="",
         metavar="TEXT",
-        help="put before the names of the columns that are added, where the table has such already",
+        help="goes before the names of the answers' columns, where the table has such already",
     )
     parser.add_argument(
         "--batch-tokens",
@@ -81,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         report = _predict(arguments)
     except BrokenPipeError:
-        # Whoever read the answers has enough of them. Python would flush once more at its end.
+        # The reader of the answers has closed them. Python would flush once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except KeyboardInterrupt:
@@ -133,7 +128,7 @@ def _require_format(arguments: argparse.Namespace) -> str:
         return "text"
     if arguments.input is None:
         if sys.stdin.isatty():
-            refuse("nothing to answer: give TEXT, or --input FILE, or texts on stdin")
+            refuse("there is no input: give TEXT, or --input FILE, or texts on stdin")
         return str(arguments.format or "text")
     name = str(arguments.format or find_format(arguments.input, name=str(arguments.input)))
     if name == "parquet" and arguments.output is None:

@@ -12,14 +12,14 @@ _FROWN = re.compile(r"(?<!\w)[:;=]['-]?[(\[/|](?!\w)")
 
 
 def normalise(text: str) -> str:
-    """Reduce a text to what two copies of it share.
+    """Reduce a text to what its duplicates share.
 
-    Unicode forms (NFKC) and case are folded; links and @mentions go, since the copies of one tweet
-    differ in them alone; punctuation and white space become one space. Emoticons become a word and
-    symbols such as emoji stay, because they often carry the label. Digits stay: another price is
-    another statement. A text with nothing else in it is kept as it is, folded.
+    Unicode forms (NFKC) and case are folded. Links and @mentions are removed: duplicates of a tweet
+    often differ in nothing else. Punctuation and white space become one space. Emoticons become a
+    word and symbols such as emoji stay, because they often carry the label. Digits stay: another
+    price is another statement. A text of nothing else is only folded.
 
-    On 38,158 tweets it finds 2,400 later copies where exact comparison finds 915.
+    On 38,158 tweets it finds 2,400 later duplicates where exact comparison finds 915.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = _MENTION.sub(" ", _URL.sub(" ", folded))

@@ -1,4 +1,4 @@
-"""Rows of one split that stand, or all but stand, in another."""
+"""Rows of one split that are in another too, exactly or nearly."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 from tunetrail.templates import quote, render
 
-# Cosine of the sets of 5-grams from which two texts count as near copies. On the tweets, pairs
+# Cosine of the sets of 5-grams from which two texts count as near duplicates. On the tweets, pairs
 # above it differ by "RT", a comment of a word or two, or "IPhone6" for "iPhone 6"; below 0.75
 # most pairs only share a subject.
 NEAR_SIMILARITY = 0.8
@@ -45,7 +45,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class PairLeakage:
-    """What of ``held_out`` stands in ``source`` too; each row counts once, for its best match."""
+    """Rows of ``held_out`` that are in ``source`` too; each counts once, for its best match."""
 
     source: str
     held_out: str
@@ -79,11 +79,11 @@ class LeakageReport:
         return sum(pair.num_leaked for pair in self.pairs)
 
     def summary(self) -> str:
-        """Say in one line how much of each held-out split is not held out."""
+        """Say in one line how many rows of each held-out split are in another."""
         if not self.problems:
-            return "no row stands in two splits"
+            return "no row is in two splits"
         found = (
-            f"{p.num_leaked:,} of {p.num_rows:,} {p.held_out} rows stand in {p.source} too "
+            f"{p.num_leaked:,} of {p.num_rows:,} {p.held_out} rows are in {p.source} too "
             f"({p.num_exact:,} exact, {p.num_normalised:,} normalised, {p.num_near:,} near)"
             for p in self.pairs
             if p.num_leaked
@@ -136,8 +136,8 @@ class LeakageCleaning:
         """Say in one line what was dropped."""
         found = [f"{number:,} from {split}" for split, number in self.dropped.items() if number]
         if not found:
-            return "no row stood in two splits"
-        return f"rows that stand in a held-out split too were dropped: {', '.join(found)}"
+            return "no row was in two splits"
+        return f"rows that are in a held-out split too were dropped: {', '.join(found)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -146,7 +146,7 @@ class LeakageCleaning:
 
 @dataclass(frozen=True)
 class _Texts:
-    """One split as it is compared: its different normalised texts, and where they stand.
+    """One split as it is compared: its different normalised texts, and where they are.
 
     ``first`` holds for each the index of the first row that has it, ``features`` its set of
     character 5-grams as a unit vector.
@@ -208,7 +208,7 @@ def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
         kept = [index for index, key in enumerate(texts[split].keys) if key not in gone]
         if not kept:
             raise InputError(
-                f"checks.leakage=clean leaves no rows of {split}: all {len(parts[split]):,} stand "
+                f"checks.leakage=clean leaves no rows of {split}: all {len(parts[split]):,} are "
                 f"in {' or '.join(against)} too; give other splits, or set checks.leakage=warn"
             )
         dropped[split] = len(parts[split]) - len(kept)
@@ -226,7 +226,7 @@ def _read_texts(part: Dataset) -> _Texts:
             unique[key] = len(unique)
             first.append(index)
     # Hashed and not weighted by how rare an n-gram is: whether two texts match must not depend on
-    # which others they stand among, or a cleaned set would look dirty again after a subset.
+    # which others are in the set: a subset of a cleaned set must be clean too.
     vectorizer = HashingVectorizer(
         analyzer="char_wb",
         ngram_range=(5, 5),

@@ -44,8 +44,8 @@ def prepare_data(
 ) -> PreparedData:
     """Canonical columns, splits, subsets, checks.
 
-    Rows are dropped (``clean``) before splits are split off and subsets taken, so that the
-    counts asked for are met.
+    Rows are dropped (``clean``) before splits are split off and subsets taken: subsets have the
+    sizes that were asked for.
 
     Args:
         rows: as they were read.

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of each split, and the rows without it."""
+"""Find what is wrong with the rows of each split, and drop such rows."""
 
 import re
 from collections import Counter, defaultdict
@@ -160,22 +160,23 @@ class CleaningReport:
 
 _EMPTY = "empty texts"
 _UNLABELLED = "missing labels"
-_EXACT_COPY = "exact copies"
-_NORMALISED_COPY = "normalised copies"
+_EXACT_DUPLICATE = "exact duplicates"
+_NORMALISED_DUPLICATE = "normalised duplicates"
 _CONFLICT = "conflicting labels"
 _BROKEN_TEXT = "broken characters"
 
 
 def check_quality(dataset: DatasetDict) -> QualityReport:
-    """Look at each split of canonical columns by itself; nothing is changed."""
+    """Check each split by itself; nothing is changed."""
     return QualityReport(splits=tuple(_check_split(name, part) for name, part in dataset.items()))
 
 
 def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
-    """Drop rows that cannot teach or test anything, within each split by itself.
+    """Drop rows that are of no use, within each split by itself.
 
-    These are rows without text or label, every row of a text whose copies (after ``normalise``)
-    carry different labels, and the later copies of a text. Broken characters stay.
+    These are rows without text or label, every row of a text whose duplicates (after
+    ``normalise``) have different labels, and the later duplicates of a text. Broken characters
+    stay.
 
     Raises:
         InputError: nothing of a split is left.
@@ -185,7 +186,7 @@ def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
     dropped: dict[str, dict[str, int]] = {}
     for name, part in dataset.items():
         faults = _find_faults(part)
-        reasons = [_EMPTY, _UNLABELLED, _CONFLICT, _EXACT_COPY, _NORMALISED_COPY]
+        reasons = [_EMPTY, _UNLABELLED, _CONFLICT, _EXACT_DUPLICATE, _NORMALISED_DUPLICATE]
         gone: set[int] = set()
         dropped[name] = {}
         for reason in reasons:
@@ -194,7 +195,7 @@ def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
             gone |= rows
         if len(gone) == len(part):
             raise InputError(
-                f"checks.quality=clean leaves no rows of {name} ({len(part):,} before); mend the "
+                f"checks.quality=clean leaves no rows of {name} ({len(part):,} before); fix the "
                 "data, or set checks.quality=warn"
             )
         parts[name] = part.select([index for index in range(len(part)) if index not in gone])
@@ -239,7 +240,7 @@ def _check_split(name: str, part: Dataset) -> SplitQuality:
 
 
 def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
-    """Return groups of indices for each kind; a group of copies begins with the row copied."""
+    """Return groups of indices for each kind; of duplicates the first is the one that stays."""
     empty, unlabelled, broken = [], [], []
     exact, normalised = defaultdict(list), defaultdict(list)
     labels = part["target"][:]
@@ -251,19 +252,19 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
         elif _BROKEN.search(text):
             broken.append([index])
         if text and text.strip() and label is not None:
-            # A row that cannot stay is no copy: its labelled copy must not go for its sake.
+            # A row that is dropped anyway is no duplicate: the labelled one must stay.
             exact[text].append(index)
             normalised[normalise(text)].append(index)
-    copies = [group for group in exact.values() if len(group) > 1]
-    later = {index for group in copies for index in group[1:]}
+    duplicates = [group for group in exact.values() if len(group) > 1]
+    later = {index for group in duplicates for index in group[1:]}
     others = (
         [group[0], *(i for i in group[1:] if i not in later)] for group in normalised.values()
     )
     return {
         _EMPTY: empty,
         _UNLABELLED: unlabelled,
-        _EXACT_COPY: copies,
-        _NORMALISED_COPY: [group for group in others if len(group) > 1],
+        _EXACT_DUPLICATE: duplicates,
+        _NORMALISED_DUPLICATE: [group for group in others if len(group) > 1],
         _CONFLICT: [
             group for group in normalised.values() if len({labels[index] for index in group}) > 1
         ],
@@ -272,7 +273,7 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
 
 
 def _at_fault(kind: str, group: Sequence[int]) -> Sequence[int]:
-    return group[1:] if kind in (_EXACT_COPY, _NORMALISED_COPY) else group
+    return group[1:] if kind in (_EXACT_DUPLICATE, _NORMALISED_DUPLICATE) else group
 
 
 def _finding_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:

@@ -30,9 +30,9 @@ class SourceFile:
 
 
 def list_files(rows: DatasetDict) -> tuple[SourceFile, ...]:
-    """List the files that the splits were read from, as their loader noted them.
+    """List the files that the splits were read from.
 
-    Of a data set of the hub there are none: ``datasets`` may have it in its cache without them.
+    There are none for a data set of the hub: ``datasets`` may have it in its cache without them.
     """
     files = {
         SourceFile(name=name, sha256=found["checksum"], num_bytes=found["num_bytes"])
@@ -104,10 +104,10 @@ def load_hub(
     """Load a data set of the Hugging Face hub, or a local directory, with ``load_dataset``.
 
     ``splits`` maps our names to theirs, slices included (``{"train": "train[:10%]"}``); null means
-    that there is none. Without a network, a data set that the cache holds is used.
+    none. Without a network, a data set in the cache is used.
 
     Raises:
-        InputError: the data set, its configuration or a split cannot be had.
+        InputError: the data set, its configuration or a split cannot be loaded.
 
     """
     wanted = {ours: theirs for ours, theirs in splits.items() if theirs is not None}
@@ -115,7 +115,7 @@ def load_hub(
     if unknown or "train" not in wanted:
         found = ", ".join(wanted) or "nothing"
         raise InputError(
-            f"data.splits names {found}; give train, and if there are any validation and test"
+            f"data.splits names {found}; give train, and validation and test where they exist"
         )
     key = f"data.path={path}"
     try:
@@ -124,13 +124,13 @@ def load_hub(
             _note_files(parts, path, name)
     except ConnectionError:
         raise InputError(
-            f"{key}: the hub does not answer and the cache does not hold it; data=tweets and "
+            f"{key}: the hub does not answer, and the cache does not have it; data=tweets and "
             "data=files data.train=PATH work without a network"
         ) from None
     except (DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         raise InputError(
             f"{key}: {first_line(error)}; check data.path and data.revision, log in with "
-            "`hf auth login` where access is asked for, or use data=files data.train=PATH"
+            "`hf auth login` if it asks for access, or use data=files data.train=PATH"
         ) from error
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, OSError):
@@ -152,7 +152,7 @@ def _load_file(path: Path, **options: Any) -> Dataset:
 
 
 def _note_files(parts: list[Dataset], path: str, name: str | None) -> None:
-    """Note the files of a data set that is a local directory: ``datasets`` itself does not."""
+    """Note the files of a data set in a local directory, which ``datasets`` does not do."""
     folder = Path(path)
     if not folder.is_dir():
         return
@@ -164,7 +164,7 @@ def _note_files(parts: list[Dataset], path: str, name: str | None) -> None:
 
 
 def _checksum(path: Path) -> dict[str, Any]:
-    """Sum up a file in the form in which ``datasets`` notes what it has downloaded."""
+    """Describe a file as ``datasets`` describes what it has downloaded."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"num_bytes": file.tell(), "checksum": digest.hexdigest()}
@@ -188,7 +188,7 @@ def _locate(name: str, path: str) -> Path:
 
 @contextlib.contextmanager
 def _ask_cache_only(path: str) -> Iterator[None]:
-    """Have ``load_dataset`` look into its cache at once where the hub cannot be asked."""
+    """Let ``load_dataset`` use its cache at once if the hub cannot be reached."""
     offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = offline or not (Path(path).is_dir() or is_reachable())
     try:
@@ -199,7 +199,7 @@ def _ask_cache_only(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Keep the library from printing a failure that is raised, and said in one line, anyway."""
+    """Keep the library from printing a failure that is raised anyway."""
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:

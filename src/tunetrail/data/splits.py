@@ -1,4 +1,4 @@
-"""Splits that are missing are split off train; subsets are taken."""
+"""Missing splits are split off train; subsets are taken."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +23,8 @@ def split_off(
     """Split the missing splits off train: test first, then validation.
 
     Both fractions are of the rows that train comes with, so 0.2 and 0.2 leave 0.6, and test stays
-    the same whatever the validation fraction. Every label keeps its share, and texts that are the
-    same after ``normalise`` stay in one split. Rows keep their order. Needs ``require_text``.
+    the same whatever the validation fraction. Every label keeps its share, and duplicates (after
+    ``normalise``) stay in one split. Rows keep their order. Needs ``require_text``.
 
     Raises:
         InputError: no validation split and no fraction for one, a fraction out of range, or a

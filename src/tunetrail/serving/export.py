@@ -1,4 +1,4 @@
-"""A model as a directory that stands by itself, for tools that know nothing of MLflow."""
+"""Write a model to a directory for tools that know nothing of MLflow."""
 
 import tempfile
 from pathlib import Path
@@ -7,30 +7,29 @@ from tunetrail.errors import InputError
 from tunetrail.serving.base import load_model
 from tunetrail.serving.find import SavedModel
 
-# A card has its own section on how the model is used from its store.
 _HEADING = "## Use this directory"
 
 
 def require_empty(folder: Path) -> None:
-    """Check before any work that a directory can be made there.
+    """Check before any work that a model can be written to a directory.
 
     Raises:
-        InputError: something is there already, or its parent is not.
+        InputError: it is not empty, or its parent does not exist.
 
     """
     if folder.is_dir() and not folder.is_symlink():
         if any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty; give a directory that is, or a new one")
+            raise InputError(f"{folder} is not empty; give an empty directory or a new one")
     elif folder.exists() or folder.is_symlink():
-        raise InputError(f"{folder} is no directory; give one that is empty, or a new one")
+        raise InputError(f"{folder} is no directory; give an empty directory or a new one")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.absolute().parent}; make it first")
 
 
 def export_model(saved: SavedModel, folder: Path) -> None:
-    """Write config, safetensors, tokenizer and ``README.md``; all of it appears at once.
+    """Write config, safetensors, tokenizer and ``README.md``; they appear all at once.
 
-    The tokenizer is given the model's length, so that ``truncation=True`` cuts where training did.
+    The tokenizer gets the model's length, so that ``truncation=True`` cuts where training did.
 
     Raises:
         InputError: the model cannot be loaded, or the directory cannot be written.
@@ -49,7 +48,7 @@ def export_model(saved: SavedModel, folder: Path) -> None:
             (part / "README.md").write_text(
                 _describe(saved, served.describe_use(folder.name), folder.name), "utf-8"
             )
-            # Takes the place of an empty directory, and of nothing else.
+            # Replaces an empty directory, and nothing else.
             part.rename(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error

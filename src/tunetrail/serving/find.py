@@ -1,4 +1,4 @@
-"""Saved models: how a name, a run or a directory leads to weights on this machine's disk."""
+"""Find a saved model by a registry name, a run or a directory."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _CHAMPION = "champion"
-# What a tokenizer says that knows of no limit is far above this.
+# A tokenizer without a limit gives a number far above this.
 _MOST_TOKENS = 10_000_000
 _NUM_LISTED = 10
 
@@ -47,12 +47,11 @@ class SavedModel:
 
 @contextlib.contextmanager
 def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
-    """Find a model; what a server had to send for it is there until the block ends.
+    """Find a model. Files that a server sends are deleted when the block ends.
 
     Args:
         name: a directory, else the id of a run, else a name of the registry with alias or version:
-            ``NAME@champion``, ``NAME/3``, either with ``models:/`` before it. ``NAME`` alone is
-            its champion.
+            ``NAME@champion`` or ``NAME/3``, also after ``models:/``. ``NAME`` is its champion.
 
     Raises:
         InputError: there is no such model, or its files are not complete and in safetensors.
@@ -64,7 +63,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
         yield _inspect(folder, source=str(folder), run_card=None)
         return
     if folder.exists():
-        raise InputError(f"model {name}: that is a file; give the directory that it lies in")
+        raise InputError(f"model {name}: that is a file; give the directory that it is in")
     try:
         client = connect_existing(uri)
     except InputError as error:
@@ -204,15 +203,15 @@ def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
     model_dir, tokenizer_dir, trained_length = folder, folder, _MOST_TOKENS
     card, pipeline_tag = folder / "README.md", None
     if (folder / "MLmodel").is_file():
-        # The names that MLflow gives them: those in MLmodel could lead anywhere.
+        # As MLflow names them. A path in MLmodel could lead anywhere.
         model_dir, tokenizer_dir = folder / "model", folder / "components" / "tokenizer"
         pipeline_tag, trained_length = _read_description(folder / "MLmodel", source)
         card = folder / "model_card.md"
     config = _read_json(model_dir / "config.json", source, "write it with save_pretrained")
     if not any(model_dir.glob("*.safetensors")):
         raise InputError(
-            f"{source}: no *.safetensors in {model_dir}, and nothing else is read: pickle files "
-            "run code; save it with save_pretrained"
+            f"{source}: no *.safetensors in {model_dir}, and nothing else is read because "
+            "pickle files run code; save the model with save_pretrained"
         )
     if not any((tokenizer_dir / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise InputError(
@@ -261,7 +260,7 @@ def _read_description(path: Path, source: str) -> tuple[str, int]:
 
 
 def _whole(value: object) -> int:
-    """Take a length as it is; whatever else stands there says that there is no limit."""
+    """Return a length; anything else means that there is no limit."""
     return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else _MOST_TOKENS
 
 

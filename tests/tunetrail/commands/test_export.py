@@ -112,7 +112,7 @@ def test_the_card_of_the_run_goes_with_it_and_texts_are_cut_where_training_cut(
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("full", "full is not empty; give a directory that is, or a new one"),
+        ("full", "full is not empty"),
         ("file", "file is no directory"),
         ("link", "link is no directory"),
         ("no/new", "there is no folder"),

@@ -75,7 +75,7 @@ def test_a_directory_needs_no_store(here: Store) -> None:
         ("it's", 'no such directory, nor a registered model "it\'s"'),
         ("@champion", "give one, a run id, NAME@ALIAS or NAME/VERSION"),
         (NO_RUN, f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with --uri"),
-        ("file", "that is a file; give the directory that it lies in"),
+        ("file", "model file: that is a file"),
     ],
 )
 def test_a_name_that_leads_nowhere_lists_what_there_is(

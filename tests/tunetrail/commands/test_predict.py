@@ -136,17 +136,24 @@ def test_values_of_json_come_out_as_they_were_written(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = '{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9"}'
-    for kind, content in (
-        ("jsonl", f"{row}\r\n"),
-        ("json", f"[{row}]"),
-        ("json", f'{{"data" : [ {row}\n], "n": 1}}'),
-    ):
+    give_stdin(monkeypatch, f"{row}\r\n".encode())
+    assert predict("tiny", "--format", "jsonl") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f'{row[:-1]}, "prediction":')
+    assert json.loads(out)["prediction"] in LABELS
+
+
+def test_json_comes_out_as_a_list(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": text, "n": {"é": [1.5, None]}} for text in ("a day", "another")]
+    lines = "\n".join(map(json.dumps, rows))
+    for content in (json.dumps(rows), json.dumps({"n": 1, "data": rows}), lines):
         give_stdin(monkeypatch, content.encode())
-        assert predict("tiny", "--format", kind) == 0
-        out = capsys.readouterr().out
-        assert out.removeprefix("[\n").startswith(f'{row[:-1]}, "prediction":')
-        (answer,) = json.loads(out) if kind == "json" else [json.loads(out)]
-        assert answer["prediction"] in LABELS
+        assert predict("tiny", "--format", "json") == 0
+        answers = json.loads(capsys.readouterr().out)
+        assert [{name: row[name] for name in ("text", "n")} for row in answers] == rows
+        assert [row["prediction"] in LABELS for row in answers] == [True, True]
 
 
 def test_the_types_of_parquet_stay(here: Store) -> None:

@@ -1,4 +1,4 @@
-"""Rows that stand in two splits are found, exact or not, and dropped from the right one."""
+"""Rows that are in two splits are found, exact or not, and dropped from the right one."""
 
 import json
 import time
@@ -87,9 +87,7 @@ def test_the_best_match_is_the_one_that_is_shown(make_splits: MakeSplits) -> Non
 
 def test_the_report_reads_well(make_splits: MakeSplits) -> None:
     report = check_leakage(make_splits(train=TRAIN, test=TEST))
-    assert report.summary() == (
-        "3 of 5 test rows stand in train too (1 exact, 1 normalised, 1 near)"
-    )
+    assert report.summary() == ("3 of 5 test rows are in train too (1 exact, 1 normalised, 1 near)")
     page = report.to_markdown()
     assert "| test | train | 5 | 1 | 1 | 1 | 60.0% | 1 |" in page
     assert "| exact | 1.00 | 1: I would buy this phone again any time | pos | 1: I would" in page
@@ -103,10 +101,10 @@ def test_splits_without_common_rows_have_no_problems(make_splits: MakeSplits) ->
     dataset = make_splits(train=TRAIN, validation=[TEST[0], TEST[4]])
     report = check_leakage(dataset)
     assert report.problems == 0
-    assert report.summary() == "no row stands in two splits"
+    assert report.summary() == "no row is in two splits"
     same, cleaning = drop_leaks(dataset)
     assert {name: len(part) for name, part in same.items()} == {"train": 5, "validation": 2}
-    assert cleaning.summary() == "no row stood in two splits"
+    assert cleaning.summary() == "no row was in two splits"
 
 
 def test_leaks_are_dropped_from_the_split_that_is_not_held_out(make_splits: MakeSplits) -> None:

@@ -40,8 +40,8 @@ def test_every_known_fault_is_counted(make_splits: MakeSplits) -> None:
     assert {kind: found.num_rows for kind, found in findings(report).items()} == {
         "empty texts": 3,
         "missing labels": 2,
-        "exact copies": 1,
-        "normalised copies": 2,
+        "exact duplicates": 1,
+        "normalised duplicates": 2,
         "conflicting labels": 2,
         "broken characters": 2,
     }
@@ -54,7 +54,7 @@ def test_every_known_fault_is_counted(make_splits: MakeSplits) -> None:
 def test_examples_point_at_the_rows_of_the_source(make_splits: MakeSplits) -> None:
     dataset = make_splits(train=FAULTY)
     found = findings(check_quality(dataset))
-    (example,) = found["exact copies"].examples
+    (example,) = found["exact duplicates"].examples
     assert (example.rows, example.labels) == ((0, 2), ("pos", "pos"))
     (example,) = found["conflicting labels"].examples
     assert (example.rows, example.labels, example.text) == ((4, 5), ("neg", "pos"), "battery died")
@@ -101,8 +101,8 @@ def test_broken_characters_are_told_from_unusual_ones(
 def test_the_report_reads_well(make_splits: MakeSplits) -> None:
     report = check_quality(make_splits(train=FAULTY, validation=SOUND))
     assert report.summary() == (
-        "10 of 16 rows at fault: 3 empty texts, 2 missing labels, 1 exact copies, "
-        "2 normalised copies, 2 conflicting labels, 2 broken characters"
+        "10 of 16 rows at fault: 3 empty texts, 2 missing labels, 1 exact duplicates, "
+        "2 normalised duplicates, 2 conflicting labels, 2 broken characters"
     )
     page = report.to_markdown()
     assert "| conflicting labels | 2 (15.4%) | 0 |" in page
@@ -145,8 +145,8 @@ def test_cleaning_drops_what_is_at_fault_and_keeps_the_rest(make_splits: MakeSpl
         "empty texts": 3,
         "missing labels": 1,
         "conflicting labels": 2,
-        "exact copies": 1,
-        "normalised copies": 1,
+        "exact duplicates": 1,
+        "normalised duplicates": 1,
     }
     assert cleaning.num_dropped == 8
     assert cleaning.summary().startswith("cleaning dropped 8 rows: 3 empty texts, 1 missing labels")
@@ -172,8 +172,8 @@ def test_cleaning_that_leaves_nothing_is_refused(make_splits: MakeSplits) -> Non
 def test_the_faults_of_the_tweets_are_those_that_are_known(tweets: DatasetDict) -> None:
     report = check_quality(tweets)
     found = {kind: finding.num_rows for kind, finding in findings(report).items()}
-    assert found["exact copies"] == 915
-    assert found["exact copies"] + found["normalised copies"] == 2_400
+    assert found["exact duplicates"] == 915
+    assert found["exact duplicates"] + found["normalised duplicates"] == 2_400
     assert found["broken characters"] == 4_934
     _, cleaning = clean(tweets)
     assert cleaning.num_dropped == 2_559

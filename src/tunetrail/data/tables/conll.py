@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO
 
 from tunetrail.data.tables.json_objects import JsonWriter
-from tunetrail.data.tables.lines import Lines, LinesReader, LineTooLongError
+from tunetrail.data.tables.lines import Lines, LinesReader
 from tunetrail.data.tables.rows import BadRow, Row, is_encodable
 
 
@@ -17,11 +17,12 @@ class ConllReader(LinesReader):
     """
 
     input_column = "tokens"
+    header: list[str]
 
     def __init__(self, lines: Lines) -> None:
         super().__init__(lines)
         self.header = ["tokens", "tags"]
-        self._num_columns = 0  # as the first line has them
+        self._num_columns = 0  # that the first line has
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         while (row := self._read_sentence()) is not None:
@@ -30,28 +31,25 @@ class ConllReader(LinesReader):
     def _read_sentence(self) -> Row | BadRow | None:
         start, bad = 0, None
         rows: list[list[str]] = []
-        try:
-            for line in self._lines:
-                if not line.strip() or line.startswith("-DOCSTART-"):
-                    if rows:
-                        break
-                    continue
+        for line in self._read_lines():
+            if isinstance(line, BadRow):
+                bad = bad or line
+            elif line.strip() and not line.startswith("-DOCSTART-"):
                 start = start or self._lines.number
                 rows.append(line.rstrip("\r\n").split("\t") if "\t" in line else line.split())
                 cause = self._find_fault(rows[-1])
-                bad = bad or (cause and BadRow(self._lines.number, cause))
-        except LineTooLongError as error:
-            return BadRow(self._lines.number, str(error))
+                bad = bad or (BadRow(self._lines.number, cause) if cause else None)
+            elif rows:
+                break
         if bad or not rows:
-            return bad or None
-        values = {"tokens": [row[0] for row in rows]}
-        return Row(
-            start,
-            values if self._num_columns == 1 else values | {"tags": [row[-1] for row in rows]},
-        )
+            return bad
+        values = {"tokens": [row[0] for row in rows], "tags": [row[-1] for row in rows]}
+        return Row(start, {name: values[name] for name in self.header})
 
     def _find_fault(self, fields: list[str]) -> str | None:
-        self._num_columns = self._num_columns or len(fields)
+        if not self._num_columns:
+            self._num_columns = len(fields)
+            del self.header[len(fields) :]  # in a file of tokens alone there are no tags
         if len(fields) != self._num_columns:
             return f"{len(fields)} columns where the first line has {self._num_columns}"
         if not is_encodable("".join(fields)):

@@ -29,9 +29,8 @@ class DelimitedReader(LinesReader):
     def __init__(self, lines: Lines, *, delimiter: str) -> None:
         super().__init__(lines)
         csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-        self._noted = _Noted(lines)
         self._delimiter = delimiter
-        self._records = csv.reader(self._noted, delimiter=delimiter, strict=True)
+        self._records = csv.reader(lines, delimiter=delimiter, strict=True)
         self.header = self._read_header()
 
     def _read_header(self) -> list[str]:
@@ -53,7 +52,7 @@ class DelimitedReader(LinesReader):
     def __iter__(self) -> Iterator[Row | BadRow]:
         places = {name: self.header.index(name) for name in self.header}
         while True:
-            self._noted.begin()
+            number = self._lines.begin_record()
             fields: list[str] = []
             try:
                 fields = next(self._records)
@@ -67,14 +66,13 @@ class DelimitedReader(LinesReader):
                 if len(fields) < 2 and not "".join(fields).strip():
                     continue
                 cause = self._find_fault(fields)
-            number = self._noted.first_number
             if cause is None:
                 values = {name: fields[place] for name, place in places.items()}
                 yield Row(number, values, fields)
                 continue
             yield BadRow(number, cause)
             if len(fields) != len(self.header):
-                self._noted.give_back_all_but_first()
+                self._lines.read_record_again()
 
     def _find_fault(self, fields: list[str]) -> str | None:
         if len(fields) != len(self.header):
@@ -88,30 +86,6 @@ class DelimitedReader(LinesReader):
 
     def build_writer(self, file: IO[str], columns: Mapping[str, str]) -> "DelimitedWriter":
         return DelimitedWriter(file, [*self.header, *columns], delimiter=self._delimiter)
-
-
-class _Noted:
-    """Lines for a csv reader, with a note of those that went into the present record."""
-
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self._taken: list[str] = []
-        self.first_number = 1
-
-    def __iter__(self) -> "_Noted":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self._taken.append(line)
-        return line
-
-    def begin(self) -> None:
-        self._taken.clear()
-        self.first_number = self._lines.number + 1
-
-    def give_back_all_but_first(self) -> None:
-        self._lines.give_back(self._taken[1:])
 
 
 class DelimitedWriter:

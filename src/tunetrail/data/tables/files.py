@@ -31,9 +31,13 @@ _FORMATS = {
     ".bio": "conll",
     ".parquet": "parquet",
 }
-# Formats that a stream can have; the suffixes of their files may have .gz after them.
-STREAMED = tuple(dict.fromkeys(name for name in _FORMATS.values() if name != "parquet"))
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+_READERS: dict[str, Callable[[Lines], TableReader]] = {
+    "json": JsonReader,
+    "jsonl": JsonLinesReader,
+    "text": LineReader,
+    "conll": ConllReader,
+}
 # Formats in which answers have no place.
 _WRITTEN_AS = {"text": "tsv", "conll": "jsonl"}
 
@@ -58,17 +62,15 @@ def find_format(path: Path, *, name: str) -> str:
 
 
 def load_table(
-    path: Path,
-    *,
-    name: str,
-    format_name: str | None = None,
-    encoding: str = "utf-8",
-    encoding_errors: str = "strict",
+    path: Path, *, name: str, format_name: str | None = None, **decoding: str
 ) -> Dataset:
     """Read a file into memory, all rows and columns, with the types that its format gives them.
 
-    Texts of CSV and TSV stay as they were written: the tweet "NA", the label "01". ``name`` stands
-    for the file in messages.
+    Texts of CSV and TSV stay as they were written: the tweet "NA", the label "01".
+
+    Args:
+        name: of the file, in messages.
+        decoding: ``encoding`` and ``encoding_errors``, as :class:`Lines` has them.
 
     Raises:
         InputError: the file is missing, has no rows, or has rows that cannot be read.
@@ -76,15 +78,10 @@ def load_table(
     """
     path = path.expanduser()
     if format_name not in (None, *_FORMATS.values()):
-        known = ", ".join((*STREAMED, "parquet"))
+        known = ", ".join(dict.fromkeys(_FORMATS.values()))
         raise InputError(f"{name}: {format_name} is not a format; name one of {known}")
-    with open_table(
-        path,
-        format_name or find_format(path, name=name),
-        name=name,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
-    ) as reader:
+    format_name = format_name or find_format(path, name=name)
+    with open_table(path, format_name, name=name, **decoding) as reader:
         table = reader.read_all()
     if table.num_rows == 0:
         raise InputError(f"{name}: the file has no rows; give one with at least one")
@@ -93,14 +90,9 @@ def load_table(
 
 @contextlib.contextmanager
 def open_table(
-    path: Path,
-    format_name: str,
-    *,
-    name: str,
-    encoding: str = "utf-8",
-    encoding_errors: str = "strict",
+    path: Path, format_name: str, *, name: str, **decoding: str
 ) -> Iterator[TableReader]:
-    """Open a file.
+    """Open a file; arguments as those of :func:`load_table`.
 
     Raises:
         InputError: it cannot be read as a table of this format.
@@ -118,14 +110,9 @@ def open_table(
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     size = max(path.stat().st_size, 1)
     with raw:
+        stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
         yield open_stream(
-            # By its types a GzipFile is no IO[bytes].
-            gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw,  # type: ignore[arg-type]
-            format_name,
-            name=name,
-            encoding=encoding,
-            encoding_errors=encoding_errors,
-            share_read=lambda: raw.tell() / size,
+            stream, format_name, name=name, share_read=lambda: raw.tell() / size, **decoding
         )
 
 
@@ -134,28 +121,16 @@ def open_stream(
     format_name: str,
     *,
     name: str,
-    encoding: str = "utf-8",
-    encoding_errors: str = "strict",
     share_read: Callable[[], float] | None = None,
+    **decoding: str,
 ) -> TableReader:
     """Open a stream of bytes, such as stdin; errors as :func:`open_table`."""
-    lines = Lines(
-        stream,
-        name=name,
-        encoding=encoding,
-        errors=encoding_errors,
-        newline="" if format_name in _DELIMITERS else "\n",
-        share_read=share_read,
-    )
-    if format_name in _DELIMITERS:
-        return DelimitedReader(lines, delimiter=_DELIMITERS[format_name])
-    readers: dict[str, Callable[[Lines], TableReader]] = {
-        "text": LineReader,
-        "json": JsonReader,
-        "jsonl": JsonLinesReader,
-        "conll": ConllReader,
-    }
-    return readers[format_name](lines)
+    delimiter = _DELIMITERS.get(format_name)
+    newline = "" if delimiter else "\n"
+    lines = Lines(stream, name=name, newline=newline, share_read=share_read, **decoding)
+    if delimiter:
+        return DelimitedReader(lines, delimiter=delimiter)
+    return _READERS[format_name](lines)
 
 
 def require_output(path: Path, *, format_name: str, source: Path | None) -> None:

@@ -1,11 +1,11 @@
-"""Lines of a byte stream, numbered, of bounded length, that may be given back."""
+"""Lines of a byte stream, numbered, of bounded length, that can be read again."""
 
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
-from tunetrail.data.tables.rows import TableReader
+from tunetrail.data.tables.rows import BadRow, TableReader
 from tunetrail.errors import InputError
 
 # A longer line is not read into memory.
@@ -21,8 +21,8 @@ class Lines:
     """Iterate over decoded lines, ends included. ``number`` is that of the line last given, from 1.
 
     Args:
-        errors: as ``open`` has it, but "strict" reads bytes that cannot be decoded as lone
-            surrogates: they cost their row, not the file.
+        encoding_errors: as ``errors`` of ``open``, but "strict" reads bytes that cannot be decoded
+            as lone surrogates: they cost their row, not the file.
         newline: as ``open`` has it; "" ends lines at a lone carriage return too.
         share_read: gives which share of the bytes has been read.
 
@@ -39,16 +39,17 @@ class Lines:
         *,
         name: str,
         encoding: str = "utf-8",
-        errors: str = "strict",
+        encoding_errors: str = "strict",
         newline: str = "\n",
         share_read: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
         self.encoding = encoding
         self.number = 0
-        self._given_back: list[str] = []
+        self._again: list[str] = []  # the last is the next
+        self._record: list[str] | None = None
         self._share_read = share_read
-        errors = "surrogateescape" if errors == "strict" else errors
+        errors = "surrogateescape" if encoding_errors == "strict" else encoding_errors
         try:
             self._text = io.TextIOWrapper(stream, encoding, errors, newline)
         except LookupError as error:
@@ -59,8 +60,12 @@ class Lines:
 
     def __next__(self) -> str:
         self.number += 1
-        if self._given_back:
-            return self._given_back.pop()
+        line = self._again.pop() if self._again else self._read_new()
+        if self._record is not None:
+            self._record.append(line)
+        return line
+
+    def _read_new(self) -> str:
         line = self._read(MAX_LINE_CHARACTERS + 1)
         if not line:
             self.number -= 1
@@ -71,9 +76,15 @@ class Lines:
             raise LineTooLongError(f"the line is longer than {MAX_LINE_CHARACTERS:,} characters")
         return self._without_mark(line) if self.number == 1 else line
 
-    def give_back(self, lines: list[str]) -> None:
-        """Take the last lines back, to give them again."""
-        self._given_back.extend(reversed(lines))
+    def begin_record(self) -> int:
+        """Keep the lines from here on in memory; return the number of the first."""
+        self._record = []
+        return self.number + 1
+
+    def read_record_again(self) -> None:
+        """Give the lines of the record again, except the first."""
+        lines = (self._record or [])[1:]
+        self._again.extend(reversed(lines))
         self.number -= len(lines)
 
     def read_rest(self) -> str:
@@ -108,6 +119,16 @@ class LinesReader(TableReader):
     def __init__(self, lines: Lines) -> None:
         self.name = lines.name
         self._lines = lines
+
+    def _read_lines(self) -> Iterator[str | BadRow]:
+        """Give every line, or a bad row in the place of one that is too long."""
+        while True:
+            try:
+                yield next(self._lines)
+            except StopIteration:
+                return
+            except LineTooLongError as error:
+                yield BadRow(self._lines.number, str(error))
 
     def estimate_rows(self, num_read: int) -> int | None:
         return self._lines.estimate(num_read)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tunetrail.data.tables.delimited import DelimitedWriter
-from tunetrail.data.tables.lines import LinesReader, LineTooLongError
+from tunetrail.data.tables.lines import LinesReader
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, to_json
 
 COLUMN = "text"
@@ -17,14 +17,11 @@ class LineReader(LinesReader):
     header = [COLUMN]  # noqa: RUF012
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        while True:
-            try:
-                text = next(self._lines).rstrip("\r\n")
-            except StopIteration:
-                return
-            except LineTooLongError as error:
-                yield BadRow(self._lines.number, str(error))
+        for line in self._read_lines():
+            if isinstance(line, BadRow):
+                yield line
             else:
+                text = line.rstrip("\r\n")
                 yield _build_row(self._lines.number, text, self._lines.encoding)
 
     def build_writer(self, file: IO[str], columns: Mapping[str, str]) -> DelimitedWriter:

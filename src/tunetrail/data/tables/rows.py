@@ -102,13 +102,16 @@ class TableReader(ABC):
             raise InputError(f"{self.name}: {named}{more}; fix the file, or set data.encoding")
         for column in columns.values():
             column.extend([None] * (count - len(column)))
-        return pa.table({name: _build_array(values) for name, values in columns.items()})
+        try:
+            return pa.table({name: _build_array(values) for name, values in columns.items()})
+        except UnicodeEncodeError as error:
+            raise InputError(f"{self.name}: {error}; fix the file") from error
 
 
 def _build_array(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+    except (pa.ArrowException, OverflowError):
         # Values of several types. ``datasets`` gives them back as they were.
         return pa.array(map(json.dumps, values), pa.json_())
 
