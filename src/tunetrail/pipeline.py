@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.leaves import flatten_params
+from tunetrail.config.objectives import read_objectives
 from tunetrail.config.secrets import redact
 from tunetrail.config.settings import (
     build,
@@ -84,7 +85,7 @@ def run(cfg: DictConfig) -> float | list[float]:
 def _run(cfg: DictConfig) -> float | list[float]:
     require_job(cfg)
     quiet_libraries()
-    objectives = list(cfg.sweep.objectives)
+    objectives = list(read_objectives(cfg))
     trial = _open_trial(cfg, objectives[0])
     make_folder(
         Path(cfg.tracking.checkpoint_dir),
@@ -329,8 +330,9 @@ def _note_outcome(trial: Trial, cfg: DictConfig, measured: Mapping[str, float]) 
     violation = trial.set_constraints(
         {found.metric: found.violation(measured[found.metric]) for found in read_constraints(cfg)}
     )
-    value = measured[next(iter(cfg.sweep.objectives))]
-    return trial.is_kept(value, keep_best=cfg.sweep.keep_best, violation=violation)
+    return trial.is_kept(
+        measured[trial.objective], keep_best=cfg.sweep.keep_best, violation=violation
+    )
 
 
 def _log_pruned(run_log: RunLog, trainer: transformers.Trainer, *, main_metric: str) -> None:

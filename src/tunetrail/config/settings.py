@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from omegaconf.resolvers import oc
 
 from tunetrail.config.leaves import flatten_params
+from tunetrail.config.objectives import read_objectives, require_measured
 from tunetrail.config.secrets import hide_variables, redact
 from tunetrail.errors import InputError
 from tunetrail.training.trainer import precision_flags, require_trainer_values
@@ -151,13 +152,11 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
         ("task.main_metric", cfg.task.main_metric, scores),
         ("trainer.metric_for_best_model", str(best).removeprefix("eval_"), splits),
     ]
-    objectives = [f"{split}/{x}" for split in ("validation", "train", "gap") for x in with_loss]
-    objectives += ["epoch", "speed/seconds", "speed/train_samples_per_second"]
-    asked += [("sweep.objectives", name, objectives) for name in cfg.sweep.objectives]
-    asked += [("sweep.constraints", found.metric, objectives) for found in read_constraints(cfg)]
     for key, name, names in asked:
         if name not in names:
             raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")
+    read_objectives(cfg)
+    require_measured("sweep.constraints", [c.metric for c in read_constraints(cfg)], scores)
 
 
 def _is_whole(value: object) -> bool:

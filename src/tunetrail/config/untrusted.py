@@ -282,8 +282,10 @@ def build_config(
         **lacking["tracking"], **present.config["tracking"],
         "uri": uri, "run_name": run_name, "log_model": False,
     }  # fmt: skip
-    # Names code that a search would import; a single run searches nothing.
-    config["sweep"] = {**config["sweep"], "custom_search_space": None}
+    # A single run searches nothing: it takes the objectives in the form that its code reads, and no
+    # name of code that a search would import.
+    own = {name: value for name, value in code.sweep.items() if name == "objectives"}
+    config["sweep"] = {**config["sweep"], **own, "custom_search_space": None}
     # Hydra merges a mapping into what is there: what is given stands for all of it.
     for value in given:
         _put(config, value.key, None)

@@ -78,7 +78,7 @@ class TrackStudy:
         What an earlier process was killed over is made good: runs that do not say how their
         trial ended, weights and checkpoints that nobody waits for.
         """
-        self._objectives = list(config.sweep.objectives)
+        self._objectives = list(study.user_attrs[attributes.OBJECTIVES])
         self._constraints = dict(config.sweep.get("constraints") or {})
         run_id = study.user_attrs.get(attributes.RUN_ID)
         if run_id is None:
@@ -162,7 +162,7 @@ class TrackStudy:
         study.set_user_attr(attributes.RUN_ID, parent.run_id)
         with store_errors(self._uri):
             parent.params(
-                {"objectives": dict(config.sweep.objectives), "seed": config.seed}
+                {"objectives": study.user_attrs[attributes.OBJECTIVES], "seed": config.seed}
                 | {"constraints": self._constraints}
                 | {"fixed": study.user_attrs[attributes.FIXED_OVERRIDES]}
                 | _params_of_search(study, config)

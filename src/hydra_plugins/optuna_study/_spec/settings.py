@@ -217,7 +217,7 @@ def _source_key(config: DictConfig, name: str) -> str:
     """Name the key a person sets: ``hydra.sweeper.NAME``, or what that is interpolated from."""
     raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     assert isinstance(raw, dict)
-    match = re.fullmatch(r"\$\{(?:oc\.select:)?([\w./]+)(?:,null)?\}", str(raw.get(name)))
+    match = re.fullmatch(r"\$\{([\w./]+)\}", str(raw.get(name)))
     return match.group(1) if match else f"hydra.sweeper.{name}"
 
 
