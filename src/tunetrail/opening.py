@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.build import build
+from tunetrail.config.objectives import read_objectives
 from tunetrail.config.record import flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
@@ -30,7 +31,7 @@ def open_trial(cfg: DictConfig) -> Trial | None:
         study=cfg.trial.study,
         number=cfg.trial.number,
         pruner=build(cfg.pruner),
-        objective=next(iter(cfg.sweep.objectives)),
+        objective=next(iter(read_objectives(cfg))),
         repeat=cfg.trial.repeat,
         num_repeats=cfg.trial.num_repeats,
     )

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
+from tunetrail.config.objectives import read_objectives
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
@@ -97,7 +98,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
         if trial is None:
             _print_summary(run_log, parts, result, fit, test)
-        values = [measured[name] for name in cfg.sweep.objectives]
+        values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
 
@@ -308,5 +309,5 @@ def _note_outcome(trial: Trial, cfg: DictConfig, measured: Mapping[str, float]) 
     violation = trial.set_constraints(
         {found.metric: found.violation(measured[found.metric]) for found in read_constraints(cfg)}
     )
-    value = measured[next(iter(cfg.sweep.objectives))]
+    value = measured[next(iter(read_objectives(cfg)))]
     return trial.is_kept(value, keep_best=cfg.sweep.keep_best, violation=violation)

@@ -121,7 +121,7 @@ def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
         ("task.padding=max", "task.padding=max: must be longest or max_length"),
         ("task.main_metric=bleu", "task.main_metric=bleu"),
         ("trainer.optim=adam9", "trainer: adam9 is not a valid OptimizerNames"),
-        ("++sweep.objectives={validation/bleu: maximize}", "sweep.objectives=validation/bleu"),
+        ("sweep.objectives=[validation/loss,x]", "sweep.objectives=x: no such metric (found:"),
         ("score_test=true", "score_test=true: there is no test split"),
         ("resume=no-such-run", "no-such-run"),
         ("registry.name=my/model", "registry.name=my/model: must be a name without / : @ % and"),
@@ -140,7 +140,7 @@ def test_a_metric_that_there_is_not_is_said_before_a_run_is_opened(
     said: Callable[..., str], workspace: Path
 ) -> None:
     message = said(
-        "++sweep.objectives={validation/acuracy: maximize}", "data.train=nope.csv",
+        "sweep.objectives=validation/acuracy", "data.train=nope.csv",
         "model.path=nowhere", "tracking.uri=sqlite:///other/mlflow.db",
     )  # fmt: skip
     assert message.startswith("error: sweep.objectives=validation/acuracy: no such metric (found: ")

@@ -135,7 +135,7 @@ def test_several_objectives_come_back_in_their_order(
     train(
         *small,
         "sweep.num_trials=2",
-        "++sweep.objectives={validation/accuracy: maximize, gap/loss: minimize}",
+        "sweep.objectives=[validation/accuracy,gap/loss]",
     )
     client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
     for trial in load_study().trials:
@@ -145,10 +145,9 @@ def test_several_objectives_come_back_in_their_order(
 
 @pytest.mark.slow
 def test_another_objective_takes_the_place_of_the_default(
-    train: Train, small: list[str], workspace: Path
+    train: Train, small: list[str], workspace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train(*small, "sweep.num_trials=1", "~sweep.objectives",
-          "+sweep.objectives={validation/loss: minimize}",
+    train(*small, "sweep.num_trials=1", "sweep.objectives=validation/loss",
           "trainer.metric_for_best_model=validation_loss")  # fmt: skip
     study = load_study()
     assert study.direction is optuna.study.StudyDirection.MINIMIZE
@@ -156,6 +155,12 @@ def test_another_objective_takes_the_place_of_the_default(
     (trial,) = study.trials
     run = client.get_run(trial.user_attrs["mlflow_run_id"])
     assert trial.value == run.data.metrics["best/validation/loss"]
+    # However it is written, the same objective goes on, and another one does not.
+    again = (*small, "trainer.metric_for_best_model=validation_loss", "sweep.num_trials=1")
+    train(*again, "sweep.objectives=[validation/loss]")
+    with pytest.raises(SystemExit):
+        train(*again, "sweep.objectives=[validation/accuracy]")
+    assert "was started with other objectives" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -191,10 +196,7 @@ def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (
-            "++sweep.objectives={validation/acuracy: maximize}",
-            "sweep.objectives=validation/acuracy",
-        ),
+        ("sweep.objectives=validation/acuracy", "sweep.objectives=validation/acuracy"),
         ("+sweep.constraints={gap/acc: '<= 0.1'}", "sweep.constraints=gap/acc"),
         ("trainer.metric_for_best_model=f1", "trainer.metric_for_best_model=f1"),
     ],

@@ -11,7 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study._console.report import format_continue_command
+from hydra_plugins.optuna_study._console.commands import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
 from hydra_plugins.optuna_study._jobs.interruption import Interruption

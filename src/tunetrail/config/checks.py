@@ -11,6 +11,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
 from tunetrail.config.build import plain
+from tunetrail.config.objectives import read_objectives, require_measured
 from tunetrail.errors import InputError
 
 # YAML reads a bare off as false.
@@ -118,10 +119,8 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
         ("task.main_metric", cfg.task.main_metric, scores),
         ("trainer.metric_for_best_model", str(best).removeprefix("eval_"), splits),
     ]
-    objectives = [f"{split}/{x}" for split in ("validation", "train", "gap") for x in with_loss]
-    objectives += ["epoch", "speed/seconds", "speed/train_samples_per_second"]
-    asked += [("sweep.objectives", name, objectives) for name in cfg.sweep.objectives]
-    asked += [("sweep.constraints", found.metric, objectives) for found in read_constraints(cfg)]
     for key, name, names in asked:
         if name not in names:
             raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")
+    read_objectives(cfg)
+    require_measured("sweep.constraints", [c.metric for c in read_constraints(cfg)], scores)

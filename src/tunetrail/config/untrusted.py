@@ -279,9 +279,11 @@ def build_config(
         **lacking["tracking"], **present.config["tracking"],
         "uri": uri, "run_name": run_name, "log_model": False,
     }  # fmt: skip
-    # It names code that a sweep would import; a single run does not need it.
-    config["sweep"] = {**config["sweep"], "custom_search_space": None}
-    # Hydra merges a given mapping into the old one: a given mapping must replace it.
+    # A single run searches nothing: it takes the objectives in the form that its code reads, and no
+    # name of code that a search would import.
+    own = {name: value for name, value in code.sweep.items() if name == "objectives"}
+    config["sweep"] = {**config["sweep"], **own, "custom_search_space": None}
+    # Hydra merges a mapping into what is there: what is given stands for all of it.
     for value in given:
         _put(config, value.key, None)
     hydra = {name: value for name, value in code.config["hydra"].items() if name != "sweeper"}

@@ -72,7 +72,7 @@ class TrackStudy:
         Whatever a killed process left is put right: runs that do not show how their trial ended,
         weights and checkpoints that no trial needs.
         """
-        self._objectives = list(config.sweep.objectives)
+        self._objectives = list(study.user_attrs[attributes.OBJECTIVES])
         self._constraints = dict(config.sweep.get("constraints") or {})
         run_id = study.user_attrs.get(attributes.RUN_ID)
         if run_id is None:
@@ -153,7 +153,7 @@ class TrackStudy:
         study.set_user_attr(attributes.RUN_ID, parent.run_id)
         with store_errors(self._uri):
             parent.params(
-                {"objectives": dict(config.sweep.objectives), "seed": config.seed}
+                {"objectives": study.user_attrs[attributes.OBJECTIVES], "seed": config.seed}
                 | {"constraints": self._constraints}
                 | {"fixed": study.user_attrs[attributes.FIXED_OVERRIDES]}
                 | _params_of_search(study, config)

@@ -36,16 +36,13 @@ OOM = {"failure": "OutOfMemoryError: no room", "failure_kind": "out of memory"}
 STOPPED = {"failure": "interrupted", "failure_kind": "interrupted"}
 
 
-def sweep_config(*objectives: str) -> DictConfig:
+def sweep_config() -> DictConfig:
     return OmegaConf.create(
         {
             "seed": 1,
             "sampler": {"_target_": "sampler"},
             "pruner": {"_target_": "pruner"},
-            "sweep": {
-                "objectives": dict.fromkeys(objectives or ("validation/accuracy",), "maximize"),
-                "constraints": {},
-            },
+            "sweep": {"constraints": {}},
         }
     )
 
@@ -64,13 +61,14 @@ class Bench:
         self.study.set_user_attr("search_space", {RATE: "interval(0,1)"})
         self.study.set_user_attr("fixed_overrides", {})
         self.names = [f"validation/{name}" for name in ("accuracy", "macro_f1")[:num_objectives]]
+        self.study.set_user_attr("objectives", dict.fromkeys(self.names, "maximize"))
         self.keep_best = keep_best
         self.track = self.start()
 
     def start(self) -> TrackStudy:
         """What a new process does."""
         track = TrackStudy(OmegaConf.create(TRACKING), self.keep_best)
-        track.on_study_start(self.study, sweep_config(*self.names))
+        track.on_study_start(self.study, sweep_config())
         return track
 
     @property

@@ -55,6 +55,7 @@ def store_of(server: Server) -> dict[str, str]:
 
 def start_study(server: Server) -> tuple[TrackStudy, optuna.Study]:
     study = optuna.create_study(study_name="s", direction="maximize")
+    study.set_user_attr("objectives", {"validation/accuracy": "maximize"})
     study.set_user_attr("search_space", {})
     study.set_user_attr("fixed_overrides", {})
     track = TrackStudy(OmegaConf.create({**store_of(server), "checkpoint_dir": "checkpoints"}), 1)
@@ -65,7 +66,7 @@ def start_study(server: Server) -> tuple[TrackStudy, optuna.Study]:
                 "seed": 1,
                 "sampler": {"_target_": "x"},
                 "pruner": {"_target_": "x"},
-                "sweep": {"objectives": {"validation/accuracy": "maximize"}},
+                "sweep": {},
             }
         ),
     )

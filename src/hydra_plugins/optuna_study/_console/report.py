@@ -1,7 +1,5 @@
-"""What a person reads: a line for each trial, a table at the end, commands to paste."""
+"""What a person reads: a line for each trial, and a table at the end."""
 
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +9,8 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study._console.commands import format_run_command
 from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
-from hydra_plugins.optuna_study._spec.settings import Settings
-from hydra_plugins.optuna_study._spec.space import as_text
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
 from hydra_plugins.optuna_study.attributes import (
@@ -69,26 +66,10 @@ def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
         lines += ["", "no trial beats these in every objective:" if several else "best trials:"]
         lines += _format_table(shown, spec)
         lines += ["", "run the best again:" if not several else "run one of them again:"]
-        fixed = [text for text in spec.space.fixed if not spec.settings.is_of_study(text)]
-        lines += [
-            "  " + format_run_command([*fixed, *spec.space.overrides(trial.params)])
-            for trial in best[:TABLE_ROWS]
-        ]
+        lines += [f"  {format_run_command(spec, trial)}" for trial in best[:TABLE_ROWS]]
     if running := counts["running"]:
         lines += ["", f"{running} more run in other processes, which report them"]
     return "\n".join(lines)
-
-
-def format_continue_command(settings: Settings) -> str:
-    """Spell out the command that goes on with this study, whatever its name came from."""
-    key = settings.keys["study_name"]
-    typed = [text for text in sys.argv if text.partition("=")[0].lstrip("+") != key]
-    return shlex.join(["python", *typed, f"{key}={as_text(settings.study_name)}"])
-
-
-def format_run_command(overrides: Sequence[str]) -> str:
-    """Spell out the command of a single run."""
-    return shlex.join(["python", sys.argv[0], *overrides])
 
 
 def name_ending(trial: FrozenTrial) -> str:

@@ -16,6 +16,13 @@ _DIRECTIONS = ("maximize", "minimize")
 OBJECTIVES_WANTED = f"names with {' or '.join(_DIRECTIONS)}"
 
 
+# What of Hydra's own node and groups only a sweep reads.
+_OF_SWEEPS = (
+    *("hydra.mode", "hydra.sweep", "hydra.sweeper", "hydra.launcher"),
+    *("hydra/sweeper", "hydra/launcher"),
+)
+
+
 class Role(Enum):
     """What a setting decides."""
 
@@ -125,7 +132,7 @@ class Settings:
     ]
     # Name to maximize | minimize, in the order in which a job returns its values. Or a
     # MODULE.FUNCTION that is called with the config without the search and returns such a mapping.
-    objectives: Annotated[dict[str, str] | str, _Row(_OBJECTIVES, MISSING, Role.SEARCH)]
+    objectives: Annotated[dict[str, str] | str, _Row(_OBJECTIVES)]
     # Finished trials (complete or pruned) after which the study is done.
     num_trials: Annotated[int, _Row(_whole(1), MISSING, Role.PROGRESS)]
     # Seconds after which this process starts no more trials; null never.
@@ -176,7 +183,7 @@ class Settings:
     def is_of_study(self, override: str) -> bool:
         """Tell whether an override says how to search, and nothing to a single run."""
         key = override.partition("=")[0].lstrip("+~")
-        return _is_below(key, ("hydra", *self._keys_of(Role.PROGRESS, Role.SEARCH)))
+        return _is_below(key, (*_OF_SWEEPS, *self._keys_of(Role.PROGRESS, Role.SEARCH)))
 
     def _keys_of(self, *roles: Role) -> list[str]:
         return [self.keys[name] for name, row in _TABLE.items() if row.role in roles]
@@ -217,7 +224,7 @@ def _source_key(config: DictConfig, name: str) -> str:
     """Name the key a person sets: ``hydra.sweeper.NAME``, or what that is interpolated from."""
     raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     assert isinstance(raw, dict)
-    match = re.fullmatch(r"\$\{(?:oc\.select:)?([\w./]+)(?:,null)?\}", str(raw.get(name)))
+    match = re.fullmatch(r"\$\{([\w./]+)\}", str(raw.get(name)))
     return match.group(1) if match else f"hydra.sweeper.{name}"
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
 from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._jobs.devices import count_workers
+from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
 from hydra_plugins.optuna_study._spec.points import (
     CustomSearchSpace,
@@ -32,6 +33,8 @@ class SweepSpec:
     settings: Settings
     space: SearchSpace
     composer: Composer
+    # What was typed for Hydra and for the app that a single run needs too.
+    run_overrides: tuple[str, ...]
     # Of a job at some point, without Hydra's node.
     job_config: DictConfig
     custom: CustomSearchSpace | None
@@ -85,6 +88,11 @@ def check(
     return SweepSpec(
         settings=settings,
         space=space,
+        run_overrides=tuple(
+            text
+            for text in [*plain(config.hydra.overrides.hydra), *space.fixed]
+            if not settings.is_of_study(text)
+        ),
         composer=composer,
         job_config=job_config,
         custom=custom,

@@ -49,7 +49,7 @@ def config(**changes: Any) -> DictConfig:
         "registry": {"name": NAME},
         "sampler": {"_target_": "sampler"},
         "pruner": {"_target_": "pruner"},
-        "sweep": {"objectives": {"validation/accuracy": "maximize"}, "constraints": {}},
+        "sweep": {"constraints": {}},
     }
     return OmegaConf.merge(values, changes)
 
@@ -70,6 +70,7 @@ class Finals:
 
     def _open(self, name: str) -> optuna.Study:
         study = optuna.create_study(study_name=name, storage=STORAGE, direction="maximize")
+        study.set_user_attr("objectives", {"validation/accuracy": "maximize"})
         study.set_user_attr("search_space", {RATE: "interval(0,1)"})
         study.set_user_attr("fixed_overrides", {})
         self.track(study)

@@ -1,0 +1,77 @@
+"""What a run returns to a study, and which way each of it is better."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig
+
+from tunetrail.errors import InputError
+
+# What a run measures beside the loss and the metrics of its task.
+_OTHERS = {
+    "epoch": "minimize",
+    "speed/seconds": "minimize",
+    "speed/train_samples_per_second": "maximize",
+}
+
+
+def read_objectives(cfg: DictConfig) -> dict[str, str]:
+    """Read ``sweep.objectives``, a name or a list of names; returns each with its direction.
+
+    Raises:
+        InputError: something else stands there, or a name is none of what a run measures.
+
+    """
+    names, metrics = _read_names(cfg), instantiate(cfg.task).metrics
+    require_measured("sweep.objectives", names, metrics)
+    return {name: direction(name, metrics) for name in names}
+
+
+def direction(name: str, metrics: Mapping[str, Any]) -> str:
+    """Say which way a measured value is better: ``minimize`` or ``maximize``.
+
+    Args:
+        name: one of :func:`list_measured`.
+        metrics: of the task.
+
+    """
+    if name in _OTHERS:
+        return _OTHERS[name]
+    split, _, metric = name.partition("/")
+    if split == "gap" or metric == "loss":
+        return "minimize"
+    return "maximize" if metrics[metric].greater_is_better else "minimize"
+
+
+def list_measured(metrics: Iterable[str]) -> list[str]:
+    """List what an objective or a constraint may name."""
+    names = ["loss", *sorted(metrics)]
+    return [f"{split}/{name}" for split in ("validation", "train", "gap") for name in names] + [
+        *_OTHERS
+    ]
+
+
+def require_measured(key: str, names: Iterable[str], metrics: Iterable[str]) -> None:
+    """Refuse a name that is none of what a run measures.
+
+    Raises:
+        InputError: naming the key, the name, and what there is.
+
+    """
+    found = list_measured(metrics)
+    for name in names:
+        if name not in found:
+            raise InputError(f"{key}={name}: no such metric (found: {', '.join(found)})")
+
+
+def _read_names(cfg: DictConfig) -> list[str]:
+    given = cfg.sweep.get("objectives")
+    names = list(given) if isinstance(given, ListConfig) else [given]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"sweep.objectives={given}: must be a name or a list of names, whose directions are "
+            "known: sweep.objectives=validation/accuracy, 'sweep.objectives=[validation/accuracy,"
+            "gap/loss]'"
+        )
+    return names
