@@ -270,7 +270,7 @@ def in_clone(clone: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 def change_numbers(clone: Path, factor: float) -> None:
     """Edit a source file so that every learning rate is another one."""
-    path = clone / "src" / "tunetrail" / "inputs.py"
+    path = clone / "src" / "tunetrail" / "training" / "inputs.py"
     before, end, after = path.read_text().partition("    return arguments\n")
     assert end
     path.write_text(f"{before}    arguments.learning_rate *= {factor}\n{end}{after}")
@@ -295,13 +295,13 @@ def test_later_code_shows_as_the_reason_and_does_not_matter_with_checkout(
     assert done.returncode == 4, done.stderr
     verdict = done.stdout.strip().splitlines()[-1]
     assert verdict.startswith("diverged at step 2 (")
-    assert "because code changed (src/tunetrail/inputs.py +1 -0)" in verdict
-    assert "with uncommitted changes: src/tunetrail/inputs.py +1 -0" in done.stdout
+    assert "because code changed (src/tunetrail/training/inputs.py +1 -0)" in verdict
+    assert "with uncommitted changes: src/tunetrail/training/inputs.py +1 -0" in done.stdout
 
     done = in_clone(clone, "-m", "tunetrail", "rerun", run_id, "--checkout")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith("bit-identical")
-    assert "patched by the store: src/tunetrail/inputs.py, src/words.md" in done.stdout
+    assert "patched by the store: src/tunetrail/training/inputs.py, src/words.md" in done.stdout
     assert len(git(clone, "worktree", "list").splitlines()) == 1
     assert git(clone, "status", "--porcelain") == ""
 
