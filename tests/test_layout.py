@@ -20,7 +20,7 @@ PLUGIN_ROOMS = (
     "_function", "_errors", "callbacks", "attributes",
 )  # fmt: skip
 KNOWS_OMEGACONF = {"config", "evaluation", "opening", "pipeline", "studies", "training"}
-KNOWS_MLFLOW = {"runs", "serving", "studies", "tracking"}
+KNOWS_MLFLOW = {"runs", "served", "serving", "studies", "tracking"}
 
 
 def imports(path: Path) -> set[str]:

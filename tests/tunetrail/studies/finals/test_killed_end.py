@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 # The calls after which the process is killed, in the order in which the end makes them.
 MOMENTS = [
     "tunetrail.tracking.models.load_components",
-    "tunetrail.studies.finals.winner.score_saved",
+    "tunetrail.studies.finals.scoring.score_saved",
     "tunetrail.tracking.store.RunLog.table",
     "tunetrail.tracking.recording.log_test",
     "tunetrail.tracking.registry.hold_model",
@@ -26,7 +26,7 @@ MOMENTS = [
     "tunetrail.tracking.models.write_card",
     "tunetrail.tracking.registry.describe",
     "tunetrail.studies.finals.winner._log_conclusion",
-    "tunetrail.studies.callback.crown_winner",
+    "tunetrail.studies.callback.register_winner",
 ]
 # A program, killed by the kernel right after a call: no handler, no clean-up, no flush.
 KILLED = """
