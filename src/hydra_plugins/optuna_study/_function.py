@@ -7,7 +7,7 @@ from hydra_plugins.optuna_study._errors import SweepError, first_line
 
 
 def load_function(name: str, *, key: str) -> Any:
-    """Import what a key names.
+    """Import the function that a key names.
 
     Raises:
         SweepError: there is no such function.

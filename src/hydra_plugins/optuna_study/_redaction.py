@@ -1,20 +1,22 @@
-"""What the app does not want written: passwords in URLs, tokens in overrides and in errors."""
+"""Secrets of the app, taken out of all that is written: configs, overrides, errors."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._function import load_function
 
-# Takes a text, or plain mappings and lists of texts, and gives the same back without secrets.
+# Takes a text, or plain mappings and lists of texts, and returns the same without secrets.
 Redact = Callable[[Any], Any]
 
 
 @lru_cache(maxsize=4)
 def load_redact(name: str | None) -> Redact:
-    """Find the function that ``hydra.sweeper.redact`` names; null hides nothing.
+    """Load the function that ``hydra.sweeper.redact`` names; null hides nothing.
 
     Raises:
         SweepError: there is none.
@@ -26,9 +28,14 @@ def load_redact(name: str | None) -> Redact:
     return found
 
 
+def redact_of(config: DictConfig) -> Redact:
+    """Load the function that a config with Hydra's node names."""
+    return load_redact(OmegaConf.select(config, "hydra.sweeper.redact"))
+
+
 @contextmanager
 def redacted_errors(redact: Redact) -> Iterator[None]:
-    """Take what is secret out of the line that ends a sweep."""
+    """Take secrets out of the line that ends a sweep."""
     shown = None
     try:
         yield
@@ -37,7 +44,7 @@ def redacted_errors(redact: Redact) -> Iterator[None]:
         if text == str(error):
             raise
         shown = SweepError(text)
-    # Raised out here: inside, its context would show what it hides.
+    # Raised here: inside the except block its context would show the secret.
     if shown is not None:
         raise shown
 

@@ -1,4 +1,4 @@
-"""The sweep, top to bottom: check, open the study, find workers, search, train the best again."""
+"""The sweep, top to bottom: check, open the study, start workers, search, train the best again."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
 from hydra_plugins.optuna_study._loop import Resources, StudyLoop
 from hydra_plugins.optuna_study._redaction import load_redact, redacted_errors
-from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check_spec
 from hydra_plugins.optuna_study._study.budget import Budget
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import open_storage, outages
@@ -40,28 +40,28 @@ def run_sweep(
     launcher: Launcher,
     task_function: TaskFunction,
 ) -> None:
-    """Check what is asked for, open the study, work on it, and train its best points again.
+    """Check what is asked for, open the study, run it, and train its best points again.
 
     Args:
         values: the node ``hydra.sweeper``, resolved.
         arguments: overrides as typed.
         config: the whole config of the sweep.
-        hydra_context: composes configs, and holds the app's callbacks.
+        hydra_context: composes configs, and holds ``hydra.callbacks``.
         launcher: of ``hydra/launcher``.
         task_function: what the app decorated with ``hydra.main``.
 
     """
     interruption = Interruption()
     redact = load_redact(values["redact"])
-    # From the start: a stop that comes while a study is being opened ends it in order, too.
+    # First of all: a signal while the study is being opened is handled as well.
     with interruption.watched(), redacted_errors(redact):
-        spec = check(values, arguments, config, hydra_context.config_loader)
+        spec = check_spec(values, arguments, config, hydra_context.config_loader)
         settings = spec.settings
         sampler = StudySampler(
             settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
         )
         command = format_continue_command(settings)
-        remedy = f"what finished is kept; to continue: {command}"
+        remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
             save_yaml(redact(plain(config)), sweep_dir / "multirun.yaml")
@@ -85,16 +85,16 @@ def run_sweep(
             )
             resources = Resources(worker, pool, config, interruption, command)
             with contextlib.closing(pool):
-                _say_what_is_chance(spec)
+                _warn_of_chance(spec)
                 StudyLoop(spec, study=study, resources=resources, budget=Budget(settings)).run()
                 run_finals(spec, study, resources)
 
 
-def _say_what_is_chance(spec: SweepSpec) -> None:
+def _warn_of_chance(spec: SweepSpec) -> None:
     if spec.num_workers > 1 and spec.settings.seed is not None:
         log.info(
-            "%d workers: which trial ends first is chance, and with it the points that are "
-            "proposed next; one worker proposes the same points every time",
+            "%d workers: the order in which trials end is chance, and so are the points that come "
+            "next; one worker draws the same points every time",
             spec.num_workers,
         )
 

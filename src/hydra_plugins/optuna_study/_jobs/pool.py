@@ -1,4 +1,4 @@
-"""Where jobs run: here, through one of Hydra's launchers, or in warm processes beside this one."""
+"""Where jobs run: in this process, through a launcher of Hydra, or in processes of their own."""
 
 import contextlib
 import logging
@@ -21,11 +21,11 @@ from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.job import run_job
 from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error, read_return
-from hydra_plugins.optuna_study._redaction import load_redact
+from hydra_plugins.optuna_study._redaction import redact_of
 
 log = logging.getLogger(__name__)
 
-# Seconds between looks at signals and at other processes while jobs run.
+# Seconds between two looks at signals and at other processes while jobs run.
 POLL_SECONDS = 0.5
 
 
@@ -38,19 +38,19 @@ class Finished:
 
 
 class Pool(ABC):
-    """Takes jobs while it has room and gives back how they ended."""
+    """Takes jobs while workers are free, and returns how they ended."""
 
     @abstractmethod
     def free(self) -> list[dict[str, Any]]:
-        """Identities of the workers that can take a job now."""
+        """Return the identities of the workers that are free."""
 
     @abstractmethod
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
-        """Give a trial's job to a free worker."""
+        """Give the job of a trial to a free worker."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Finished]:
-        """Wait for jobs to end; returns at once when one has."""
+        """Wait until a job ends, or for so many seconds."""
 
     @abstractmethod
     def interrupt(self) -> list[Finished]:
@@ -58,7 +58,7 @@ class Pool(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
 
 
 class InProcessPool(Pool):
@@ -92,7 +92,7 @@ class InProcessPool(Pool):
         self._job = (number, overrides)
 
     def wait(self, seconds: float) -> list[Finished]:
-        """Run the job: here there is nothing else to do meanwhile."""
+        """Run the job: there is nothing else to do meanwhile."""
         if self._job is None:
             time.sleep(seconds)
             return []
@@ -101,11 +101,11 @@ class InProcessPool(Pool):
             with self._interruption.job():
                 outcome = self._run(number, overrides)
         except KeyboardInterrupt:
-            # Also when the job itself raised it: that is how a person's Ctrl-C looks from inside.
+            # Also if the job itself raised it: Ctrl-C looks like that from inside.
             self._interruption.requested = True
             outcome = failed(INTERRUPTED)
         except Exception as error:
-            # It could not be launched, for example.
+            # For example, it could not be launched.
             log.debug("trial %d could not be launched", number, exc_info=True)
             outcome = read_error(error)
         finally:
@@ -121,7 +121,7 @@ class InProcessPool(Pool):
         return [Finished(number, failed(INTERRUPTED))]
 
     def close(self) -> None:
-        """Nothing to let go of: this process is the worker."""
+        """Do nothing: this process is the worker."""
 
     def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
         config = self._composer.compose(overrides)
@@ -149,7 +149,7 @@ class LauncherPool(InProcessPool):
         if isinstance(error, BaseException):
             outcome = read_error(error)
             if outcome.failure is not None:
-                redact = load_redact(OmegaConf.select(self._config, "hydra.sweeper.redact"))
+                redact = redact_of(self._config)
                 text = redact("".join(traceback.format_exception(error)))
                 _append_to_logs(job.hydra_cfg, text)
             return outcome
@@ -157,7 +157,7 @@ class LauncherPool(InProcessPool):
 
 
 def _append_to_logs(hydra_cfg: DictConfig | None, text: str) -> None:
-    """Append to the files that a job logged to: its handlers are closed by now."""
+    """Append to the log files of a job, whose handlers are closed by now."""
     handlers = OmegaConf.select(hydra_cfg, "hydra.job_logging.handlers") if hydra_cfg else None
     for handler in (handlers or {}).values():
         if "filename" in handler:
@@ -167,7 +167,7 @@ def _append_to_logs(hydra_cfg: DictConfig | None, text: str) -> None:
 
 @contextlib.contextmanager
 def _quiet_launcher(launcher: Launcher) -> Iterator[None]:
-    """Silence the launcher's announcement of a job: the study has a line for each trial."""
+    """Silence what the launcher logs of a job: the study has a line for each trial."""
     logger = logging.getLogger(type(launcher).__module__)
     level = logger.level
     logger.setLevel(logging.WARNING)

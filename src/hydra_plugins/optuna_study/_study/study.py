@@ -1,4 +1,4 @@
-"""Open a study, or go on with one that asks the same question."""
+"""Open a study, or continue one that asks the same question."""
 
 import logging
 import warnings
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from announcing what is no news here.
+    """Silence what Optuna logs and warns of that is no news here.
 
-    Its info lines repeat the sweeper's own, and its ExperimentalWarning says that the interface of
-    a class (PatientPruner, QMCSampler, WilcoxonPruner) or of Study.set_metric_names may change,
-    which is for whoever raises the pinned version to see to.
+    Its info lines repeat those of the sweeper. Its ExperimentalWarning says that the interface of a
+    class (PatientPruner, QMCSampler, WilcoxonPruner) or of Study.set_metric_names may change: that
+    concerns whoever raises the pinned version.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
@@ -53,9 +53,9 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
-    """Make the pruner, which some samplers consult; jobs make their own.
+    """Build the pruner, which some samplers consult; jobs build their own.
 
-    Optuna prunes by one objective only: with several, no pruner has a say.
+    Optuna prunes by one objective only: with several there is no pruner.
 
     Raises:
         SweepError: no pruner can be built from the config.
@@ -92,13 +92,13 @@ def open_study(
         space: what is searched.
         sampler: proposes points.
         plan: what the study asks.
-        points: (origin, point) to be tried first. Those that the study has seen are not queued
-            again, so that this may be interrupted anywhere and repeated.
+        points: (origin, point) to try first. A point that the study knows is not queued again, so
+            this may be interrupted anywhere and repeated.
         final_of: name of the study whose best points are trained again in this one.
 
     Raises:
-        SweepError: the study in the storage asks something else, so that old and new trials
-            could not be compared; or it holds the finals of another one, or should and does not.
+        SweepError: the study in the storage asks something else, so its trials could not be
+            compared with new ones; or it holds finals and should not, or the reverse.
 
     """
     pruner = build_pruner(settings, num_objectives=len(plan.objectives))
@@ -117,7 +117,7 @@ def open_study(
     study = create()
     _require_kind(study, settings, final_of)
     if not any(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-        # Nothing was tried: whatever was asked at first, the question of now is the study's.
+        # Nothing was run yet, so the study takes whatever is asked now.
         if _differs(study, plan):
             optuna.delete_study(study_name=settings.study_name, storage=storage)
             study = create()
@@ -137,8 +137,8 @@ def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None)
     key, found = settings.keys["study_name"], study.user_attrs.get(FINAL_OF)
     if found is not None and final_of is None:
         raise SweepError(
-            f"{key}={settings.study_name}: that study holds the finals of study {found}; go on "
-            f"with {key}={found}"
+            f"{key}={settings.study_name}: that study holds the finals of study {found}; "
+            f"continue {key}={found}"
         )
     if found != final_of and study.get_trials(deepcopy=False):
         raise SweepError(
@@ -161,7 +161,7 @@ def _objectives_differ(study: optuna.Study, plan: Plan) -> bool:
     if known is None:
         directions = [direction.name.lower() for direction in study.directions]
         return directions != list(plan.objectives.values())
-    # As lists: the order of objectives is the order of values.
+    # As lists: their order is that of the values.
     return list(known.items()) != list(plan.objectives.items())
 
 
@@ -182,7 +182,7 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
 
 def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
     known = study.user_attrs
-    new_name = f"set {settings.keys['study_name']} to a new name, or take the change back"
+    new_name = f"set {settings.keys['study_name']} to a new name, or undo the change"
     if FIXED_CONFIG not in known or _objectives_differ(study, plan):
         was = known.get(OBJECTIVES) or [d.name.lower() for d in study.directions]
         raise SweepError(
@@ -200,18 +200,18 @@ def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: Se
     if not settings.allow_changes:
         raise SweepError(
             f"study {settings.study_name} was started with another {shown}. Its trials could not "
-            f"be compared: {new_name}, or go on all the same with "
+            f"be compared with new ones: {new_name}, or continue all the same with "
             f"{settings.keys['allow_changes']}=true"
         )
     _require_compatible(study, space, settings)
-    log.info("study %s goes on with another %s", settings.study_name, shown)
-    # Before the plan: killed in between, it is refused or announced again.
+    log.info("study %s continues with another %s", settings.study_name, shown)
+    # Before the plan: after a kill in between, the change is refused or announced again.
     study.set_user_attr(PLAN_SINCE, len(study.get_trials(deepcopy=False)))
     _write_plan(study, plan, settings, space)
 
 
 def _require_compatible(study: optuna.Study, space: SearchSpace, settings: Settings) -> None:
-    """Refuse what Optuna cannot hold in one study: other choices, or another kind of number."""
+    """Refuse what Optuna cannot hold in one study: other choices, or another type of number."""
     for trial in study.get_trials(deepcopy=False):
         for parameter in space.parameters:
             before = trial.distributions.get(parameter.name)
