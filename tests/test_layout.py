@@ -15,8 +15,8 @@ ROOMS = (
 )  # fmt: skip
 # The same of the plugin.
 PLUGIN_ROOMS = (
-    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_redaction",
-    "_function", "_errors", "callbacks", "attributes",
+    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_functions",
+    "_errors", "callbacks", "attributes",
 )  # fmt: skip
 # What still points up, until the room it points from is put right.
 UPWARD = {

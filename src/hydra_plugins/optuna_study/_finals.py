@@ -86,8 +86,17 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
     since = study.user_attrs.get(PLAN_SINCE, 0)
     # A changed config has its own finals: trials of the two could not be compared.
     folder = f"finals-{spec.settings.final_seeds}" + (f"-since-{since}" if since else "")
+    seeds = [
+        spec.first_seed + spec.settings.num_seeds + i for i in range(spec.settings.final_seeds)
+    ]
     settings = _settings_of_finals(spec.settings, folder)
-    seeds = [spec.first_seed + spec.settings.num_seeds + i for i in range(settings.num_seeds)]
+    spec = replace(
+        spec,
+        settings=settings,
+        points=[],
+        callbacks=build_callbacks(settings.callbacks),
+        first_seed=seeds[0],
+    )
     sampler = StudySampler(
         # It draws nothing: every point is given.
         {"_target_": "optuna.samplers.RandomSampler"},
@@ -96,25 +105,11 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
         space=spec.space,
     )
     with resources.worker.turn(), quiet_optuna():
-        finals = open_study(
-            study._storage,  # noqa: SLF001 - the connection that is open already
-            settings,
-            spec.space,
-            sampler,
-            plan=spec.plan,
-            points=(),
-            final_of=study.study_name,
-        )
+        storage = study._storage  # noqa: SLF001 - the connection that is open already
+        finals = open_study(storage, spec, sampler, final_of=study.study_name)
         _require_seeds(finals, seeds, settings)
         num_trials = _queue(study, finals, settings)
-    settings = replace(settings, num_trials=num_trials)
-    spec = replace(
-        spec,
-        settings=settings,
-        points=[],
-        callbacks=build_callbacks(settings.callbacks),
-        first_seed=seeds[0],
-    )
+    spec = replace(spec, settings=replace(settings, num_trials=num_trials))
     FinalsLoop(spec, searched=study, finals=finals, resources=resources, folder=folder).run()
     return finals
 

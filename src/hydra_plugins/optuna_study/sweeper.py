@@ -91,11 +91,4 @@ class OptunaStudySweeper(Sweeper):
         """
         from hydra_plugins.optuna_study._sweep import run_sweep
 
-        run_sweep(
-            self.settings,
-            arguments,
-            config=self.config,
-            hydra_context=self.hydra_context,
-            launcher=self.launcher,
-            task_function=self.task_function,
-        )
+        run_sweep(self, self.settings, arguments)

@@ -506,7 +506,7 @@ def test_warm_workers_share_the_finals(launch, load_study, load_finals, workspac
     assert {trial.user_attrs["worker"]["pid"] for trial in load_finals().trials} == pids
     assert len(re.findall(r"^final of trial \d+ \| complete", output, re.MULTILINE)) == 2
     # Of the search alone: in the finals no point is proposed.
-    assert output.count("2 workers: which trial ends first is chance") == 1
+    assert output.count("2 workers: the order") == 1
     folder = workspace / "sweeps/toy/finals-2/trial-0"
     assert "jobs" in (folder / "console.log").read_text()
     assert "jobs" in (folder / "seed-1/console.log").read_text()

@@ -9,7 +9,6 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._function import load_function
 from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace
@@ -20,20 +19,6 @@ log = logging.getLogger(__name__)
 # Called with the config of a job and the trial, as in Hydra's own Optuna plugin. It suggests values
 # that depend on those drawn before.
 CustomSearchSpace = Callable[[DictConfig, optuna.trial.BaseTrial], None]
-
-
-def load_custom_search_space(settings: Settings) -> CustomSearchSpace | None:
-    """Load the function that ``custom_search_space`` names.
-
-    Raises:
-        SweepError: there is none.
-
-    """
-    name = settings.custom_search_space
-    if name is None:
-        return None
-    found: CustomSearchSpace = load_function(name, key=settings.keys["custom_search_space"])
-    return found
 
 
 def suggest(

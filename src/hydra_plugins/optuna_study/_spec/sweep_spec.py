@@ -10,15 +10,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
+from hydra_plugins.optuna_study._functions import load_function
 from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._jobs.devices import count_workers
 from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
-from hydra_plugins.optuna_study._spec.points import (
-    CustomSearchSpace,
-    first_points,
-    load_custom_search_space,
-)
+from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study.callbacks import StudyCallback
@@ -70,12 +67,10 @@ def check_spec(
 
     """
     settings = read_settings(values, config)
-    custom = load_custom_search_space(settings)
+    name, key = settings.custom_search_space, settings.keys["custom_search_space"]
+    custom = load_function(name, key=key) if name else None
     space = build_search_space(
-        settings.params,
-        arguments,
-        config_loader=config_loader,
-        may_be_empty=custom is not None,
+        settings.params, arguments, config_loader=config_loader, may_be_empty=bool(custom)
     )
     composer = Composer(config_loader, config)
     job_config = without_hydra(

@@ -2,9 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import optuna
 from hydra.utils import instantiate
@@ -17,10 +16,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._redaction import load_redact
+from hydra_plugins.optuna_study._functions import load_redact
 from hydra_plugins.optuna_study._spec.plan import Plan
 from hydra_plugins.optuna_study._spec.settings import Settings
-from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
     FINAL_OF,
@@ -75,25 +74,17 @@ def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
 
 
 def open_study(
-    storage: BaseStorage,
-    settings: Settings,
-    space: SearchSpace,
-    sampler: BaseSampler,
-    *,
-    plan: Plan,
-    points: Sequence[tuple[str, Mapping[str, Any]]],
-    final_of: str | None = None,
+    storage: BaseStorage, spec: SweepSpec, sampler: BaseSampler, *, final_of: str | None = None
 ) -> optuna.Study:
     """Create the study, or load it if it asks the same question.
 
+    A point to try first is queued unless the study knows it, so this may be interrupted anywhere
+    and repeated.
+
     Args:
         storage: where studies live.
-        settings: of the sweep.
-        space: what is searched.
-        sampler: proposes points.
-        plan: what the study asks.
-        points: (origin, point) to try first. A point that the study knows is not queued again, so
-            this may be interrupted anywhere and repeated.
+        spec: of the sweep.
+        sampler: draws points.
         final_of: name of the study whose best points are trained again in this one.
 
     Raises:
@@ -101,6 +92,7 @@ def open_study(
             compared with new ones; or it holds finals and should not, or the reverse.
 
     """
+    settings, plan = spec.settings, spec.plan
     pruner = build_pruner(settings, num_objectives=len(plan.objectives))
     directions = [StudyDirection[name.upper()] for name in plan.objectives.values()]
 
@@ -123,11 +115,11 @@ def open_study(
             study = create()
         if final_of is not None:
             study.set_user_attr(FINAL_OF, final_of)
-        _write_plan(study, plan, settings, space)
+        _write_plan(study, spec)
     else:
-        _require_same(study, plan, settings, space)
+        _require_same(study, spec)
     seen = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
-    for origin, point in points:
+    for origin, point in spec.points:
         if point not in seen:
             study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
     return study
@@ -149,10 +141,10 @@ def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None)
 
 def _differs(study: optuna.Study, plan: Plan) -> bool:
     known = study.user_attrs
-    if _objectives_differ(study, plan):
-        return True
-    return FIXED_CONFIG in known and (
-        known[SEARCH_SPACE] != plan.search_space or known[FIXED_CONFIG] != plan.fixed_config
+    return (
+        _objectives_differ(study, plan)
+        or known.get(SEARCH_SPACE, plan.search_space) != plan.search_space
+        or known.get(FIXED_CONFIG, plan.fixed_config) != plan.fixed_config
     )
 
 
@@ -165,8 +157,9 @@ def _objectives_differ(study: optuna.Study, plan: Plan) -> bool:
     return list(known.items()) != list(plan.objectives.items())
 
 
-def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
-    typed = (text.partition("=") for text in space.fixed if not settings.is_of_study(text))
+def _write_plan(study: optuna.Study, spec: SweepSpec) -> None:
+    plan, settings = spec.plan, spec.settings
+    typed = (text.partition("=") for text in spec.space.fixed if not settings.is_of_study(text))
     fixed = {key: value for key, _, value in typed}
     attributes = {
         OBJECTIVES: plan.objectives,
@@ -180,7 +173,8 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
     study.set_metric_names(list(plan.objectives))
 
 
-def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
+def _require_same(study: optuna.Study, spec: SweepSpec) -> None:
+    plan, settings = spec.plan, spec.settings
     known = study.user_attrs
     new_name = f"set {settings.keys['study_name']} to a new name, or undo the change"
     if FIXED_CONFIG not in known or _objectives_differ(study, plan):
@@ -203,17 +197,18 @@ def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: Se
             f"be compared with new ones: {new_name}, or continue all the same with "
             f"{settings.keys['allow_changes']}=true"
         )
-    _require_compatible(study, space, settings)
+    _require_compatible(study, spec)
     log.info("study %s continues with another %s", settings.study_name, shown)
     # Before the plan: after a kill in between, the change is refused or announced again.
     study.set_user_attr(PLAN_SINCE, len(study.get_trials(deepcopy=False)))
-    _write_plan(study, plan, settings, space)
+    _write_plan(study, spec)
 
 
-def _require_compatible(study: optuna.Study, space: SearchSpace, settings: Settings) -> None:
+def _require_compatible(study: optuna.Study, spec: SweepSpec) -> None:
     """Refuse what Optuna cannot hold in one study: other choices, or another type of number."""
+    key, name = spec.settings.keys["study_name"], spec.settings.study_name
     for trial in study.get_trials(deepcopy=False):
-        for parameter in space.parameters:
+        for parameter in spec.space.parameters:
             before = trial.distributions.get(parameter.name)
             if before is None:
                 continue
@@ -221,9 +216,8 @@ def _require_compatible(study: optuna.Study, space: SearchSpace, settings: Setti
                 check_distribution_compatibility(before, parameter.distribution)
             except ValueError as error:
                 raise SweepError(
-                    f"{parameter.key}={parameter.expression}: study {settings.study_name} cannot "
-                    f"hold it beside its earlier trials ({first_line(error)}); set "
-                    f"{settings.keys['study_name']} to a new name"
+                    f"{parameter.key}={parameter.expression}: study {name} cannot hold it beside "
+                    f"its earlier trials ({first_line(error)}); set {key} to a new name"
                 ) from error
 
 

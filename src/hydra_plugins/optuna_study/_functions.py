@@ -1,5 +1,6 @@
-"""Secrets of the app, taken out of all that is written: configs, overrides, errors."""
+"""Functions that a config names as MODULE.FUNCTION, and the one that takes secrets out of texts."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -7,11 +8,26 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._function import load_function
+from hydra_plugins.optuna_study._errors import SweepError, first_line
 
 # Takes a text, or plain mappings and lists of texts, and returns the same without secrets.
 Redact = Callable[[Any], Any]
+
+
+def load_function(name: str, *, key: str) -> Any:
+    """Import the function that a key names.
+
+    Raises:
+        SweepError: there is no such function.
+
+    """
+    try:
+        module, _, function = name.rpartition(".")
+        return getattr(importlib.import_module(module), function)
+    except Exception as error:
+        raise SweepError(
+            f"{key}={name}: no such function ({first_line(error)}); give MODULE.FUNCTION"
+        ) from error
 
 
 @lru_cache(maxsize=4)
