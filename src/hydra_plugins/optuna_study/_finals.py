@@ -21,11 +21,7 @@ from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.endings import read_failure
-from hydra_plugins.optuna_study._study.finalists import (
-    choose_finalists,
-    find_final,
-    point_of,
-)
+from hydra_plugins.optuna_study._study.finalists import choose_finalists, find_final, point_of
 from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna

@@ -19,6 +19,7 @@ from hydra_plugins.optuna_study._console.report import (
 )
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import Finalist
+from hydra_plugins.optuna_study._study.ledger import list_signs
 from hydra_plugins.optuna_study.attributes import SEEDS, SPREAD
 
 
@@ -63,7 +64,7 @@ def format_finals(
         objectives: their names.
 
     """
-    sign = -1.0 if study.directions[0].name == "MAXIMIZE" else 1.0
+    sign = list_signs(study)[0]
     complete = [score for score in scores if score.complete]
     complete.sort(key=lambda score: sign * score.complete.values[0] if score.complete else 0.0)
     lines = []

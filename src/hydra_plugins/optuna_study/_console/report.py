@@ -14,11 +14,7 @@ from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
-from hydra_plugins.optuna_study.attributes import (
-    FINALIST_OF,
-    REUSED_FROM,
-    SPREAD,
-)
+from hydra_plugins.optuna_study.attributes import FINALIST_OF, REUSED_FROM, SPREAD
 
 TABLE_ROWS = 5
 # In the folder of the study: its best points.

@@ -10,7 +10,7 @@ from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study.attributes import WORKER
 
-# Seconds to wait after each outage in a row before a trial is tried again.
+# Seconds to wait after each outage in a row before a trial is run again.
 OUTAGE_DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
 # Failures of the point or the code of a trial.
 _COUNTED = (FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.WORKER_DIED)

@@ -18,9 +18,7 @@ class Ledger:
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
         self._plan_since: int = study.user_attrs.get(PLAN_SINCE, 0)
-        self._signs = [
-            -1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
-        ]
+        self._signs = list_signs(study)
         self._num_read = 0
         self._open: list[int] = []
         # Ended in this process and read already.
@@ -99,6 +97,11 @@ class Ledger:
         return [sign * value for sign, value in zip(self._signs, trial.values, strict=True)]
 
 
+def list_signs(study: optuna.Study) -> list[float]:
+    """Return for each objective what turns its values into losses."""
+    return [-1.0 if way is StudyDirection.MAXIMIZE else 1.0 for way in study.directions]
+
+
 def is_feasible(trial: FrozenTrial) -> bool:
     """Whether a trial meets every constraint."""
     return total_violation(trial) == 0
@@ -111,7 +114,7 @@ def total_violation(trial: FrozenTrial) -> float:
 
 def rank(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Sort the complete trials that meet every constraint by the first objective, best first."""
-    sign = -1.0 if study.directions[0] is StudyDirection.MAXIMIZE else 1.0
+    sign = list_signs(study)[0]
     complete = [t for t in trials if t.state is TrialState.COMPLETE and is_feasible(t)]
     return sorted(complete, key=lambda trial: (sign * trial.values[0], _completed(trial)))
 
