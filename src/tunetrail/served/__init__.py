@@ -1,6 +1,6 @@
-"""How models answer: one self-contained module for each kind, a copy of which every model carries.
+"""The code with which a trained model answers: one module a task, copied into every logged model.
 
-A module imports nothing of this package, so that a logged model works where it is not installed.
+A module imports nothing of this package, so a logged model works without it.
 """
 
 import importlib

@@ -1,8 +1,7 @@
-"""A trained classifier of texts at work: texts in, probabilities out, batched by length.
+"""Answer with a trained text classifier: texts in, probabilities out, batched by length.
 
-``tunetrail predict`` uses it, and every logged model holds a copy of this one file as the code
-that answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``. So it imports nothing of
-this package, and works where the package is not installed.
+``tunetrail predict`` uses it. Every logged model has a copy of this one file, which answers
+``mlflow.pyfunc.load_model`` and ``mlflow models serve``. So it imports nothing of this package.
 """
 
 import threading
@@ -21,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-# What a served model says of each text, with the types of MLflow.
+# The columns of a served model's answer, with the types of MLflow.
 COLUMNS = {"label": "string", "score": "double"}
 
 # Tokens of a batch, padding included.
@@ -69,11 +68,11 @@ class ServedModel:
         self._batch_tokens = batch_tokens or BATCH_TOKENS
         self._device = device
         self._collate = DataCollatorWithPadding(self.tokenizer)
-        # A server answers in several threads, and a tokenizer that is told to cut is changed.
+        # A server answers in several threads, and truncation changes the tokenizer.
         self._lock = threading.Lock()
 
     def answer(self, texts: Sequence[str]) -> list[dict[str, Any] | None]:
-        """Return the columns of each text's answer; None where the tokenizer makes no token."""
+        """Return the columns of each text's answer; None if the tokenizer makes no token of it."""
         return [
             None
             if np.isnan(row[0])
@@ -86,7 +85,7 @@ class ServedModel:
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label, shape (texts, labels), float32.
 
-        The row of a text of which the tokenizer makes no token is NaN.
+        The row is NaN if the tokenizer makes no token of the text.
 
         Raises:
             torch.OutOfMemoryError: a single text does not fit into the GPU's memory.
@@ -109,7 +108,7 @@ class ServedModel:
             except torch.OutOfMemoryError:
                 if len(chosen) == 1:
                     raise
-                # Whatever else is in the GPU's memory: what is too much now stays so.
+                # This batch did not fit: use smaller ones from now on.
                 self._batch_tokens = len(chosen) // 2 * lengths[order[start]]
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -182,7 +181,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 class _Answers:
-    """What MLflow serves: the first column of a table in, label and score out."""
+    """The model that MLflow serves: the first column of a table in, label and score out."""
 
     def __init__(self, classifier: ServedModel) -> None:
         self._classifier = classifier
@@ -191,7 +190,7 @@ class _Answers:
         """Answer each text.
 
         Raises:
-            MlflowException: there is a text without a token, which a server answers with 400.
+            MlflowException: a text has no token; a server then responds with 400.
 
         """
         from mlflow.exceptions import MlflowException

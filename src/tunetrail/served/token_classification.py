@@ -1,8 +1,8 @@
-"""A trained tagger of words at work: texts in, a tag for each word and the entities out.
+"""Answer with a trained tagger: texts in, a tag for each word and the entities out.
 
-``tunetrail predict`` uses it, and every logged model holds a copy of this one file as the code
-that answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``. So it imports nothing of
-this package, and works where the package is not installed.
+Training uses its windows, and ``tunetrail predict`` all of it. Every logged model has a copy of
+this one file, which answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``. So it imports
+nothing of this package.
 """
 
 import json
@@ -22,12 +22,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-# What a served model says of each text, with the types of MLflow.
+# The columns of a served model's answer, with the types of MLflow.
 COLUMNS = {"tags": "string", "entities": "string"}
 
 # Tokens of a batch, padding included.
 BATCH_TOKENS = 4096
-# Share of a window that the next one repeats, so that words at its edge have context, too.
+# A window repeats one part in four of the one before, so that words at an edge have context, too.
 _OVERLAP = 4
 
 
@@ -41,20 +41,20 @@ def encode_windows(
 ) -> list[dict[str, Any]]:
     """Encode rows of words; a row longer than the model reads becomes several windows.
 
-    Windows overlap by a quarter, and each word is tagged in the one where it stands furthest from
-    an edge. Its tag is that of its first token.
+    Windows overlap by a quarter. Each word is tagged in the window in which it is furthest from an
+    edge, and its tag is that of its first token.
 
     Returns:
-        For each window the model's inputs; ``index``, the row that it is of; and ``words``, for
-        each token the word that is tagged there, else -1.
+        For each window the model's inputs; ``index``, the number of its row; and ``words``, for
+        each token the word that it tags, else -1.
 
     Raises:
-        ValueError: the tokenizer cannot say where in a text a token stands, or the length leaves
-            no room for a token.
+        ValueError: the tokenizer cannot give the position of a token in its text, or the length
+            leaves no room for a token.
 
     """
     if not tokenizer.is_fast:
-        raise ValueError("its tokenizer cannot say where a token stands; a fast one is needed")
+        raise ValueError("its tokenizer gives no positions of tokens; a fast one is needed")
     room = max_length - tokenizer.num_special_tokens_to_add()
     if room < 1:
         raise ValueError(f"a length of {max_length} leaves no room for a token of a word")
@@ -89,11 +89,11 @@ def encode_windows(
 def _find_words(
     words: Sequence[str], offsets: Sequence[tuple[int, int]]
 ) -> dict[int, tuple[int, int]]:
-    """Find the first token of each word: word -> its place, and how far from an edge that is."""
+    """Find the first token of each word: word -> its place, and its distance to an edge."""
     owner = [
         number
         for number, word in enumerate(words)
-        for _ in range(len(word) + 1)  # the space after a word counts as its own
+        for _ in range(len(word) + 1)  # the space after a word belongs to it
     ]
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])
     # A token may begin with the space before its word, so its last character says where it is.
@@ -102,7 +102,7 @@ def _find_words(
     previous = -1 if not content else owner[offsets[content[0][0]][0]]
     for rank, (place, end) in enumerate(content):
         word = owner[end - 1]
-        # What follows the cut of a window in the middle of a word is not its first token.
+        # If a window begins in the middle of a word, its token there is not the first of the word.
         begins = offsets[place][0] <= starts[word] or word != previous
         if word not in found and begins:
             found[word] = (place, min(rank, len(content) - 1 - rank))
@@ -156,7 +156,7 @@ class ServedModel:
         self.model = _load_model(model_dir).eval()
         self.model.to(device)
         self.tokenizer = _load_tokenizer(tokenizer_dir)
-        # What comes out is read by the place of its token: padding must come after it.
+        # Outputs are read by the position of their tokens, so padding must come after them.
         self.tokenizer.padding_side = "right"
         names = self.model.config.id2label
         self.label_names = tuple(str(names[index]) for index in range(self.model.config.num_labels))
@@ -164,7 +164,7 @@ class ServedModel:
         self._batch_tokens = batch_tokens or BATCH_TOKENS
         self._device = device
         self._collate = DataCollatorForTokenClassification(self.tokenizer)
-        # A server answers in several threads, and a tokenizer that is told to cut is changed.
+        # A server answers in several threads, and truncation changes the tokenizer.
         self._lock = threading.Lock()
 
     def answer(self, inputs: Sequence[str | Sequence[str]]) -> list[dict[str, Any] | None]:
@@ -248,7 +248,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 class _Answers:
-    """What MLflow serves: the first column of a table in, tags and entities out."""
+    """The model that MLflow serves: the first column of a table in, tags and entities out."""
 
     def __init__(self, tagger: ServedModel) -> None:
         self._tagger = tagger
@@ -257,7 +257,7 @@ class _Answers:
         """Answer each text.
 
         Raises:
-            MlflowException: there is a text without a word, which a server answers with 400.
+            MlflowException: a text has no word; a server then responds with 400.
 
         """
         from mlflow.exceptions import MlflowException
