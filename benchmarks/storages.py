@@ -1,8 +1,8 @@
 """Find out which file should hold a study, Optuna's journal or SQLite, by trying.
 
-Every writer is a real process that asks a trial, reports three values, tells it, and then says
-so through a pipe. It is stopped in four ways, and each time another process opens the study,
-counts what was told, opens it twice more and tells a trial each time:
+Every writer is a real process that draws a trial, reports three values, completes the trial, and
+then sends its number through a pipe. It is stopped in four ways. Each time another process opens
+the study, counts the trials, opens the study twice more and completes a trial each time:
 
 random     SIGKILL at a random moment.
 large      SIGKILL as soon as the file grows, while one record of 16 MiB is written.
@@ -11,9 +11,9 @@ full       no kill: the system takes a part of an ordinary record only and refus
 lock       SIGKILL while the lock is held; the next process waits for it. A lock that was left in
            the other three ways is removed by hand, so that not every kill costs its grace period.
 
-How to read the table: ``lost`` are trials that were told and are gone; a study is ``broken`` when
-the next process cannot open it, read it, or go on. Both must be 0. Times are of this machine:
-compare columns, not runs.
+How to read the table: ``lost`` are trials that were completed and are gone; a study is ``broken``
+when the next process cannot open it, read it, or continue it. Both must be 0. Times are of this
+machine: compare columns, not runs.
 
     python benchmarks/storages.py              # five to eight minutes
     python benchmarks/storages.py --kills 20   # about three
@@ -53,9 +53,9 @@ from hydra_plugins.optuna_study._study.storage import open_storage
 
 SPACE: dict[str, BaseDistribution] = {name: FloatDistribution(-1, 1) for name in "xy"}
 LARGE_RECORD = "x" * 2**24
-# A process that needs more to open a small study and go on counts as stuck.
+# A process that needs more to open and continue a small study counts as stuck.
 PATIENCE = 20
-# It keeps no lock file and no rollback file, so that nothing tells when it holds a lock.
+# It keeps no lock file and no rollback file, so nothing shows when it holds a lock.
 WAL = "sqlite, WAL"
 
 # Imports are done once; a fork holds no open storage, for the parent opens none.
@@ -149,14 +149,14 @@ def write(store: str, folder: Path, pipe: Connection, how: str) -> None:
 
 
 def stop_writer(store: str, folder: Path, how: str) -> set[int]:
-    """Stop a writer in one of the ways above; the numbers of the trials it told."""
+    """Stop a writer in one of the ways above; the numbers of the trials that it completed."""
     receiver, sender = processes.Pipe(duplex=False)
     process = processes.Process(target=write, args=(store, folder, sender, how))
     process.start()
     sender.close()
-    told = set()
+    completed = set()
     with contextlib.suppress(EOFError):
-        told.add(receiver.recv())  # it is at work
+        completed.add(receiver.recv())  # it is at work
         if how == "random":
             time.sleep(random.uniform(0, 0.06))
         elif how == "large":
@@ -169,9 +169,9 @@ def stop_writer(store: str, folder: Path, how: str) -> set[int]:
         if how != "full":
             os.kill(process.pid or 0, signal.SIGKILL)
         while True:
-            told.add(receiver.recv())
+            completed.add(receiver.recv())
     process.join()
-    return told
+    return completed
 
 
 def _size(folder: Path) -> int:
@@ -187,14 +187,14 @@ def _leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name.endswith((".lock", "-journal"))]
 
 
-def go_on(store: str, folder: Path, told: set[int]) -> dict[str, Any]:
-    """Open the study, count what was told, and twice open it again and tell a trial."""
+def continue_study(store: str, folder: Path, completed: set[int]) -> dict[str, Any]:
+    """Open the study, count its trials, and twice open it again and complete a trial."""
     begin = time.perf_counter()
     before = _complete(open_study(store, folder))
     new = {run_trial(open_study(store, folder)) for _ in range(2)}
     seconds = time.perf_counter() - begin
     after = _complete(open_study(store, folder))
-    return {"lost": len((told - before) | (told | new) - after), "seconds": seconds}
+    return {"lost": len((completed - before) | (completed | new) - after), "seconds": seconds}
 
 
 def _complete(study: optuna.Study) -> set[int]:
@@ -207,12 +207,12 @@ def stop_often(store: str, how: str, times: int, root: Path) -> dict[str, str]:
     count: Counter[str] = Counter()
     seconds: list[float] = []
     errors: Counter[str] = Counter()
-    folder, told = root, set[int]()
+    folder, completed = root, set[int]()
     for number in range(times):
-        if number % 25 == 0 or not told:
+        if number % 25 == 0 or not completed:
             folder = Path(tempfile.mkdtemp(dir=root))
-            told = set()
-        told |= stop_writer(store, folder, how)
+            completed = set()
+        completed |= stop_writer(store, folder, how)
         if left := _leftovers(folder):
             count["left"] += 1
             for path in left:
@@ -220,11 +220,11 @@ def stop_often(store: str, how: str, times: int, root: Path) -> dict[str, str]:
                     path.unlink()
         log = folder / "study.log"
         count["torn"] += log.exists() and not log.read_bytes().endswith(b"\n")
-        answer = Task(go_on, store, folder, told).result()
+        answer = Task(continue_study, store, folder, completed).result()
         if isinstance(answer, str):
             count["broken"] += 1
             errors[answer.partition(":")[0]] += 1
-            told = set()
+            completed = set()
         else:
             count["lost"] += answer["lost"]
             seconds.append(answer["seconds"])
@@ -232,9 +232,9 @@ def stop_often(store: str, how: str, times: int, root: Path) -> dict[str, str]:
         f"{how}: stopped": str(times),
         f"{how}: lock or rollback file left": str(count["left"]),
         f"{how}: line torn": str(count["torn"]) if "journal" in store else "-",
-        f"{how}: told trials lost": str(count["lost"]),
+        f"{how}: completed trials lost": str(count["lost"]),
         f"{how}: studies broken": str(count["broken"]),
-        f"{how}: next process goes on, ms": _middle_and_most(seconds),
+        f"{how}: next process continues, ms": _middle_and_most(seconds),
     }
     for error, num_seen in errors.items():
         print(f"  {how}: {num_seen} studies broken by {error}", flush=True)
@@ -248,10 +248,10 @@ def _middle_and_most(seconds: list[float]) -> str:
 
 
 def wait_for_lock(store: str, root: Path) -> Task:
-    """Kill a writer that holds the lock; how long the next process takes to go on."""
+    """Kill a writer that holds the lock; how long the next process takes to continue."""
     folder = Path(tempfile.mkdtemp(dir=root))
-    told = stop_writer(store, folder, "lock")
-    return Task(go_on, store, folder, told)
+    completed = stop_writer(store, folder, "lock")
+    return Task(continue_study, store, folder, completed)
 
 
 # --- (b), (c) many writers, many trials --------------------------------------------------------
@@ -277,7 +277,7 @@ def eight_workers(store: str, root: Path, num_trials: int) -> dict[str, str]:
     return {
         "8 workers: trials a second": f"{len(numbers) / seconds:.1f}",
         "8 workers: errors": str(sum(isinstance(answer, str) for answer in answers)),
-        "8 workers: told trials lost": str(len(set(numbers) - kept)),
+        "8 workers: completed trials lost": str(len(set(numbers) - kept)),
         "8 workers: numbers given twice": str(len(numbers) - len(set(numbers))),
     }
 
@@ -401,7 +401,7 @@ def main() -> None:
         for store, task in waiting.items():
             answer = task.result(patience=60)
             row = answer if isinstance(answer, str) else f"{answer['seconds']:.1f}"
-            columns[store]["lock: next process goes on, s"] = row
+            columns[store]["lock: next process continues, s"] = row
         print_table(columns)
         print(*read_torn_journal(root), sep="\n")
     finally:

@@ -3,15 +3,15 @@
 A sweep of jobs that do nothing (toy.py) against Optuna's own ask and tell: the same number of
 trials, the same sampler and space, SQLite both times, a new process and a new file for each.
 
-How to read the output: ``ms a trial`` is the time from one trial told to the next, which leaves
-out starting Python; ``last/first`` is a trial's time in the last 100 over that in the first 100,
-and says whether a study grows slower. Ends with 1 if the sweeper adds more than 20 ms a trial, or
-if its last/first is above 1.2.
+How to read the output: ``ms a trial`` is the time from the end of one trial to the end of the next,
+without the start of Python. ``last/first`` is the time of a trial in the last 100 over that in the
+first 100: it shows whether a study slows down. Ends with 1 if the sweeper adds more than 20 ms a
+trial, or if its last/first is above 1.2.
 
-How noise is kept out: a run is cut into blocks of 20 trials, and a run's time is the median of the
-blocks' means, so that a machine that is busy for a moment changes nothing; sweep and plain Optuna
-take turns for several rounds, and what is judged is the median of the rounds' differences, so that
-an hour that is busy throughout slows both. Look at the rounds: where they disagree, run it again.
+How noise is kept out: a run is cut into blocks of 20 trials, and the time of a run is the median of
+the means of its blocks, so a machine that is busy for a moment changes nothing. Sweep and plain
+Optuna take turns for several rounds, and the median of their differences counts, so a machine that
+is busy throughout slows both. Look at the rounds: if they disagree, run it again.
 
     python benchmarks/sweeper.py                          # make bench; two to five minutes
     python benchmarks/sweeper.py --trials 300 --rounds 1

@@ -16,8 +16,8 @@ ROOMS = (
 )  # fmt: skip
 # The same of the plugin.
 PLUGIN_ROOMS = (
-    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_redaction",
-    "_function", "_errors", "callbacks", "attributes",
+    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_functions",
+    "_errors", "callbacks", "attributes",
 )  # fmt: skip
 KNOWS_OMEGACONF = {"config", "evaluation", "opening", "pipeline", "studies", "training"}
 KNOWS_MLFLOW = {"runs", "served", "serving", "studies", "tracking"}

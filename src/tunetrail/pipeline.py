@@ -10,6 +10,7 @@ import transformers
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
+from tunetrail import served
 from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
@@ -25,7 +26,6 @@ from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
-from tunetrail.served import load_module
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task
 from tunetrail.tracking import recording
@@ -253,7 +253,8 @@ def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step
         parts.tokenizer,
         answering=Answering(
             pipeline_tag=task.pipeline_tag,
-            module=load_module(task.pipeline_tag),
+            code=Path(str(served.__file__)).parent,
+            columns=served.load_module(task.pipeline_tag).ServedModel.served_columns,
             config=task.serving_config(parts.tokenizer),
             example=table["text"].tolist(),
             expected=task.answers(table),

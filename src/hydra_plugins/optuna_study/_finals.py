@@ -1,8 +1,7 @@
-"""The finals: the best points of a study again, on seeds that the search has not seen."""
+"""The finals: the best points of a study, trained again on seeds that the search has not used."""
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,19 +13,15 @@ from hydra_plugins.optuna_study._console.finals_report import (
     format_finals,
     write_finals,
 )
-from hydra_plugins.optuna_study._console.report import read_failure
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import RESULTS, Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.finalists import (
-    choose_finalists,
-    find_final,
-    point_of,
-)
+from hydra_plugins.optuna_study._study.endings import read_failure
+from hydra_plugins.optuna_study._study.finalists import choose_finalists, find_final, point_of
 from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
@@ -43,10 +38,10 @@ log = logging.getLogger(__name__)
 
 
 def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> None:
-    """Train the best points of a searched study again, and let the callbacks compare them.
+    """Train the best points of a study again, and let the callbacks compare them.
 
     Raises:
-        SweepError: they could not be trained; the search's results are kept.
+        SweepError: they could not be trained; the results of the search are kept.
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
@@ -59,7 +54,7 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
         finals = _train(spec, study, resources)
     except SweepError as error:
         raise SweepError(
-            f"finals: {error}; what the search found is kept; to continue: "
+            f"finals: {error}; the results of the search are kept; to continue: "
             f"{resources.continue_command}"
         ) from error
     _compare(spec, study, finals, resources)
@@ -67,50 +62,30 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
 
 def _find_obstacle(spec: SweepSpec, study: optuna.Study, worker: Worker) -> str | None:
     key = spec.settings.seed_key
-    # As written: a seed that follows another key varies with that.
+    # As written: a seed that refers to another key varies with it.
     written = spec.plan.fixed_config.get(key, "").removeprefix("${").removesuffix("}")
     if {key, written} & {parameter.name for parameter in spec.space.parameters}:
         return f"{key} is searched, so that no seed is fresh"
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     signatures = [trial.user_attrs.get(WORKER) for trial in running]
     if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
-        return "the search goes on in another process, which runs them at its end"
+        return "the search still runs in another process, which runs them at its end"
     if not choose_finalists(study, num_finalists=spec.settings.finalists):
         since = study.user_attrs.get(PLAN_SINCE, 0)
-        present = (
-            f" since trial {since}, from where on the config is the present one" if since else ""
-        )
-        return f"no complete trial{present} keeps within every constraint"
+        present = f" since trial {since}, the first with the present config," if since else ""
+        return f"no complete trial{present} meets every constraint"
     return None
 
 
 def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna.Study:
-    """Open the study of the finals, queue what is missing, and work on it."""
+    """Open the study of the finals, queue what is missing, and run it."""
     since = study.user_attrs.get(PLAN_SINCE, 0)
-    # A changed config has finals of its own: trials of the two could not be compared.
+    # A changed config has its own finals: trials of the two could not be compared.
     folder = f"finals-{spec.settings.final_seeds}" + (f"-since-{since}" if since else "")
+    seeds = [
+        spec.first_seed + spec.settings.num_seeds + i for i in range(spec.settings.final_seeds)
+    ]
     settings = _settings_of_finals(spec.settings, folder)
-    seeds = [spec.first_seed + spec.settings.num_seeds + i for i in range(settings.num_seeds)]
-    sampler = StudySampler(
-        # It has nothing to propose: every point is given.
-        {"_target_": "optuna.samplers.RandomSampler"},
-        key=settings.keys["sampler"],
-        seed=settings.seed,
-        space=spec.space,
-    )
-    with resources.worker.turn(), quiet_optuna():
-        finals = open_study(
-            study._storage,  # noqa: SLF001 - the connection that is open already
-            settings,
-            spec.space,
-            sampler,
-            plan=spec.plan,
-            points=(),
-            final_of=study.study_name,
-        )
-        _require_seeds(finals, seeds, settings)
-        num_trials = _queue(study, finals, settings)
-    settings = replace(settings, num_trials=num_trials)
     spec = replace(
         spec,
         settings=settings,
@@ -118,12 +93,25 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
         callbacks=build_callbacks(settings.callbacks),
         first_seed=seeds[0],
     )
+    sampler = StudySampler(
+        # It draws nothing: every point is given.
+        {"_target_": "optuna.samplers.RandomSampler"},
+        key=settings.keys["sampler"],
+        seed=settings.seed,
+        space=spec.space,
+    )
+    with resources.worker.turn(), quiet_optuna():
+        storage = study._storage  # noqa: SLF001 - the connection that is open already
+        finals = open_study(storage, spec, sampler, final_of=study.study_name)
+        _require_seeds(finals, seeds, settings)
+        num_trials = _queue(study, finals, settings)
+    spec = replace(spec, settings=replace(settings, num_trials=num_trials))
     FinalsLoop(spec, searched=study, finals=finals, resources=resources, folder=folder).run()
     return finals
 
 
 def _settings_of_finals(settings: Settings, folder: str) -> Settings:
-    """Say what differs from the search: no end but that of the points, no pruning, fresh seeds."""
+    """Change what differs in finals: fresh seeds, no pruning, no timeout, no patience."""
     return replace(
         settings,
         study_name=f"{settings.study_name}-{folder}",
@@ -135,10 +123,10 @@ def _settings_of_finals(settings: Settings, folder: str) -> Settings:
 
 
 def _require_seeds(finals: optuna.Study, seeds: list[int], settings: Settings) -> None:
-    """Note the seeds, or refuse others than those that trials had.
+    """Note the seeds, or refuse them if trials have run on others.
 
     Raises:
-        SweepError: they are others.
+        SweepError: trials have run on others.
 
     """
     before = finals.user_attrs.get(SEEDS, seeds)
@@ -147,14 +135,14 @@ def _require_seeds(finals: optuna.Study, seeds: list[int], settings: Settings) -
     ):
         raise SweepError(
             f"study {finals.study_name} was started on the seeds {before}, which are {seeds} now; "
-            f"take the change of {settings.keys['num_seeds']} or {settings.seed_key} back, or set "
+            f"undo the change of {settings.keys['num_seeds']} or {settings.seed_key}, or set "
             f"{settings.keys['study_name']} to a new name"
         )
     finals.set_user_attr(SEEDS, seeds)
 
 
 def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int:
-    """Queue the points that have not been trained; tell how many trials there will be in all."""
+    """Queue the points that are not trained yet; returns how many trials there will be in all."""
     trials = finals.get_trials(deepcopy=False)
     chosen = choose_finalists(study, num_finalists=settings.finalists)
     missing = [finalist for finalist in chosen if _is_missing(find_final(trials, finalist))]
@@ -164,7 +152,7 @@ def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int
         format_finalists(chosen),
         seeds,
         "" if seeds == 1 else "s",
-        f"; {there} of {len(chosen)} were begun before" if there else "",
+        f"; {there} of {len(chosen)} were started before" if there else "",
     )
     for finalist in missing:
         origin = {ENQUEUED: DEFAULT} if finalist.is_default else {}
@@ -177,7 +165,7 @@ def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int
 
 
 def _is_missing(final: FrozenTrial | None) -> bool:
-    """Whether a point should be trained: not yet, or it failed for a reason that may be gone."""
+    """Whether a point must be trained: it was not yet, or failed for a reason that may be gone."""
     if final is None:
         return True
     failure = read_failure(final)
@@ -187,17 +175,16 @@ def _is_missing(final: FrozenTrial | None) -> bool:
 
 
 class FinalsBudget(Budget):
-    """Ends when no point waits: there are no others."""
+    """Ends when no point waits."""
 
     def left(self, ledger: Ledger, worker: Worker) -> Left:
         if ledger.is_waiting:
             return Left.MORE
-        signatures = (trial.user_attrs.get(WORKER) for trial in ledger.running)
-        return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
+        return self._left_to_others(ledger, worker)
 
 
 class FinalsLoop(StudyLoop):
-    """One process at work on finals."""
+    """One process at work on the finals of a study."""
 
     def __init__(
         self,
@@ -216,10 +203,9 @@ class FinalsLoop(StudyLoop):
     def _ask(self, identity: dict[str, Any]) -> Trial | None:
         trial = super()._ask(identity)
         if trial is not None and FINALIST_OF not in trial.user_attrs:
-            # A worker on another machine, which no turn here holds off, took the last point
-            # meanwhile: what was drawn instead has no place here.
-            self._write_failure(trial.number, _TAKEN)
-            self._tell(trial.number, TrialState.FAIL)
+            # A worker on another machine, for which no turn here counts, took the last point
+            # meanwhile. The point that was drawn instead is no finalist.
+            self.endings.fail(trial.number, _TAKEN)
             return None
         return trial
 
@@ -239,7 +225,7 @@ _TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machin
 
 
 def read_scores(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[Score]:
-    """Find each finalist's trial in the finals, those of earlier finals included."""
+    """Find the trial of each finalist in the finals, earlier finalists included."""
     trials = finals.get_trials(deepcopy=False)
     earlier = {point_of(trial) for trial in trials if trial.state is TrialState.COMPLETE}
     finalists = choose_finalists(study, num_finalists=settings.finalists, earlier=earlier)
@@ -249,25 +235,24 @@ def read_scores(study: optuna.Study, finals: optuna.Study, settings: Settings) -
 def _compare(
     spec: SweepSpec, study: optuna.Study, finals: optuna.Study, resources: Resources
 ) -> None:
-    """Write the finals down and hand them to the callbacks.
+    """Write the results of the finals to the file, and give them to the callbacks.
 
     Raises:
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
-    interruption, config = resources.interruption, resources.config
     with resources.worker.turn():
         scores = read_scores(study, finals, spec.settings)
         if any(s.final is not None and not s.final.state.is_finished() for s in scores):
             log.info("the rest of the finals runs on another machine, which compares them")
             return
-        write_finals(scores, finals, Path(config.hydra.sweep.dir) / RESULTS)
+        write_finals(scores, finals, resources.folder)
         complete = {s.finalist.number: s.complete.number for s in scores if s.complete}
         try:
             for name, callback in spec.callbacks.items():
-                # What it does is work, as a job is: it may be stopped anywhere.
-                with interruption.job(), logged(name):
-                    callback.on_finals_end(study, finals, complete, config)
+                # A callback may work as long as a job, and may be stopped anywhere as well.
+                with resources.interruption.job(), logged(name):
+                    callback.on_finals_end(study, finals, complete, resources.config)
         except KeyboardInterrupt:
             log.info("interrupted; to continue: %s", resources.continue_command)
             raise SystemExit(130) from None

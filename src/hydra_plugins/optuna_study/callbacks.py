@@ -9,30 +9,34 @@ if TYPE_CHECKING:
 
 
 class StudyCallback:
-    """What happens around trials, in the process of the sweeper.
+    """Methods that the sweeper calls in its process.
 
-    An object needs all five methods; inherit to get those that do nothing. The finals are a study
-    like any other: objects of their own, built from the same nodes, hear of it, except for
-    ``before_study``; a study that is one has ``user_attrs["final_of"]``.
+    An object needs all five methods; inherit to get those that do nothing. Finals are a study of
+    their own, with callbacks that are built anew from the same nodes; ``before_study`` of these is
+    not called. A study of finals has ``user_attrs["final_of"]``.
     """
 
     def before_study(self, config: DictConfig) -> None:
-        """Before the study is opened, with the config of a job. An error here ends the sweep."""
+        """Before the study is opened, with the config of a job. An error ends the sweep."""
 
     def on_study_start(self, study: "optuna.Study", config: DictConfig) -> None:
-        """Before the first trial of this process. An error here ends the sweep."""
+        """Before the first trial of this process. An error ends the sweep."""
 
     def on_trial_end(self, study: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> None:
-        """After the trial was told to the study, so that an error here cannot lose it.
+        """After a trial was reported to the study, so an error here cannot lose it.
 
-        Called too for a trial that a dead process left behind: its state is FAIL and its
+        Also called for a trial of a dead process: its state is FAIL and its
         ``user_attrs["failure"]`` is ``interrupted``.
         """
 
     def on_study_end(self, study: "optuna.Study", interrupted: bool, failure: str | None) -> None:
-        """After the last trial of this process, whatever ended it.
+        """After the last trial of this process, however it ended.
 
-        ``interrupted`` after Ctrl-C or SIGTERM; ``failure`` is the error that ended the sweep.
+        Args:
+            study: that was searched.
+            interrupted: whether Ctrl-C or SIGTERM ended it.
+            failure: the error that ended it.
+
         """
 
     def on_finals_end(
@@ -44,16 +48,15 @@ class StudyCallback:
     ) -> None:
         """After the finals, in one process at a time.
 
-        Every process that reached their end calls it, and so does the same command later: it must
-        find what was done before and leave it. Ctrl-C may end it anywhere.
+        Every process that comes to their end calls it, and so does the same command later: it must
+        find what was done before, and keep it. Ctrl-C may end it anywhere.
 
         Args:
             study: that was searched.
-            finals: its best points on fresh seeds, their values there in ``repeats``.
-            finalists: number of a trial in ``study`` to that of its trial in ``finals``, the best
-                of the search first, then those that were among the best when the finals ran
-                before, last the default config's unless it is among the best. Only those whose
-                trial in the finals is complete.
+            finals: the study of its best points on fresh seeds; their values are in ``repeats``.
+            finalists: number of a trial in ``study`` to the number of its trial in ``finals``, if
+                that is complete. The best of the search come first, then those that were among
+                the best in earlier finals, then the default config unless it is among the best.
             config: as in ``on_study_start``.
 
         """

@@ -1,33 +1,32 @@
 """The sweeper, its config, and the protocol between it and a job.
 
-A sweep works on a *study*, which lives in a storage and outlives the process. The same command
-with the same study name goes on from where the study stands, up to its budget of finished
-trials; run in a second terminal it adds a worker. Workers on one machine share
-``hydra.sweep.dir``, so name that folder by the study.
+A sweep runs a *study*, which is kept in a storage. The same command with the same study name
+continues the study up to its budget of finished trials; in a second terminal it adds a worker.
+Workers on one machine share ``hydra.sweep.dir``, so name that folder by the study.
 
-A job is given three overrides, ``trial.storage``, ``trial.study`` and ``trial.number``, with which
-it can open its trial, report intermediate values, set constraints and raise
-:class:`optuna.TrialPruned`::
+A job gets three overrides, ``trial.storage``, ``trial.study`` and ``trial.number``. With them it
+can open its trial, report intermediate values, set constraints, raise ``optuna.TrialPruned``::
 
     study = optuna.load_study(study_name=..., storage=..., pruner=...)
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     trial = optuna.Trial(study, trial_id)
 
 It returns a float, or one for each objective in their order. Where a trial is several jobs
-(``num_seeds``) each has ``trial.repeat`` (from 0) and ``trial.num_repeats``, too.
+(``num_seeds``), each also gets ``trial.repeat`` (from 0) and ``trial.num_repeats``.
 
-After the search (not after an interruption or an error) come the *finals*, if ``final_seeds`` is
-not 0: a study of its own in the same storage, ``STUDY-finals-SEEDS``, whose
-``user_attrs["final_of"]`` names the first. Each of its trials is a point of the search
-(``user_attrs["finalist_of"]`` has the number of its trial there) on fresh seeds, to the end: a job
-should not prune it. Once the first study has gone on under another config (``allow_changes``) only
-trials since then are finalists, and the name of the finals ends in ``-since-TRIAL``.
+After the search come the *finals*, unless it was interrupted, it failed, or ``final_seeds`` is 0.
+They are a study of their own in the same storage, ``STUDY-finals-SEEDS``, and its
+``user_attrs["final_of"]`` names the first study. Each of its trials is a point of the search
+(``user_attrs["finalist_of"]`` is the number of its trial there) on fresh seeds. A job should not
+prune it. If the first study continued with another config (``allow_changes``), only trials since
+then can be finalists, and the name of the finals ends in ``-since-TRIAL``.
 
-A job says what went wrong by Python's own exceptions, anywhere in the chain of causes: MemoryError
-(the point is infeasible), FloatingPointError (not finite), ConnectionError and TimeoutError (tried
-again after a while), OSError with ENOSPC (the disk is full); anything else is an error in code.
+A job reports what went wrong by Python's own exceptions, anywhere in the chain of causes:
+MemoryError (the point is infeasible), FloatingPointError (not finite), ConnectionError and
+TimeoutError (run again after a while), OSError with ENOSPC (the disk is full). Anything else is an
+error in code.
 
-Hydra imports this module at every start, so Optuna is imported only when a sweep begins.
+Hydra imports this module at every start, so Optuna is imported only when a sweep starts.
 """
 
 from collections.abc import Mapping
@@ -60,12 +59,12 @@ ConfigStore.instance().store(
 
 
 class OptunaStudySweeper(Sweeper):
-    """Proposes points, launches jobs through Hydra's launcher, tells the study how they ended."""
+    """Draws points, runs jobs, and reports to the study how they ended."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings: Mapping[str, Any] = settings
 
-    # What Hydra's base class leaves open until setup.
+    # What setup sets.
     hydra_context: HydraContext
     task_function: TaskFunction
     config: DictConfig
@@ -82,21 +81,14 @@ class OptunaStudySweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Work on the study until its budget is reached.
+        """Run the study until its budget is reached.
 
         Raises:
-            SweepError: (a HydraException) the config cannot be used, the study in the storage is
-                another one, the same failure came again and again, or no trial completed.
+            SweepError: (a HydraException) the config cannot be used, the study in the storage asks
+                something else, too many trials failed, or no trial completed.
             SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
         """
         from hydra_plugins.optuna_study._sweep import run_sweep
 
-        run_sweep(
-            self.settings,
-            arguments,
-            config=self.config,
-            hydra_context=self.hydra_context,
-            launcher=self.launcher,
-            task_function=self.task_function,
-        )
+        run_sweep(self, self.settings, arguments)

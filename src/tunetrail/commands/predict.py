@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> "PredictionReport":
     format_name = _require_format(arguments)
     from tunetrail.data.tables.files import require_output
-    from tunetrail.serving.base import load_model
     from tunetrail.serving.find import open_model
+    from tunetrail.serving.load import load_model
     from tunetrail.serving.predict import predict_table
 
     if arguments.output is not None:

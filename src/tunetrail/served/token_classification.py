@@ -1,32 +1,19 @@
-"""Answer with a trained tagger: texts in, a tag for each word and the entities out.
-
-Training uses its windows, and ``tunetrail predict`` all of it. Every logged model has a copy of
-this one file, which answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``. So it imports
-nothing of this package.
-"""
+"""Answer with a trained tagger: texts in, a tag for each word and the entities out."""
 
 import json
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
-import torch
 from transformers import (
     AutoModelForTokenClassification,
-    AutoTokenizer,
     DataCollatorForTokenClassification,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-# The columns of a served model's answer, with the types of MLflow.
-COLUMNS = {"tags": "string", "entities": "string"}
+from . import base
 
-# Tokens of a batch, padding included.
-BATCH_TOKENS = 4096
 # A window repeats one part in four of the one before, so that words at an edge have context, too.
 _OVERLAP = 4
 
@@ -42,7 +29,7 @@ def encode_windows(
     """Encode rows of words; a row longer than the model reads becomes several windows.
 
     Windows overlap by a quarter. Each word is tagged in the window in which it is furthest from an
-    edge, and its tag is that of its first token.
+    edge, and its tag is that of its first token. Training uses the same windows.
 
     Returns:
         For each window the model's inputs; ``index``, the number of its row; and ``words``, for
@@ -127,58 +114,33 @@ def list_entities(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, A
     return entities
 
 
-class ServedModel:
-    """Weights and tokenizer, ready to answer as in training's evaluation: fp32, no dropout.
+class ServedModel(base.ServedModel):
+    """Longer texts are read in windows of ``max_length`` tokens, as in training."""
 
-    Args:
-        max_length: of a window, in tokens, as in training.
-        batch_tokens: how many tokens, padding included, go through the model at once; None is
-            4,096.
-
-    Raises:
-        ValueError: the files hold no trained tagger, or no tokenizer that can pad.
-        OSError: a file cannot be read.
-
-    """
-
+    auto: ClassVar[Any] = AutoModelForTokenClassification
+    purpose: ClassVar[str] = "tag words"
+    served_columns: ClassVar[dict[str, str]] = {"tags": "string", "entities": "string"}
     inputs = ("text", "tokens")
-    columns: Mapping[str, str] = {"prediction": "string", "entities": "json"}
 
-    def __init__(
-        self,
-        model_dir: Path,
-        tokenizer_dir: Path,
-        *,
-        max_length: int,
-        device: str = "cpu",
-        batch_tokens: int | None = None,
-    ) -> None:
-        self.model = _load_model(model_dir).eval()
-        self.model.to(device)
-        self.tokenizer = _load_tokenizer(tokenizer_dir)
+    def __init__(self, model_dir: Path, tokenizer_dir: Path, **options: Any) -> None:
+        super().__init__(model_dir, tokenizer_dir, **options)
         # Outputs are read by the position of their tokens, so padding must come after them.
         self.tokenizer.padding_side = "right"
-        names = self.model.config.id2label
-        self.label_names = tuple(str(names[index]) for index in range(self.model.config.num_labels))
-        self._max_length = max_length
-        self._batch_tokens = batch_tokens or BATCH_TOKENS
-        self._device = device
+        self.label_names = base.read_label_names(self.model.config)
+        self.columns = {"prediction": "string", "entities": "json"}
         self._collate = DataCollatorForTokenClassification(self.tokenizer)
-        # A server answers in several threads, and truncation changes the tokenizer.
-        self._lock = threading.Lock()
 
     def answer(self, inputs: Sequence[str | Sequence[str]]) -> list[dict[str, Any] | None]:
-        """Return the columns of each answer; None for a text without a word."""
+        """Return tags and entities of each text or list of words; None if it has no word."""
         words = [split_words(row) if isinstance(row, str) else list(row) for row in inputs]
         return [
-            {
-                "prediction": " ".join(tags),
-                "entities": list_entities(row, tags),
-            }
-            if row
-            else None
+            {"prediction": " ".join(tags), "entities": list_entities(row, tags)} if row else None
             for row, tags in zip(words, self.tag(words), strict=True)
         ]
+
+    def serve(self, answer: dict[str, Any]) -> dict[str, Any]:
+        entities = json.dumps(answer["entities"], ensure_ascii=False)
+        return {"tags": answer["prediction"], "entities": entities}
 
     def tag(self, rows: Sequence[Sequence[str]]) -> list[list[str]]:
         """Return a tag for each word of each row; ``O`` for one that has no token."""
@@ -187,14 +149,10 @@ class ServedModel:
             return tags
         with self._lock:
             windows = encode_windows(rows, self.tokenizer, max_length=self._max_length)
-        windows.sort(key=lambda window: -len(window["input_ids"]))
-        while windows:
-            size = max(self._batch_tokens // max(len(windows[0]["input_ids"]), 1), 1)
-            batch, windows = windows[:size], windows[size:]
-            for window, chosen in zip(batch, self._classify(batch), strict=True):
-                for place, word in enumerate(window["words"]):
-                    if word >= 0:
-                        tags[window["index"]][word] = self.label_names[chosen[place]]
+        for window, chosen in zip(windows, self.run(windows, self._classify), strict=True):
+            for place, word in enumerate(window["words"]):
+                if word >= 0:
+                    tags[window["index"]][word] = self.label_names[chosen[place]]
         return tags
 
     def describe_use(self, name: str) -> str:
@@ -214,77 +172,4 @@ tag("a text, its words apart by spaces")
             {name: value for name, value in window.items() if name not in ("index", "words")}
             for window in windows
         ]
-        inputs = {name: tensor.to(self._device) for name, tensor in self._collate(features).items()}
-        with torch.inference_mode():
-            logits = self.model(**inputs).logits
-        return np.asarray(logits.argmax(dim=-1).cpu().numpy())
-
-
-def _load_model(folder: Path) -> PreTrainedModel:
-    model: PreTrainedModel
-    model, loaded = AutoModelForTokenClassification.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    if loaded["missing_keys"]:
-        missing = ", ".join(sorted(loaded["missing_keys"])[:3])
-        raise ValueError(f"its weights lack {missing}: it was not trained to tag words")
-    return model
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token is None:
-            raise ValueError("its tokenizer has neither a padding nor an end token")
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-class _Answers:
-    """The model that MLflow serves: the first column of a table in, tags and entities out."""
-
-    def __init__(self, tagger: ServedModel) -> None:
-        self._tagger = tagger
-
-    def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Answer each text.
-
-        Raises:
-            MlflowException: a text has no word; a server then responds with 400.
-
-        """
-        from mlflow.exceptions import MlflowException
-
-        del params
-        answers = self._tagger.answer(data.iloc[:, 0].tolist())
-        for number, answer in enumerate(answers):
-            if answer is None:
-                raise MlflowException.invalid_parameter_value(f"text {number} has no word")
-        found = [answer for answer in answers if answer is not None]
-        return pd.DataFrame(
-            {
-                "tags": [answer["prediction"] for answer in found],
-                "entities": [json.dumps(a["entities"], ensure_ascii=False) for a in found],
-            }
-        )
-
-
-def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _Answers:
-    """Load a logged model: MLflow calls this by its name."""
-    folder = Path(path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return _Answers(
-        ServedModel(
-            folder / "model",
-            folder / "components" / "tokenizer",
-            max_length=int(model_config["max_length"]),
-            device=device,
-        )
-    )
+        return np.asarray(self.logits(self._collate(features)).argmax(dim=-1).cpu().numpy())

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from tunetrail.errors import InputError
-from tunetrail.serving.base import load_model
 from tunetrail.serving.find import SavedModel
+from tunetrail.serving.load import load_model
 
 _HEADING = "## Use this directory"
 

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, split_windows
 from tunetrail.errors import InputError
-from tunetrail.serving.base import ServedModel
+from tunetrail.served.base import ServedModel
 from tunetrail.serving.inputs import read_inputs, require_columns
 
 # Further bad rows are counted, not named.

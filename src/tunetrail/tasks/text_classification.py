@@ -25,6 +25,7 @@ from tunetrail.data.columns import (
 )
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
+from tunetrail.served.text_classification import softmax
 from tunetrail.tasks.base import Array, Collator, Metric
 from tunetrail.tasks.length import length_for, require_length
 from tunetrail.tasks.metrics.classification import classification
@@ -146,7 +147,7 @@ class TextClassification:
         """Return one line a text, with confidence and probability_<label> beside it."""
         names = rows.features["label"].names
         probabilities = np.empty((len(rows), len(names)))
-        probabilities[encoded["index"]] = _softmax(outputs)
+        probabilities[encoded["index"]] = softmax(outputs)
         frame = pd.DataFrame(
             {
                 "row": rows["row"],
@@ -197,8 +198,3 @@ class TextClassification:
 def _count(rows: Dataset, predictions: Array) -> Array:
     labels = np.asarray(rows["label"])
     return classification.statistics(labels, predictions, rows.features["label"].num_classes)
-
-
-def _softmax(logits: Array) -> Array:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

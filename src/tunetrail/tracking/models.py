@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -35,7 +34,8 @@ class Answering:
 
     Args:
         pipeline_tag: the hub's word for what it does.
-        module: the one file of code that every logged model carries: it answers.
+        code: the folder of the code that answers; every logged model has a copy.
+        columns: of its answers, with MLflow's types.
         config: the settings of that code.
         example: a few inputs.
         expected: the run's own answers to them, one line an input.
@@ -43,7 +43,8 @@ class Answering:
     """
 
     pipeline_tag: str
-    module: ModuleType
+    code: Path
+    columns: Mapping[str, str]
     config: Mapping[str, Any]
     example: list[str]
     expected: pd.DataFrame
@@ -95,7 +96,6 @@ def log_model(
     model.name_or_path = f"run:{run_log.run_id}"
     # A logged model goes to the active experiment, not to the one of its run.
     mlflow.set_experiment(experiment_id=run_log.experiment_id)
-    columns = answering.module.COLUMNS
     with quiet_mlflow(), _scratch(scratch_dir):
         # Not with log_model: that adds its own settings to the run's params, and every comparison
         # of runs with and without a model would show them.
@@ -103,18 +103,20 @@ def log_model(
         try:
             info = Model.log(
                 None,
-                _Flavor(answering.module),
+                _Flavor(answering.code),
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
                 task=answering.pipeline_tag,
                 signature=ModelSignature(
                     inputs=Schema([ColSpec(DataType.string)]),
-                    outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
+                    outputs=Schema(
+                        [ColSpec(type_, name) for name, type_ in answering.columns.items()]
+                    ),
                 ),
                 input_example=answering.example,
                 model_card=card,
-                model_config=dict(answering.config),
+                model_config={"pipeline_tag": answering.pipeline_tag, **answering.config},
                 pip_requirements=requirements,
             )
             _require_answers(info.model_uri, answering)
@@ -156,14 +158,14 @@ class _Flavor:
     become other inputs, and a text of 2,000 words ends in a MemoryError.
     """
 
-    def __init__(self, module: ModuleType) -> None:
-        self._code = Path(str(module.__file__))
+    def __init__(self, code: Path) -> None:
+        self._code = code
 
     def save_model(self, path: str, mlflow_model: Any, **kwargs: Any) -> None:
         mlflow.transformers.save_model(
             path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
         )
-        mlflow_model.flavors["python_function"]["loader_module"] = self._code.stem
+        mlflow_model.flavors["python_function"]["loader_module"] = f"{self._code.name}.base"
         mlflow_model.save(str(Path(path) / "MLmodel"))
 
 

@@ -9,6 +9,8 @@ import yaml
 
 from .test_processes import finish, wait_for
 
+pytestmark = pytest.mark.slow
+
 OTHER = """
 defaults:
   - config

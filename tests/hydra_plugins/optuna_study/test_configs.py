@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -74,8 +75,8 @@ def run_study(config_loader, sampler, pruner, *, num_trials):
     with quiet_optuna():
         chosen = StudySampler(sampler, key="sampler", seed=0, space=space)
         plan = build_plan(OmegaConf.create(), settings, space, settings.objectives)
-        storage = optuna.storages.InMemoryStorage()
-        study = open_study(storage, settings, space, chosen, plan=plan, points=[])
+        spec = SimpleNamespace(settings=settings, space=space, plan=plan, points=[])
+        study = open_study(optuna.storages.InMemoryStorage(), spec, chosen)
         for _ in range(num_trials):
             trial = study.ask({p.name: p.distribution for p in space.parameters})
             trial.set_user_attr("overrides", space.overrides(trial.params))

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._redaction import load_redact
+from hydra_plugins.optuna_study._functions import load_redact
 
 Sweep = Callable[..., optuna.Study]
 

@@ -34,9 +34,8 @@ def test_a_call_waits_for_the_database(impatient, blocker, caplog):
     threading.Timer(0.7, blocker.rollback).start()
     study.set_user_attr("told", 1.0)
     assert study.user_attrs["told"] == 1.0
-    assert (
-        "the study's storage fails (OperationalError: (sqlite3.OperationalError) database is"
-        in (caplog.text)
+    assert "the storage fails (OperationalError: (sqlite3.OperationalError) database is" in (
+        caplog.text
     )
 
 

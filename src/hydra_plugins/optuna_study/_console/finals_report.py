@@ -1,4 +1,4 @@
-"""What a person reads of the finals, and what is written to a file."""
+"""The results of the finals, on the console and in the file of results."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,27 +10,30 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.report import (
+    RESULTS,
     align,
+    format_mean,
     format_value,
     name_ending,
-    read_failure,
     short_name,
 )
+from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import Finalist
+from hydra_plugins.optuna_study._study.ledger import list_signs
 from hydra_plugins.optuna_study.attributes import SEEDS, SPREAD
 
 
 @dataclass(frozen=True)
 class Score:
-    """A finalist, and what it came to."""
+    """A finalist and its result."""
 
     finalist: Finalist
-    # Its trial in the finals, however that stands; None before there is one.
+    # Its trial in the finals, in whatever state; None before there is one.
     final: FrozenTrial | None
 
     @property
     def complete(self) -> FrozenTrial | None:
-        """Its trial in the finals, if that has values."""
+        """Its trial in the finals, if that is complete."""
         done = self.final is not None and self.final.state is TrialState.COMPLETE
         return self.final if done else None
 
@@ -52,16 +55,16 @@ def format_finals(
     finals: optuna.Study,
     objectives: Collection[str],
 ) -> str:
-    """Lay out the finalists, the best first, and say how far the search was too hopeful.
+    """Write a table of the finalists, best first, and how far the search was too optimistic.
 
     Args:
         scores: the best of the search first.
         study: that was searched.
-        finals: its best points on fresh seeds.
+        finals: the study of its best points on fresh seeds.
         objectives: their names.
 
     """
-    sign = -1.0 if study.directions[0].name == "MAXIMIZE" else 1.0
+    sign = list_signs(study)[0]
     complete = [score for score in scores if score.complete]
     complete.sort(key=lambda score: sign * score.complete.values[0] if score.complete else 0.0)
     lines = []
@@ -73,12 +76,13 @@ def format_finals(
             lines += ["", _format_optimism(best, sign, next(iter(objectives)))]
     for score in scores:
         if score.complete is None:
-            lines.append(f"trial {score.finalist.number} has no result there: {_say_why(score)}")
+            lines.append(f"trial {score.finalist.number} has no result there: {_reason(score)}")
     return "\n".join(lines)
 
 
-def write_finals(scores: Sequence[Score], finals: optuna.Study, path: Path) -> None:
-    """Add the finals to the results of the search, which stay as they are."""
+def write_finals(scores: Sequence[Score], finals: optuna.Study, folder: Path) -> None:
+    """Add the finals to the results of the search."""
+    path = folder / RESULTS
     results = OmegaConf.load(path)
     assert isinstance(results, DictConfig)
     results["finals"] = {
@@ -112,7 +116,7 @@ def _format_table(scores: Sequence[Score], objectives: Iterable[str]) -> list[st
         row = [str(trial.number) + (" (default)" if score.finalist.is_default else "")]
         spread = _spread(score.complete) or [None] * len(trial.values)
         for mean, std, searched in zip(score.complete.values, spread, trial.values, strict=True):
-            row += [f"{mean:.5g}" + ("" if std is None else f" ±{std:.2g}"), f"{searched:.5g}"]
+            row += [format_mean(mean, std), f"{searched:.5g}"]
         rows.append([*row, *(format_value(trial.params.get(name, "")) for name in names)])
     return align(rows)
 
@@ -128,11 +132,11 @@ def _format_optimism(best: Score, sign: float, objective: str) -> str:
     )
 
 
-def _say_why(score: Score) -> str:
+def _reason(score: Score) -> str:
     if score.final is None:
-        return "it was not begun"
+        return "it was not started"
     if not score.final.state.is_finished():
-        return "it was not trained to its end yet"
+        return "it has not ended yet"
     failure = read_failure(score.final)
     return failure.line if failure else name_ending(score.final)
 

@@ -1,7 +1,7 @@
-"""What a person reads: a line for each trial, and a table at the end."""
+"""The console of a study: a line for each trial, and a summary at the end."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,19 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.commands import format_run_command
-from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
+from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
-from hydra_plugins.optuna_study.attributes import (
-    FAILURE,
-    FAILURE_KIND,
-    FINALIST_OF,
-    REUSED_FROM,
-    SPREAD,
-)
+from hydra_plugins.optuna_study.attributes import FINALIST_OF, REUSED_FROM, SPREAD
 
 TABLE_ROWS = 5
+# In the folder of the study: its best points.
+RESULTS = "optimization_results.yaml"
 
 
 def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_parallel: int) -> str:
-    """One line: number, ending, values, point, seconds, best so far, what is left."""
+    """Write one line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
     parts = [name_trial(trial), ending]
     failure = read_failure(trial)
@@ -34,9 +31,9 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_par
             parts.append(failure.line)
     elif trial.values:
         parts.append(_format_values(spec.objectives, trial.values, trial))
-    broken = [name for name, value in trial.constraints.items() if value > 0]
-    if broken and not failure:
-        parts.append(f"breaks {', '.join(broken)}")
+    violated = [name for name, value in trial.constraints.items() if value > 0]
+    if violated and not failure:
+        parts.append(f"violates {', '.join(violated)}")
     parts.append(format_params(trial.params))
     parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
@@ -51,14 +48,14 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_par
 
 
 def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
-    """Say how the trials ended, which were best, and the command that runs the best again."""
+    """Write how the trials ended, which are best, and the command that runs the best again."""
     trials, best = ledger.update(), ledger.best
     counts = Counter(name_ending(trial) for trial in trials)
     lines = [f"study {study.study_name}: " + ", ".join(f"{n} {s}" for s, n in counts.items())]
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if complete and not best:
         nearest = sorted(complete, key=total_violation)[:TABLE_ROWS]
-        lines += ["", "no complete trial keeps within every constraint; the nearest:"]
+        lines += ["", "no complete trial meets every constraint; the nearest:"]
         lines += _format_table(nearest, spec)
     if best:
         several = len(spec.objectives) > 1
@@ -73,7 +70,7 @@ def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
 
 
 def name_ending(trial: FrozenTrial) -> str:
-    """Name how a trial ended, in one word more than Optuna has."""
+    """Name how a trial ended; Optuna has no word for some of these endings."""
     if REUSED_FROM in trial.user_attrs:
         return f"reused from {trial.user_attrs[REUSED_FROM]}"
     failure = read_failure(trial)
@@ -84,22 +81,14 @@ def name_ending(trial: FrozenTrial) -> str:
     return str(trial.state.name.lower())
 
 
-def read_failure(trial: FrozenTrial) -> Failure | None:
-    """Read what went wrong from where the sweep wrote it."""
-    if FAILURE not in trial.user_attrs:
-        return None
-    kind = FailureKind(trial.user_attrs.get(FAILURE_KIND, FailureKind.ERROR))
-    return Failure(kind, trial.user_attrs[FAILURE])
-
-
-def write_results(best: Sequence[FrozenTrial], path: Path, *, num_objectives: int) -> None:
-    """Write the outcome in the format of Hydra's own Optuna plugin."""
+def write_results(best: Sequence[FrozenTrial], folder: Path, objectives: Sized) -> None:
+    """Write the best points in the format of Hydra's own Optuna plugin."""
     results: dict[str, Any] = {"name": "optuna"}
-    if num_objectives > 1:
+    if len(objectives) > 1:
         results["solutions"] = [{"params": t.params, "values": t.values} for t in best]
     elif best:
         results |= {"best_params": best[0].params, "best_value": best[0].value}
-    OmegaConf.save(OmegaConf.create(results), path)
+    OmegaConf.save(OmegaConf.create(results), folder / RESULTS)
 
 
 def format_seconds(seconds: float) -> str:
@@ -119,7 +108,7 @@ def _format_best(best: Sequence[FrozenTrial], *, num_objectives: int) -> str:
 
 
 def name_trial(trial: FrozenTrial) -> str:
-    """Name a trial; one of the finals by the trial of the search that it trains again."""
+    """Name a trial; a trial of finals by the trial of the search that it trains again."""
     if FINALIST_OF in trial.user_attrs:
         return f"final of trial {trial.user_attrs[FINALIST_OF]}"
     return f"trial {trial.number}"
@@ -129,11 +118,15 @@ def _format_values(
     objectives: Mapping[str, str], values: Sequence[float], trial: FrozenTrial
 ) -> str:
     spread = trial.user_attrs.get(SPREAD) or [None] * len(values)
-    # A pruned trial of Optuna holds its last report, of the first objective.
+    # A pruned trial has one value, its last report.
     return " ".join(
-        f"{name} {value:.5g}" + ("" if std is None else f" ±{std:.2g}")
+        f"{name} {format_mean(value, std)}"
         for name, value, std in zip(objectives, values, spread, strict=False)
     )
+
+
+def format_mean(mean: float, std: float | None) -> str:
+    return f"{mean:.5g}" + ("" if std is None else f" ±{std:.2g}")
 
 
 def format_params(params: Mapping[str, Any]) -> str:
@@ -149,7 +142,7 @@ def short_name(name: str) -> str:
 
 
 def _format_table(trials: Sequence[FrozenTrial], spec: SweepSpec) -> list[str]:
-    # A function's parameters come after those of the config, and some trials lack them.
+    # Parameters of a function come last, and some trials lack them.
     names = [parameter.name for parameter in spec.space.parameters]
     names += sorted({name for trial in trials for name in trial.params if name not in names})
     rows = [["trial", *spec.objectives, *map(short_name, names), "time"]]
@@ -166,7 +159,7 @@ def _format_table(trials: Sequence[FrozenTrial], spec: SweepSpec) -> list[str]:
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay a table out in columns, a line for each row."""
+    """Align the columns of a table; returns a line for each row."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,4 +1,4 @@
-"""What runs at this moment: one line for each trial, on a terminal only."""
+"""What runs at this moment: a line for each trial, on a terminal only."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ REFRESH_SECONDS = 1.0
 
 
 class StatusLines:
-    """Lines below the log that tell how far the trials of this process are."""
+    """Lines below the log that show how far the trials of this process are."""
 
     def __init__(self, study: optuna.Study, running: Mapping[int, Any]) -> None:
         self._study = study
@@ -32,7 +32,7 @@ class StatusLines:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the lines up to date. In a file or a pipe there are none."""
+        """Keep the lines up to date. There are none in a file or a pipe."""
         if not sys.stderr.isatty():
             yield
             return
@@ -49,11 +49,11 @@ class StatusLines:
             self._bars.clear()
 
     def say(self, text: str) -> None:
-        """Log a line above the others."""
+        """Log a text above the lines."""
         if not self._bars:
             log.info("%s", text)
             return
-        # Without the line of the trial that has just ended.
+        # To remove the line of the trial that has just ended.
         with contextlib.suppress(Exception):
             self._draw()
         with tqdm.external_write_mode():
@@ -66,7 +66,7 @@ class StatusLines:
 
     def _refresh(self, stop: threading.Event) -> None:
         while not stop.wait(REFRESH_SECONDS):
-            # Whatever the storage does at this moment, the lines are not worth an error.
+            # An error of the storage is no reason to end the sweep here.
             with contextlib.suppress(Exception):
                 self._draw()
 

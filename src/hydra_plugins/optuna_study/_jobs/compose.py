@@ -1,8 +1,8 @@
-"""The config of a job, the same as Hydra composes it, in a hundredth of its time.
+"""The config of a job, equal to what Hydra composes, in a hundredth of the time.
 
-Hydra reads every YAML file again for every job. Here what the choices of config groups give is
-composed once and kept; the plain overrides of a job are then applied to a copy by Hydra's own
-code. A file that is edited while the study runs changes none of its later trials.
+Hydra reads every YAML file again for every job. Here each combination of group choices is composed
+once and kept; then Hydra's own code applies the plain overrides of a job to a copy. A file that is
+edited while the study runs changes none of its later trials.
 """
 
 import copy
@@ -18,15 +18,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-# Combinations of group choices that are kept; a study that searches more starts over.
+# Combinations of group choices that are kept; with more, all are forgotten and composed again.
 CACHE_SIZE = 64
 
 
 class Composer:
-    """Composes the configs of one sweep's jobs."""
+    """Composes the configs of the jobs of one sweep."""
 
     def __init__(self, config_loader: ConfigLoader, master: DictConfig) -> None:
-        """Keep what every job starts from.
+        """Keep what the config of every job starts from.
 
         Args:
             config_loader: of the sweep.
@@ -44,7 +44,7 @@ class Composer:
         self._composed: dict[tuple[str, ...], bytes] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Compose a job's config, with Hydra's node but for the job's number.
+        """Compose the config of a job, with Hydra's node, without the number of the job.
 
         Raises:
             ConfigCompositionException: in Hydra's own words.
@@ -74,7 +74,7 @@ class Composer:
         return bool(self._repository.group_exists(key))
 
     def _shapes_defaults(self, override: Override) -> bool:
-        """Whether an override decides which files are read, or how Hydra itself is set."""
+        """Whether an override chooses files to read, or sets Hydra itself."""
         if override.is_hydra_override():
             return True
         is_group = self._repository.group_exists(override.key_or_group)
@@ -86,14 +86,14 @@ class Composer:
                 self._composed.clear()
             config = self._loader.load_sweep_config(self._master, list(chosen))
             self._composed[chosen] = pickle.dumps(config)
-        config = pickle.loads(self._composed[chosen])  # noqa: S301 - our own bytes, copied this way in a third of deepcopy's time
+        config = pickle.loads(self._composed[chosen])  # noqa: S301 - our own bytes; a third of the time of deepcopy
         assert isinstance(config, DictConfig)
         return config
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """Take the app's part of a job's config, as its function gets it."""
-    # Not masked_copy, which drops schemas and flags; and Hydra's node is three quarters of it all.
+    """Return the config of a job without Hydra's node, as its function gets it."""
+    # masked_copy would drop schemas and flags. Hydra's node is three quarters of the config.
     content = config.__dict__["_content"]
     whole = dict(content)
     del content["hydra"]
@@ -105,7 +105,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 
 def number_job(config: DictConfig, number: int) -> None:
-    """Write the trial's number where Hydra's launchers write the job's."""
+    """Write the number of the trial where Hydra's launchers write that of the job."""
     with open_dict(config):
         config.hydra.job.id = str(number)
         config.hydra.job.num = number

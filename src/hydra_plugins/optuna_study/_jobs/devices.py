@@ -1,4 +1,4 @@
-"""How many workers a machine carries, and what each of them may use."""
+"""How many workers a machine has room for, and what each of them may use."""
 
 import functools
 import os
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from hydra_plugins.optuna_study._errors import SweepError
 
-# Small models gain little from more threads, and each worker holds its own copy of everything.
+# Small models gain little from more threads, and each worker has its own copy of everything.
 CORES_PER_WORKER = 2
 
 
 def list_gpus() -> list[str]:
-    """List what ``CUDA_VISIBLE_DEVICES`` may name: what it names already, or every GPU there is."""
+    """List the GPUs that ``CUDA_VISIBLE_DEVICES`` names, or every GPU if it is not set."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
@@ -26,7 +26,7 @@ def _ask_driver() -> tuple[str, ...]:
     if program is None:
         return ()
     try:
-        asked = subprocess.run(  # noqa: S603 - found on the path, fixed arguments
+        listed = subprocess.run(  # noqa: S603 - found on the path, fixed arguments
             [program, "--query-gpu=uuid", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -35,39 +35,39 @@ def _ask_driver() -> tuple[str, ...]:
         )
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(asked.stdout.split())
+    return tuple(listed.stdout.split())
 
 
-def count_workers(asked: int | str, *, workers_per_gpu: int, keys: Mapping[str, str]) -> int:
+def count_workers(wanted: int | str, *, workers_per_gpu: int, keys: Mapping[str, str]) -> int:
     """Count the workers that ``num_workers`` asks for.
 
     Args:
-        asked: a number, or ``auto``: one for each place on a GPU, or for every two cores.
+        wanted: a number, or ``auto``: one for each place on a GPU, or for every two cores.
         workers_per_gpu: how many share a GPU.
-        keys: setting to the key that a person sets it by.
+        keys: setting to the key in the config of the app.
 
     Raises:
         SweepError: more workers than the GPUs have places for.
 
     """
-    gpus = list_gpus() if asked != 1 else []
+    gpus = list_gpus() if wanted != 1 else []
     places = len(gpus) * workers_per_gpu
-    if asked == "auto":
+    if wanted == "auto":
         return places or max(1, num_cores() // CORES_PER_WORKER)
-    assert isinstance(asked, int)
-    if gpus and asked > places:
+    assert isinstance(wanted, int)
+    if gpus and wanted > places:
         raise SweepError(
-            f"{keys['num_workers']}={asked}: {len(gpus)} GPUs with {keys['workers_per_gpu']}="
+            f"{keys['num_workers']}={wanted}: {len(gpus)} GPUs with {keys['workers_per_gpu']}="
             f"{workers_per_gpu} hold {places}; raise {keys['workers_per_gpu']}, or take fewer"
         )
-    return asked
+    return wanted
 
 
 def worker_environment(index: int, *, num_workers: int, workers_per_gpu: int) -> dict[str, str]:
-    """Choose the variables that give a worker its own GPU, or its share of the cores.
+    """Return the variables that give a worker its own GPU, or its share of the cores.
 
-    They work only when they are set before the worker imports its numerical libraries. A number
-    of threads that is set already is left alone.
+    They must be set before the worker imports its numerical libraries. A number of threads that is
+    set already is kept.
     """
     environment = {}
     if gpus := list_gpus():

@@ -1,4 +1,4 @@
-"""What went wrong with a job, told apart by what the study should do about it."""
+"""What went wrong with a job, by what the study should do about it."""
 
 import errno
 import re
@@ -15,23 +15,23 @@ from hydra_plugins.optuna_study import attributes
 class FailureKind(StrEnum):
     """Written on a trial as ``failure_kind``."""
 
-    # Stopped from outside, or its process is gone: the point is tried again.
+    # Stopped from outside, or its process is gone: the point is run again.
     INTERRUPTED = attributes.INTERRUPTED
-    # The machine cannot hold this point: it is infeasible, and the sampler moves away from it.
+    # The point does not fit into memory: it is infeasible, and the sampler moves away from it.
     OUT_OF_MEMORY = attributes.OUT_OF_MEMORY
-    # The point's own fault: the loss or the returned value is NaN or infinite.
+    # The loss or the returned value is NaN or infinite: the point itself is bad.
     NOT_FINITE = "not finite"
-    # No point can be run until space is freed: the sweep ends, this point is tried again.
+    # No point can be run until space is freed: the sweep ends, and this point is run again.
     DISK_FULL = "disk full"
-    # A store or a server does not answer: the point is tried again after a while.
+    # A storage or a server does not answer: the point is run again after a while.
     OUTAGE = "outage"
-    # The process that ran the job ended without a word.
+    # The process of the job ended without a message.
     WORKER_DIED = "worker died"
-    # In code, config or data: the same one again and again ends the sweep.
+    # In code, config or data: the same one several times in a row ends the sweep.
     ERROR = "error"
 
 
-# The point says nothing about itself: it goes back into the queue.
+# Failures that say nothing about the point: it is queued again.
 TRIED_AGAIN = (FailureKind.INTERRUPTED, FailureKind.DISK_FULL, FailureKind.OUTAGE)
 
 
@@ -43,7 +43,7 @@ class Failure:
 
     @property
     def pattern(self) -> str:
-        """The text without its numbers: a folder, a row or a trial in it makes no other error."""
+        """The text without its numbers: another folder, row or trial is the same error."""
         return re.sub(r"\d+", "#", self.text)
 
     @property
@@ -57,23 +57,25 @@ class Failure:
 
 INTERRUPTED = Failure(FailureKind.INTERRUPTED, str(FailureKind.INTERRUPTED))
 
-# Frameworks raise what Python has no exception for as RuntimeError, in words of their own: CUDA,
-# cuBLAS, the allocator of torch for the host.
+# What CUDA, cuBLAS and torch's allocator for the host say in a RuntimeError.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|"
     r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-# SQLite's words, and those of a writer that lost the error number on the way.
+_OUTAGES = (
+    ConnectionError, TimeoutError, OperationalError, InterfaceError, StorageInternalError,
+)  # fmt: skip
+# What SQLite says, and a writer that has lost the error number on the way.
 _DISK_FULL = re.compile(r"disk is full|No space left on device", re.IGNORECASE)
 
 
 def classify(error: BaseException) -> Failure:
-    """Tell a failure apart by the exceptions that led to it.
+    """Find the kind of a failure by the exceptions that led to it.
 
-    The kinds are Python's own where it has them, so that a job needs nothing of this plugin to
-    say what went wrong: MemoryError, FloatingPointError, OSError with ENOSPC, ConnectionError and
-    TimeoutError, anywhere in the chain of causes.
+    The kinds go by Python's own exceptions, so a job needs nothing of this plugin to say what went
+    wrong: MemoryError, FloatingPointError, OSError with ENOSPC, ConnectionError and TimeoutError,
+    anywhere in the chain of causes.
     """
     message = str(error).strip()
     name = type(error).__name__
@@ -82,23 +84,23 @@ def classify(error: BaseException) -> Failure:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether asking again may help."""
+    """Whether another try may help."""
     return classify(error).kind is FailureKind.OUTAGE
 
 
 def _kind(chain: list[BaseException]) -> FailureKind:
-    for kind, tells in (
-        (FailureKind.OUT_OF_MEMORY, _tells_memory),
-        (FailureKind.DISK_FULL, _tells_disk),
-        (FailureKind.NOT_FINITE, _tells_number),
-        (FailureKind.OUTAGE, _tells_outage),
+    for kind, is_kind in (
+        (FailureKind.OUT_OF_MEMORY, _is_out_of_memory),
+        (FailureKind.DISK_FULL, _is_disk_full),
+        (FailureKind.NOT_FINITE, lambda error: isinstance(error, FloatingPointError)),
+        (FailureKind.OUTAGE, lambda error: isinstance(error, _OUTAGES)),
     ):
-        if any(tells(error) for error in chain):
+        if any(map(is_kind, chain)):
             return kind
     return FailureKind.ERROR
 
 
-def _tells_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -106,7 +108,7 @@ def _tells_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
-def _tells_disk(error: BaseException) -> bool:
+def _is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return isinstance(error, OperationalError | RuntimeError) and (
@@ -114,19 +116,10 @@ def _tells_disk(error: BaseException) -> bool:
     )
 
 
-def _tells_number(error: BaseException) -> bool:
-    return isinstance(error, FloatingPointError)
-
-
-def _tells_outage(error: BaseException) -> bool:
-    outages = (ConnectionError, TimeoutError, OperationalError, InterfaceError)
-    return isinstance(error, (*outages, StorageInternalError))
-
-
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        # Not __context__: what was being handled at that moment need not be the reason.
+        # Not __context__: the error that was being handled need not be the cause.
         error = error.__cause__

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a running job ends at once, the study's own bookkeeping never halfway."""
+"""Ctrl-C and SIGTERM: a running job ends at once, a write into the study is always completed."""
 
 import math
 import signal
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Seconds in which another signal is the same one: some programs send it to a process and to its
-# group.
+# Seconds in which a second signal counts as the first: some programs send it to a process and to
+# its group.
 ECHO_SECONDS = 1.0
 
 
 class Interruption:
     """Whether someone asked the sweep to stop, and how urgently.
 
-    The first signal asks for it, the second for no more patience with what runs, the third ends
-    the process wherever it is.
+    The first signal asks for a stop, the second kills the jobs that still run, the third ends the
+    process wherever it is.
     """
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class Interruption:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Take the two signals over. Only the main thread can; elsewhere nothing changes."""
+        """Handle the two signals. Only the main thread can; elsewhere nothing changes."""
         previous = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                # nohup and background shells ignore a signal on purpose.
+                # nohup and background shells ignore signals on purpose.
                 if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
                     previous[number] = handler
                     signal.signal(number, self._handle)
@@ -44,7 +44,7 @@ class Interruption:
 
     @contextmanager
     def job(self) -> Iterator[None]:
-        """Within it a signal raises KeyboardInterrupt, also one that was noted before."""
+        """Raise KeyboardInterrupt at a signal, or at once if one came before."""
         self._in_job = True
         try:
             if self.requested:

@@ -1,4 +1,4 @@
-"""Run one job the way Hydra does, in this process."""
+"""Run one job in this process, as Hydra does."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from hydra_plugins.optuna_study._functions import Redact, redact_of
 from hydra_plugins.optuna_study._jobs.compose import without_hydra
 from hydra_plugins.optuna_study._jobs.outcome import Outcome, read_error, read_return
 from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
-from hydra_plugins.optuna_study._redaction import Redact, load_redact
 
 
 def run_job(
@@ -29,16 +29,16 @@ def run_job(
     objectives: Sequence[str],
     capture_output: bool,
 ) -> Outcome:
-    """Run a job in its folder and judge how it ended.
+    """Run a job in its folder and return how it ended.
 
     The same steps as ``hydra.core.utils.run_job``, which copies Hydra's node four times and writes
     YAML in Python: 20 ms where this takes five.
 
     Args:
-        config: as :meth:`Composer.compose` gives it, numbered.
+        config: from :meth:`Composer.compose`, with a number.
         task_function: what the app decorated with ``hydra.main``.
-        callbacks: ``hydra.callbacks``, told of the job's start and end.
-        objectives: names of the values that are expected back.
+        callbacks: ``hydra.callbacks``, called at the start and the end of the job.
+        objectives: names of the values that the job returns.
         capture_output: whether all that is printed goes to ``console.log`` in the job's folder.
 
     """
@@ -64,13 +64,13 @@ def _enter(config: DictConfig) -> JobReturn:
     task_cfg = without_hydra(config)
     output_dir.mkdir(parents=True, exist_ok=True)
     chdir = config.hydra.job.chdir
-    # Left open, it depends on the version that the app asked for.
+    # If not set, it depends on the version that the app asked for.
     if chdir or (chdir is None and not version.base_at_least("1.2")):
         os.chdir(output_dir)
     if config.hydra.output_subdir is not None:
         folder = output_dir / config.hydra.output_subdir
         folder.mkdir(parents=True, exist_ok=True)
-        redact = _redact_of(config)
+        redact = redact_of(config)
         save_yaml(redact(plain(task_cfg)), folder / "config.yaml")
         save_yaml(redact({"hydra": plain(config.hydra)}), folder / "hydra.yaml")
         save_yaml(redact(plain(config.hydra.overrides.task)), folder / "overrides.yaml")
@@ -100,7 +100,7 @@ def _call(
             job_return.return_value = error
             job_return.status = JobStatus.FAILED
             if outcome.failure is not None:
-                _log_traceback(error, _redact_of(config))
+                _log_traceback(error, redact_of(config))
         else:
             outcome = read_return(returned, objectives)
             job_return.return_value = returned
@@ -109,12 +109,8 @@ def _call(
     return outcome
 
 
-def _redact_of(config: DictConfig) -> Redact:
-    return load_redact(OmegaConf.select(config, "hydra.sweeper.redact"))
-
-
 def _log_traceback(error: BaseException, redact: Redact) -> None:
-    """Write to the files that the job logs to: the console has one line for each trial."""
+    """Write to the log files of the job: the console has one line for each trial."""
     text = redact("".join(traceback.format_exception(error)))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
@@ -126,10 +122,10 @@ def _log_traceback(error: BaseException, redact: Redact) -> None:
 
 
 def _clean(path: Path, redact: Redact) -> None:
-    """Take out of a job's console what its libraries should not have printed.
+    """Take secrets that libraries have printed out of the console of a job.
 
-    Only now: a pipe in between would lose what a killed process has printed, and could stop one
-    that prints while it holds the interpreter.
+    Only at the end: a pipe in between would lose what a killed process has printed, and could block
+    a library that prints while it holds the interpreter.
     """
     printed = path.read_text("utf-8", "surrogateescape")
     if (cleaned := redact(printed)) != printed:
@@ -138,7 +134,7 @@ def _clean(path: Path, redact: Redact) -> None:
 
 @contextlib.contextmanager
 def _captured(config: DictConfig, capture: bool) -> Iterator[None]:
-    """Send what the job and its libraries print, from C too, to a file in the job's folder."""
+    """Send all that the job and its libraries print, from C too, to a file in the job's folder."""
     if not capture:
         yield
         return
@@ -160,4 +156,4 @@ def _captured(config: DictConfig, capture: bool) -> Iterator[None]:
         if path.stat().st_size == 0:
             path.unlink()
         else:
-            _clean(path, _redact_of(config))
+            _clean(path, redact_of(config))

@@ -1,4 +1,4 @@
-"""How a job ended, in the words of a study."""
+"""How a job ended: the state, values and failure that are reported to the study."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,21 +14,21 @@ from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind, class
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is told to the study. Crosses from a worker's process to the sweep's."""
+    """How a job ended. A worker sends it to the process of the sweep."""
 
     state: TrialState
     values: tuple[float, ...] | None = None
     failure: Failure | None = None
 
     def redacted(self, redact: Callable[[str], str]) -> "Outcome":
-        """Return the same with what is secret taken out of the failure's text."""
+        """Return the same without secrets in the text of the failure."""
         if self.failure is None:
             return self
         return replace(self, failure=replace(self.failure, text=redact(self.failure.text)))
 
 
 def read_return(returned: Any, objectives: Sequence[str]) -> Outcome:
-    """Judge what a job returned."""
+    """Read what a job returned."""
     values = list(returned) if isinstance(returned, list | tuple) else [returned]
     if len(values) != len(objectives):
         return _unusable(
@@ -45,7 +45,7 @@ def read_return(returned: Any, objectives: Sequence[str]) -> Outcome:
 
 
 def read_error(error: BaseException) -> Outcome:
-    """Judge what a job raised."""
+    """Read what a job raised."""
     if isinstance(error, optuna.TrialPruned):
         return Outcome(TrialState.PRUNED)
     return failed(classify(error))

@@ -1,4 +1,4 @@
-"""Where jobs run: here, through one of Hydra's launchers, or in warm processes beside this one."""
+"""Where jobs run: in this process, through a launcher of Hydra, or in processes of their own."""
 
 import contextlib
 import logging
@@ -6,26 +6,25 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
-from hydra.types import TaskFunction
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.optuna_study._functions import redact_of
 from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.job import run_job
 from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error, read_return
-from hydra_plugins.optuna_study._redaction import load_redact
 
 log = logging.getLogger(__name__)
 
-# Seconds between looks at signals and at other processes while jobs run.
+# Seconds between two looks at signals and at other processes while jobs run.
 POLL_SECONDS = 0.5
 
 
@@ -38,19 +37,19 @@ class Finished:
 
 
 class Pool(ABC):
-    """Takes jobs while it has room and gives back how they ended."""
+    """Takes jobs while workers are free, and returns how they ended."""
 
     @abstractmethod
     def free(self) -> list[dict[str, Any]]:
-        """Identities of the workers that can take a job now."""
+        """Return the identities of the workers that are free."""
 
     @abstractmethod
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
-        """Give a trial's job to a free worker."""
+        """Give the job of a trial to a free worker."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Finished]:
-        """Wait for jobs to end; returns at once when one has."""
+        """Wait until a job ends, or for so many seconds."""
 
     @abstractmethod
     def interrupt(self) -> list[Finished]:
@@ -58,59 +57,58 @@ class Pool(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
 
 
+class App(Protocol):
+    """What Hydra gives a sweeper."""
+
+    # Of the whole sweep.
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
+    task_function: TaskFunction
+
+
+@dataclass(eq=False)
 class InProcessPool(Pool):
     """One job at a time in this process: a debugger stops in it, and a crash ends the sweep."""
 
-    def __init__(
-        self,
-        *,
-        composer: Composer,
-        task_function: TaskFunction,
-        config: DictConfig,
-        hydra_callbacks: Callbacks,
-        objectives: Sequence[str],
-        interruption: Interruption,
-        identity: dict[str, Any],
-    ) -> None:
-        self._composer = composer
-        self._task_function = task_function
-        self._config = config
-        self._callbacks = hydra_callbacks
-        self._objectives = objectives
-        self._interruption = interruption
-        self._identity = identity
-        self._job: tuple[int, Sequence[str]] | None = None
+    app: App
+    composer: Composer
+    objectives: Sequence[str]
+    interruption: Interruption
+    identity: dict[str, Any]
+    _job: tuple[int, Sequence[str]] | None = field(default=None, init=False)
 
     def free(self) -> list[dict[str, Any]]:
-        return [] if self._job else [self._identity]
+        return [] if self._job else [self.identity]
 
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
         del identity
         self._job = (number, overrides)
 
     def wait(self, seconds: float) -> list[Finished]:
-        """Run the job: here there is nothing else to do meanwhile."""
+        """Run the job: there is nothing else to do meanwhile."""
         if self._job is None:
             time.sleep(seconds)
             return []
         number, overrides = self._job
         try:
-            with self._interruption.job():
+            with self.interruption.job():
                 outcome = self._run(number, overrides)
         except KeyboardInterrupt:
-            # Also when the job itself raised it: that is how a person's Ctrl-C looks from inside.
-            self._interruption.requested = True
+            # Also if the job itself raised it: Ctrl-C looks like that from inside.
+            self.interruption.requested = True
             outcome = failed(INTERRUPTED)
         except Exception as error:
-            # It could not be launched, for example.
+            # For example, it could not be launched.
             log.debug("trial %d could not be launched", number, exc_info=True)
             outcome = read_error(error)
         finally:
             # The job had its own logging.
-            configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+            hydra = self.app.config.hydra
+            configure_log(hydra.hydra_logging, hydra.verbose)
         self._job = None
         return [Finished(number, outcome)]
 
@@ -121,16 +119,16 @@ class InProcessPool(Pool):
         return [Finished(number, failed(INTERRUPTED))]
 
     def close(self) -> None:
-        """Nothing to let go of: this process is the worker."""
+        """Do nothing: this process is the worker."""
 
     def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
-        config = self._composer.compose(overrides)
+        config = self.composer.compose(overrides)
         number_job(config, number)
         return run_job(
             config,
-            self._task_function,
-            callbacks=self._callbacks,
-            objectives=self._objectives,
+            self.app.task_function,
+            callbacks=self.app.hydra_context.callbacks,
+            objectives=self.objectives,
             capture_output=False,
         )
 
@@ -138,26 +136,22 @@ class InProcessPool(Pool):
 class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
 
-    def __init__(self, launcher: Launcher, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._launcher = launcher
-
     def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
-        with _quiet_launcher(self._launcher):
-            (job,) = self._launcher.launch([list(overrides)], initial_job_idx=number)
+        with _quiet_launcher(self.app.launcher):
+            (job,) = self.app.launcher.launch([list(overrides)], initial_job_idx=number)
         error = job._return_value  # noqa: SLF001 - the property prints what it raises
         if isinstance(error, BaseException):
             outcome = read_error(error)
             if outcome.failure is not None:
-                redact = load_redact(OmegaConf.select(self._config, "hydra.sweeper.redact"))
+                redact = redact_of(self.app.config)
                 text = redact("".join(traceback.format_exception(error)))
                 _append_to_logs(job.hydra_cfg, text)
             return outcome
-        return read_return(job.return_value, self._objectives)
+        return read_return(job.return_value, self.objectives)
 
 
 def _append_to_logs(hydra_cfg: DictConfig | None, text: str) -> None:
-    """Append to the files that a job logged to: its handlers are closed by now."""
+    """Append to the log files of a job, whose handlers are closed by now."""
     handlers = OmegaConf.select(hydra_cfg, "hydra.job_logging.handlers") if hydra_cfg else None
     for handler in (handlers or {}).values():
         if "filename" in handler:
@@ -167,7 +161,7 @@ def _append_to_logs(hydra_cfg: DictConfig | None, text: str) -> None:
 
 @contextlib.contextmanager
 def _quiet_launcher(launcher: Launcher) -> Iterator[None]:
-    """Silence the launcher's announcement of a job: the study has a line for each trial."""
+    """Silence what the launcher logs of a job: the study has a line for each trial."""
     logger = logging.getLogger(type(launcher).__module__)
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Long-lived processes that run jobs: started warm, replaced when they die, stopped in seconds."""
+"""Long-lived processes that run jobs, replaced when they die, and stopped within seconds."""
 
 import contextlib
 import multiprocessing
@@ -22,28 +22,28 @@ from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, serve
 
-# Seconds that interrupted jobs are given to close what they have open, before they are killed.
+# Seconds in which interrupted jobs can close what they have open, before they are killed.
 GRACE_SECONDS = 10.0
-# A worker that ends this often before it has taken a job will not do better the next time.
+# Workers that end before they take a job, this many times in a row, end the sweep.
 MAX_START_FAILURES = 3
 
 
 @dataclass(eq=False)
 class _Member:
-    """A worker's process, seen from outside."""
+    """The process of a worker, seen from outside."""
 
     index: int
     process: SpawnProcess
     connection: Connection
-    # None until it has said that it is ready.
+    # None until it has reported that it is ready.
     identity: dict[str, Any] | None = None
     number: int | None = None
-    # Of the whole machine, when its job began.
+    # Processes that the kernel had killed for memory when its job started.
     oom_kills: int = 0
 
 
 class ProcessPool(Pool):
-    """Long-lived processes, each of which takes the next job as soon as it is free."""
+    """Long-lived processes. Each takes the next job as soon as it is free."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ProcessPool(Pool):
         self._num_workers = num_workers
         self._workers_per_gpu = workers_per_gpu
         self._num_start_failures = 0
-        # Known before they are asked for: what wait gives back next, or raises.
+        # What wait returns or raises at its next call.
         self._finished: list[Finished] = []
         self._broken: SweepError | None = None
         self._members = [self._spawn(index) for index in range(num_workers)]
@@ -71,19 +71,19 @@ class ProcessPool(Pool):
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
         try:
             config = self._composer.compose(overrides)
-        except Exception as error:  # noqa: BLE001 - this point's own fault: the next may be sound
+        except Exception as error:  # noqa: BLE001 - of this point; the next one may be composed
             self._finished.append(Finished(number, read_error(error)))
             return
         number_job(config, number)
         member = next((m for m in self._members if m.identity == identity), None)
         if member is None:
-            # It died between two jobs of the trial, and another one has its place.
+            # It died between two jobs of the trial and was replaced.
             death = Failure(FailureKind.WORKER_DIED, "its process ended between two seeds")
             self._finished.append(Finished(number, failed(death)))
             return
         member.number = number
         member.oom_kills = _count_oom_kills()
-        # One that died meanwhile is noticed in wait.
+        # A worker that has died meanwhile is found in wait.
         with contextlib.suppress(OSError):
             member.connection.send_bytes(pickle.dumps(config))
 
@@ -99,7 +99,7 @@ class ProcessPool(Pool):
         finished, self._finished = self._finished, []
         for member in self._ready(self._members, 0.0 if finished else seconds):
             if member not in self._members:
-                continue  # replaced a moment ago: both of its handles told
+                continue  # replaced a moment ago: both of its handles were ready
             message = self._receive(member)
             if message is None:
                 finished += self._replace(member)
@@ -111,15 +111,15 @@ class ProcessPool(Pool):
         return finished
 
     def _ready(self, members: Sequence[_Member], seconds: float) -> list[_Member]:
-        """Wait until a worker says something or ends.
+        """Wait until a worker sends a message or ends.
 
-        A job may have forked: the child keeps both pipes open by which a death is told, so that
-        the processes themselves are looked at as well.
+        If a job has forked, its child keeps both pipes open, and neither shows that the worker has
+        died. So the processes themselves are checked too.
         """
         by_handle: dict[Any, _Member] = {m.connection: m for m in members}
         by_handle |= {m.process.sentinel: m for m in members}
-        told = [by_handle[handle] for handle in wait(list(by_handle), timeout=seconds)]
-        return told + [m for m in members if m.process.exitcode is not None]
+        ready = [by_handle[handle] for handle in wait(list(by_handle), timeout=seconds)]
+        return ready + [m for m in members if m.process.exitcode is not None]
 
     def interrupt(self) -> list[Finished]:
         busy = [m for m in self._members if m.number is not None]
@@ -133,7 +133,7 @@ class ProcessPool(Pool):
                 busy.remove(member)
                 message = self._receive(member)
                 assert member.number is not None
-                # One that had just ended is a result like any other.
+                # A job that ended just now has a result like any other.
                 outcome = message if isinstance(message, Outcome) else failed(INTERRUPTED)
                 finished.append(Finished(member.number, outcome))
                 member.number = None
@@ -156,7 +156,7 @@ class ProcessPool(Pool):
 
     def _spawn(self, index: int) -> _Member:
         ours, theirs = multiprocessing.Pipe()
-        # spawn, not fork: a fork copies this process's threads, locks and connections half.
+        # spawn, not fork: a fork would copy locks and connections without their threads.
         process = multiprocessing.get_context("spawn").Process(
             target=serve, args=(theirs, self._assignment), name=f"worker-{index}"
         )
@@ -169,7 +169,7 @@ class ProcessPool(Pool):
         return _Member(index, process, ours)
 
     def _receive(self, member: _Member) -> Any:
-        """Take a worker's message; None when it is gone without one."""
+        """Receive the message of a worker; None if it has died without one."""
         try:
             return member.connection.recv() if member.connection.poll() else None
         except (EOFError, OSError):
@@ -179,12 +179,12 @@ class ProcessPool(Pool):
         assert member.number is not None
         number, member.number = member.number, None
         if outcome.failure and outcome.failure.kind is FailureKind.OUT_OF_MEMORY:
-            # Whatever the error still holds on to would make the next one's memory short, too.
+            # What the error still refers to would take memory from the next job.
             self._renew(member)
         return [Finished(number, outcome)]
 
     def _replace(self, member: _Member) -> list[Finished]:
-        """Start another worker in the place of one that died, and say what became of its job."""
+        """Replace a worker that has died, and return how its job ended."""
         member.process.join()
         failure = _describe_death(member)
         number = member.number
@@ -208,7 +208,7 @@ class ProcessPool(Pool):
 def _describe_death(member: _Member) -> Failure:
     code = member.process.exitcode
     if code is not None and code < 0:
-        # The kernel kills with SIGKILL what exceeds a limit of memory, and counts that it did.
+        # The kernel kills what exceeds a limit of memory with SIGKILL, and counts it.
         if -code == signal.SIGKILL and _count_oom_kills() > member.oom_kills:
             return Failure(FailureKind.OUT_OF_MEMORY, "the kernel killed the worker, out of memory")
         name = signal.Signals(-code).name
@@ -217,7 +217,7 @@ def _describe_death(member: _Member) -> Failure:
 
 
 def _count_oom_kills() -> int:
-    """Count the processes that the kernel has killed for memory since it started."""
+    """Count the processes that the kernel has killed for memory since its start."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -227,7 +227,7 @@ def _count_oom_kills() -> int:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a child: it must have them before its first import."""
+    """Set variables for a child process, which needs them before its first import."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -242,7 +242,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _blocked_interrupt() -> Iterator[None]:
-    """Block Ctrl-C: a child inherits that, and is not torn down halfway through its imports."""
+    """Block Ctrl-C: a child process inherits this, so it does not end during its imports."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,7 +1,7 @@
-"""The inside of a long-lived worker: imports once, then one job after the other.
+"""A long-lived worker, seen from inside: it imports once, then runs one job after the other.
 
-The sweep's process asks, composes and tells; a worker only runs jobs. It ends when the sweep's
-process ends, however that ends, so that nothing trains on for nobody.
+The process of the sweep draws points, composes configs and reports; a worker only runs jobs. It
+ends when the process of the sweep ends, however that ends.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class TaskName:
 
     module: str
     name: str
-    # Decorators to take off, of which hydra.main is the outermost.
+    # How many decorators to remove; hydra.main is the outermost.
     num_wrappers: int
 
     def find(self) -> TaskFunction:
@@ -52,7 +52,7 @@ class TaskName:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker needs to know once, before its first job."""
+    """What a worker needs before its first job."""
 
     task: TaskName
     objectives: tuple[str, ...]
@@ -62,10 +62,10 @@ class Assignment:
 
 
 def name_task(task_function: TaskFunction, *, key: str) -> TaskName:
-    """Name a job's function so that another process finds it.
+    """Name the function of a job so that another process finds it.
 
     Raises:
-        SweepError: its name does not lead back to it, as of one that stands inside another.
+        SweepError: its name does not lead back to it, for example because it is a nested function.
 
     """
     module = task_function.__module__
@@ -86,8 +86,8 @@ def name_task(task_function: TaskFunction, *, key: str) -> TaskName:
 
 
 def serve(connection: Connection, assignment: Assignment) -> None:
-    """Run the jobs that come in until the other side hangs up."""
-    # A terminal sends Ctrl-C to the whole group; the sweep's process decides what it means here.
+    """Run the jobs that come in until the connection is closed."""
+    # A terminal sends Ctrl-C to the whole group; the process of the sweep decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _Stop())
     _follow_parent()
@@ -96,7 +96,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     JobRuntime.instance().set("name", assignment.job_name)
     task_function = assignment.task.find()
     callbacks: Callbacks | None = None
-    # The other side hangs up when the sweep ends, at whatever moment of this one.
+    # The sweep may end, and close the connection, at any moment.
     with Worker(assignment.workers_dir) as worker, contextlib.suppress(EOFError, OSError):
         connection.send(worker.identity)
         while True:
@@ -125,12 +125,12 @@ def _run(
             _Stop.armed = False
     except KeyboardInterrupt:
         return failed(INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - the job's folder could not be made, for example
+    except Exception as error:  # noqa: BLE001 - for example, the folder of the job could not be made
         return read_error(error)
 
 
 class _Stop:
-    """SIGTERM: the job is interrupted and closes what it has open; between jobs, nothing."""
+    """SIGTERM interrupts a job, which closes what it has open; between jobs it does nothing."""
 
     armed = False
 
@@ -142,7 +142,7 @@ class _Stop:
 
 
 def _follow_parent() -> None:
-    """End at once when the sweep's process is gone: its trials are tried again by the next one."""
+    """End at once when the process of the sweep is gone; the next one runs its trials again."""
     parent = parent_process()
     assert parent is not None
     sentinel = parent.sentinel

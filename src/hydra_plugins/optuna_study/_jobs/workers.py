@@ -1,11 +1,10 @@
-"""Who works on a study, who still lives, and whose turn it is to ask.
+"""Which workers are on a study, which of them are alive, and whose turn it is to draw a point.
 
-A worker holds a POSIX record lock on a file of its own and writes the file's name on each trial it
-takes. The kernel drops the lock when the process ends, however it ends, so that a trial whose
-lock is free was left behind. Optuna's heartbeat was not taken: it works with databases only, and
-a trial is stale no sooner than its grace period. A process id was not taken: it is used again.
-Record locks rather than flock: a forked child (a data loader) does not inherit them, so that an
-orphan cannot keep a dead worker alive.
+A worker holds a POSIX record lock on a file of its own, and writes the name of the file on each
+trial that it takes. The kernel drops the lock when the process ends, however it ends. So if the
+lock of a trial is free, its worker is dead. Optuna's heartbeat needs a database, and finds a trial
+stale only after its grace period. A process id may be used again. A flock would be inherited by a
+forked child (a data loader), which would keep a dead worker alive; a record lock is not.
 """
 
 import fcntl
@@ -62,16 +61,16 @@ class Worker:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep the other workers on this machine from counting and asking meanwhile."""
+        """Let no other worker on this machine count trials or draw a point meanwhile."""
         with self._turn_path.open("w") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
 
     def can_see(self, identity: dict[str, Any] | None) -> bool:
-        """Whether it can be told from here if a worker has left.
+        """Whether this process can find out if a worker is alive.
 
-        Containers of one machine have names of their own but one kernel, which holds the locks:
-        there it takes a folder that both share.
+        Containers on one machine have different host names but one kernel, which holds the locks.
+        They must share the folder.
         """
         if identity is None or identity["host"] == socket.gethostname():
             return True
@@ -79,10 +78,10 @@ class Worker:
         return same_kernel and (self.folder / str(identity["lock"])).exists()
 
     def has_left(self, identity: dict[str, Any] | None) -> bool:
-        """Whether the worker that took a trial is gone.
+        """Whether the worker that took a trial is dead.
 
-        None is a worker that was killed before it could sign. One that cannot be seen from here,
-        as on another machine, counts as alive.
+        None is a worker that was killed before it could sign the trial. A worker that cannot be
+        seen from here, for example on another machine, counts as alive.
         """
         if identity is None:
             return True
@@ -104,7 +103,7 @@ class Worker:
 
 @functools.cache
 def _read_boot_id() -> str:
-    """Name this start of this machine's kernel; empty where the system has no such name."""
+    """Read the id of this start of the kernel; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

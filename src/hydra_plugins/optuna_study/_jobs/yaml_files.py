@@ -1,4 +1,4 @@
-"""Configs as YAML files, as OmegaConf writes them in four times the time."""
+"""Configs as YAML files, the same as OmegaConf writes in four times the time."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from omegaconf._utils import OmegaConfDumper
 
 
 def plain(config: Container) -> Any:
-    """Turn a config into mappings and lists, interpolations as written."""
+    """Turn a config into mappings and lists, and keep interpolations as they are."""
     return OmegaConf.to_container(config, enum_to_str=True)
 
 
@@ -19,7 +19,7 @@ def save_yaml(content: Any, path: Path) -> None:
 
 
 class _Dumper(yaml.CSafeDumper):  # type: ignore[misc] # as above
-    """OmegaConf's rules for strings, on libyaml."""
+    """OmegaConf's rules for strings, with libyaml."""
 
 
 _Dumper.add_representer(str, OmegaConfDumper.str_representer)

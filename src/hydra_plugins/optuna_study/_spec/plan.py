@@ -1,4 +1,4 @@
-"""What a study asks."""
+"""What a study asks, and what of it is compared when the study is continued."""
 
 import json
 import logging
@@ -9,9 +9,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from hydra_plugins.optuna_study._errors import SweepError, message_line
-from hydra_plugins.optuna_study._function import load_function
+from hydra_plugins.optuna_study._functions import load_function, load_redact
 from hydra_plugins.optuna_study._jobs.yaml_files import plain
-from hydra_plugins.optuna_study._redaction import load_redact
 from hydra_plugins.optuna_study._spec.settings import OBJECTIVES_WANTED, Settings, are_objectives
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study asks: the same for all of its trials, or they cannot be compared."""
+    """What a study asks. It is the same for all trials, or they could not be compared."""
 
     objectives: dict[str, str]
     # Parameter to its distribution in Hydra's syntax.
@@ -57,11 +56,11 @@ def load_objectives(settings: Settings, config: DictConfig) -> dict[str, str]:
 def build_plan(
     config: DictConfig, settings: Settings, space: SearchSpace, objectives: dict[str, str]
 ) -> Plan:
-    """Note what stays the same.
+    """Collect what must stay the same.
 
     Args:
-        config: of a job at some point of the space, without Hydra's node. The files that were
-            read count as much as what was typed.
+        config: of a job at any point of the space, without Hydra's node. A value counts whether a
+            file gave it or a person typed it.
         settings: of the sweep.
         space: what is searched.
         objectives: name to direction.
@@ -88,7 +87,7 @@ def build_plan(
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict) and node:
-        # By key: a node's files may name its keys in any order.
+        # Sorted: files may name the keys of a node in any order.
         for name, value in sorted(node.items(), key=lambda item: str(item[0])):
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
     else:

@@ -1,4 +1,4 @@
-"""Points that a study tries first, and what a function adds to its space."""
+"""The points that a study tries first, and the function that adds to its space."""
 
 import logging
 import warnings
@@ -9,7 +9,6 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._function import load_function
 from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace
@@ -17,23 +16,9 @@ from hydra_plugins.optuna_study.attributes import DEFAULT, POINT
 
 log = logging.getLogger(__name__)
 
-# Called with a job's config and the trial, as in Hydra's own Optuna plugin: it suggests what
-# depends on what was drawn before.
+# Called with the config of a job and the trial, as in Hydra's own Optuna plugin. It suggests values
+# that depend on those drawn before.
 CustomSearchSpace = Callable[[DictConfig, optuna.trial.BaseTrial], None]
-
-
-def load_custom_search_space(settings: Settings) -> CustomSearchSpace | None:
-    """Find the function that ``custom_search_space`` names.
-
-    Raises:
-        SweepError: there is none.
-
-    """
-    name = settings.custom_search_space
-    if name is None:
-        return None
-    found: CustomSearchSpace = load_function(name, key=settings.keys["custom_search_space"])
-    return found
 
 
 def suggest(
@@ -43,10 +28,10 @@ def suggest(
     *,
     settings: Settings,
 ) -> None:
-    """Let the function suggest what it wants to.
+    """Call the function, if there is one.
 
     Raises:
-        SweepError: it raised.
+        SweepError: it failed.
 
     """
     if custom is None:
@@ -66,12 +51,12 @@ def first_points(
     composer: Composer,
     custom: CustomSearchSpace | None,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """List the points to try first as (origin, point): the composed default, then those asked for.
+    """List the points to try first, as (origin, point): the default config, then ``enqueue``.
 
-    A default that is not in the search space cannot be one of its points: a line says so.
+    If the default is not in the search space, it is left out, and logged.
 
     Raises:
-        SweepError: a point that was asked for is not in the search space.
+        SweepError: a point of ``enqueue`` is not in the search space.
 
     """
     config = composer.compose([*space.fixed, *settings.job_overrides])
@@ -81,9 +66,9 @@ def first_points(
             points.append((DEFAULT, _default_point(config, space, composer, custom, settings)))
         except SweepError as error:
             log.info("the default config is not tried: %s", error)
-    for asked in settings.enqueue:
+    for given in settings.enqueue:
         try:
-            points.append((POINT, space.point(asked)))
+            points.append((POINT, space.point(given)))
         except SweepError as error:
             raise SweepError(f"{settings.keys['enqueue']}: {error}") from None
     return points
@@ -106,21 +91,21 @@ def _default_point(
             value = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
         values[parameter.name] = parameter.find(value)
     defaults = _Defaults(config, values)
-    trial = optuna.trial.FixedTrial(defaults)  # type: ignore[arg-type] # a mapping that is asked by key
+    trial = optuna.trial.FixedTrial(defaults)  # type: ignore[arg-type] # a mapping, of which FixedTrial reads single keys
     with warnings.catch_warnings():
-        # That a value is out of range is said below, as for every other parameter.
+        # A value out of range is an error below, as for every other parameter.
         warnings.simplefilter("ignore", UserWarning)
         for parameter in space.parameters:
-            trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - so that the function finds them drawn
+            trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - for the function they are drawn already
         suggest(custom, without_hydra(config), trial, settings=settings)
     for name, distribution in trial.distributions.items():
-        if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public question for it
+        if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public way to ask
             raise SweepError(f"{name}={trial.params[name]} is not in {distribution}")
     return {**values, **trial.params}
 
 
 class _Defaults(Mapping[str, Any]):
-    """Answers with what the composed config has at a key."""
+    """The values of the default config, by key."""
 
     def __init__(self, config: DictConfig, values: Mapping[str, Any]) -> None:
         self._config = config

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from hydra_plugins.optuna_study._errors import SweepError
 
 _DIRECTIONS = ("maximize", "minimize")
+STORAGE_WANTED = "sqlite:///FILE, a database URL, or a path that ends in .log"
 OBJECTIVES_WANTED = f"names with {' or '.join(_DIRECTIONS)}"
 
 
@@ -33,7 +34,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a setting may hold: a test, the words for it, and what is kept of the value."""
+    """What a setting may be: a test, the words for it, and what is kept of the value."""
 
     fits: Callable[[Any], bool]
     wanted: str
@@ -78,7 +79,7 @@ _NAME = _Kind(
     str,
 )
 _TEXT = _Kind(lambda value: isinstance(value, str) and value != "", "a text")
-_STORAGE = _Kind(_TEXT.fits, "sqlite:///FILE, a database URL, or a path that ends in .log")
+_STORAGE = _Kind(_TEXT.fits, STORAGE_WANTED)
 _KEY = _Kind(_TEXT.fits, "the key that holds the seed of a job")
 _BOOL = _Kind(lambda value: isinstance(value, bool), "true or false")
 _SECONDS = _Kind(

@@ -1,4 +1,4 @@
-"""Hydra's override syntax to Optuna's distributions, and drawn values back to overrides."""
+"""From Hydra's override syntax to Optuna's distributions, and from drawn values to overrides."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,10 +35,10 @@ class Parameter:
     """One dimension of the search."""
 
     name: str
-    # As it stands left of the equals sign: with +, ++ and @package where they were given.
+    # The text left of the equals sign, with +, ++ and @package where they were given.
     key: str
     distribution: BaseDistribution
-    # A choice's text right of the equals sign, in the order of the distribution's choices.
+    # Of choices: the text of each right of the equals sign, in the order of the distribution.
     texts: tuple[str, ...] = ()
 
     def override(self, value: Any) -> str:
@@ -52,17 +52,17 @@ class Parameter:
             case IntDistribution():
                 return str(int(value))
             case _:
-                return repr(float(value))  # repr is the shortest text that reads back the same
+                return repr(float(value))  # repr is the shortest text that reads back equal
 
     def _contains(self, value: float) -> bool:
-        return bool(self.distribution._contains(value))  # noqa: SLF001 - Optuna asks this itself before it takes a value
+        return bool(self.distribution._contains(value))  # noqa: SLF001 - Optuna's own check of a value
 
     @property
     def expression(self) -> str:
-        """The distribution in one spelling of Hydra's syntax, to compare and to read."""
+        """The distribution in one form of Hydra's syntax, to compare and to read."""
         match self.distribution:
             case CategoricalDistribution():
-                # Hydra takes null in the short form alone.
+                # Hydra takes null in the short form only.
                 texts = ",".join(self.texts)
                 return texts if len(self.texts) > 1 else f"choice({texts})"
             case IntDistribution(low=low, high=high, step=step, log=log) if step == 1:
@@ -79,7 +79,7 @@ class Parameter:
                 raise AssertionError(other)
 
     def first(self) -> CategoricalChoiceType:
-        """Pick some value of the distribution."""
+        """Return one value of the distribution."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 return choices[0]
@@ -89,10 +89,10 @@ class Parameter:
                 raise AssertionError(other)
 
     def grid(self) -> list[CategoricalChoiceType]:
-        """Every value, for a grid.
+        """List every value, for a grid.
 
         Raises:
-            SweepError: a continuous interval has no end of values.
+            SweepError: an interval has no end of values.
 
         """
         match self.distribution:
@@ -111,10 +111,10 @@ class Parameter:
                 )
 
     def find(self, value: Any) -> CategoricalChoiceType:
-        """Find a plain value of a config among those of the distribution.
+        """Find the value of the distribution that equals a plain value of a config.
 
         Raises:
-            SweepError: it is none of them.
+            SweepError: there is none.
 
         """
         match self.distribution:
@@ -135,21 +135,21 @@ class Parameter:
 @dataclass(frozen=True)
 class SearchSpace:
     parameters: tuple[Parameter, ...]
-    # Plain overrides, unchanged, that every job gets.
+    # Plain overrides that every job gets.
     fixed: tuple[str, ...]
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """Write a point; what a function suggested beyond the parameters comes after them."""
+        """Write a point as overrides, the parameters first, then what a function suggested."""
         names = {parameter.name for parameter in self.parameters}
         drawn = [parameter.override(values[parameter.name]) for parameter in self.parameters]
         more = [f"{name}={as_text(value)}" for name, value in values.items() if name not in names]
         return drawn + more
 
     def point(self, values: Mapping[str, Any]) -> dict[str, CategoricalChoiceType]:
-        """Find a point that a person wrote, or a part of one.
+        """Find the values of a point, or of a part of one, that a person wrote.
 
         Raises:
-            SweepError: a key that is not searched, or a value that its distribution lacks.
+            SweepError: a key is not searched, or a value is not in its distribution.
 
         """
         known = {parameter.name: parameter for parameter in self.parameters}
@@ -158,7 +158,7 @@ class SearchSpace:
         return {name: known[name].find(value) for name, value in values.items()}
 
     def sample(self) -> list[str]:
-        """Write the overrides of some point, to see whether the config can be composed at all."""
+        """Write the overrides of one point, to check that its config can be composed."""
         return [parameter.override(parameter.first()) for parameter in self.parameters]
 
 
@@ -169,7 +169,7 @@ def build_search_space(
     config_loader: ConfigLoader,
     may_be_empty: bool = False,
 ) -> SearchSpace:
-    """Merge the config's search space with the command line's overrides, which win key by key.
+    """Merge the search space of the config with the command line, which wins key by key.
 
     A sweep on the command line replaces the parameter of the same key; a plain value fixes it.
 
@@ -177,7 +177,7 @@ def build_search_space(
         params: key to sweep expression; a plain value is a fixed override.
         arguments: overrides as typed.
         config_loader: lists the options of a config group for ``glob(…)``.
-        may_be_empty: whether there is a function that suggests all there is to search.
+        may_be_empty: whether a function suggests what is searched.
 
     Raises:
         SweepError: an expression cannot be read or used, or nothing is left to search.
@@ -186,7 +186,7 @@ def build_search_space(
     parser = OverridesParser.create(config_loader=config_loader)
     parameters: dict[str, Parameter] = {}
     fixed: dict[str, str] = {}
-    # A string in the config is an expression, as Hydra's own sweepers have it.
+    # A string in the config is an expression, as for Hydra's own sweepers.
     given = [
         f"{key}={value if isinstance(value, str) else as_text(value)}"
         for key, value in params.items()
@@ -198,7 +198,7 @@ def build_search_space(
             parameters[name] = Parameter(name, override.get_key_element(), *_convert(override))
             fixed.pop(name, None)
         else:
-            # A deletion stands beside what comes after it: ~node +node={…} replaces a node.
+            # A deletion is kept beside a later override: ~node +node={…} replaces a node.
             key = override.get_key_element() if override.is_delete() else name
             fixed.pop(key, None)
             fixed[key] = text
@@ -217,10 +217,9 @@ def quoted(text: str) -> str:
 
 
 def as_text(element: Any) -> str:
-    """Write a value so that an override reads back the same.
+    """Write a value so that an override of it reads back equal.
 
-    Hydra's own writer takes the quotes off a string in ``choice('1')``, so that a job would be
-    given a number.
+    Hydra's own writer drops the quotes of a string in ``choice('1')``, so a job would get a number.
     """
     match element:
         case QuotedString():
@@ -243,7 +242,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether Hydra reads the text without quotes as this string."""
+    """Whether Hydra reads the text as this string if it has no quotes."""
     try:
         value = OverridesParser.create().parse_rule(text, "primitive")
     except HydraException:
@@ -275,8 +274,8 @@ def _convert(override: Override) -> tuple[BaseDistribution, tuple[str, ...]]:
             return _from_range(override, sweep, log=log), ()
     if log:
         raise _error(override, "a choice has no scale; use tag(log,interval(…))")
-    # The list as written: a sampler gives the order of choices no meaning, and shuffled anew at
-    # each start they would be another distribution in the same study.
+    # The list as written. The order of choices means nothing to a sampler, and a shuffle at each
+    # start would make another distribution in the same study.
     elements = sweep.list if isinstance(sweep, ChoiceSweep) else list(override.sweep_iterator())
     return _from_choices(override, elements)
 
@@ -319,7 +318,7 @@ def _from_choices(
     if not choices:
         raise _error(override, "there is nothing to choose from")
     for index, choice in enumerate(choices):
-        # Optuna finds a choice by ==, for which 1, 1.0 and true are one and the same.
+        # Optuna finds a choice by ==, and 1 == 1.0 == True.
         if choice in choices[:index]:
             other = texts[choices.index(choice)]
             raise _error(override, f"{other} and {texts[index]} are the same choice; drop one")
@@ -327,7 +326,7 @@ def _from_choices(
 
 
 def _as_choice(element: Any) -> CategoricalChoiceType:
-    """Tell what the study stores: plain values as they are, lists and dictionaries as text."""
+    """Return what the study stores: plain values as they are, lists and dictionaries as text."""
     match element:
         case QuotedString(text=text):
             return text

@@ -1,4 +1,4 @@
-"""What a person asked for, checked before there is a study."""
+"""What a sweep is asked to do, checked before there is a study."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
+from hydra_plugins.optuna_study._functions import load_function
 from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._jobs.devices import count_workers
 from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
-from hydra_plugins.optuna_study._spec.points import (
-    CustomSearchSpace,
-    first_points,
-    load_custom_search_space,
-)
+from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study.callbacks import StudyCallback
@@ -28,21 +25,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """What a person asked for, checked."""
+    """What a sweep is asked to do, checked."""
 
     settings: Settings
     space: SearchSpace
     composer: Composer
     # What was typed for Hydra and for the app that a single run needs too.
     run_overrides: tuple[str, ...]
-    # Of a job at some point, without Hydra's node.
+    # Of a job at one point, without Hydra's node.
     job_config: DictConfig
     custom: CustomSearchSpace | None
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
     callbacks: dict[str, StudyCallback]
     num_workers: int
-    # Of a trial's first job, from which those of the others are counted on.
+    # Of the first job of a trial; those of the others are counted up from it.
     first_seed: int
 
     @property
@@ -51,13 +48,13 @@ class SweepSpec:
         return self.plan.objectives
 
 
-def check(
+def check_spec(
     values: Mapping[str, Any],
     arguments: Sequence[str],
     config: DictConfig,
     config_loader: ConfigLoader,
 ) -> SweepSpec:
-    """Find all that can be found before there is a study.
+    """Check all that can be checked before there is a study.
 
     Args:
         values: the node ``hydra.sweeper``, resolved.
@@ -66,16 +63,14 @@ def check(
         config_loader: composes configs and lists the options of groups.
 
     Raises:
-        HydraException: in one line for what is the sweeper's, in Hydra's words for a wrong key.
+        HydraException: in one line for a setting of the sweeper, in Hydra's words for a wrong key.
 
     """
     settings = read_settings(values, config)
-    custom = load_custom_search_space(settings)
+    name, key = settings.custom_search_space, settings.keys["custom_search_space"]
+    custom = load_function(name, key=key) if name else None
     space = build_search_space(
-        settings.params,
-        arguments,
-        config_loader=config_loader,
-        may_be_empty=custom is not None,
+        settings.params, arguments, config_loader=config_loader, may_be_empty=bool(custom)
     )
     composer = Composer(config_loader, config)
     job_config = without_hydra(
@@ -83,7 +78,7 @@ def check(
     )
     callbacks = build_callbacks(settings.callbacks)
     default_config = without_hydra(_compose_default(composer, space, settings))
-    _ask_callbacks(callbacks, default_config)
+    _call_before_study(callbacks, default_config)
     objectives = load_objectives(settings, default_config)
     return SweepSpec(
         settings=settings,
@@ -110,7 +105,7 @@ def check(
 
 
 def _compose_default(composer: Composer, space: SearchSpace, settings: Settings) -> DictConfig:
-    """Compose a job's config with what is searched at its default, where it has one."""
+    """Compose the config of a job with each searched key at its default, where it has one."""
     config = composer.compose([*space.fixed, *settings.job_overrides])
     missing = [
         parameter.override(parameter.first())
@@ -129,13 +124,13 @@ def _read_seed(job_config: DictConfig, settings: Settings) -> int:
     for name in (name for name, is_wanted in wanted.items() if is_wanted):
         raise SweepError(
             f"{settings.seed_key}={seed!r}: {settings.keys[name]}={getattr(settings, name)} needs "
-            "a whole number there, to count on from"
+            "a whole number there, to count up from"
         )
-    return 0  # never asked for
+    return 0  # is not used
 
 
 def build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
-    """Make the app's callbacks.
+    """Build the callbacks of the app.
 
     Raises:
         SweepError: one cannot be built.
@@ -153,11 +148,11 @@ def build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
     return callbacks
 
 
-def _ask_callbacks(callbacks: Mapping[str, StudyCallback], job_config: DictConfig) -> None:
-    """Let the app refuse a config before there is a study.
+def _call_before_study(callbacks: Mapping[str, StudyCallback], job_config: DictConfig) -> None:
+    """Let the callbacks refuse a config before there is a study.
 
     Raises:
-        SweepError: with the words of the callback.
+        SweepError: in the words of the callback.
 
     """
     for name, callback in callbacks.items():

@@ -1,4 +1,4 @@
-"""When a sweep ends: enough trials, no time, no progress, or no hope."""
+"""When a sweep ends: enough trials, no time left, no progress, or too many failures."""
 
 import time
 from enum import Enum
@@ -10,27 +10,27 @@ from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study.attributes import WORKER
 
-# Seconds to wait after each outage in a row before a trial is tried again.
+# Seconds to wait after each outage in a row before a trial is run again.
 OUTAGE_DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
-# What a trial's own point or code is to blame for.
+# Failures of the point or the code of a trial.
 _COUNTED = (FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.WORKER_DIED)
 
 
 class Left(Enum):
     """What there is to do for this process."""
 
-    MORE = "another trial may begin"
-    RUNNING = "trials that still run fill the budget"
+    MORE = "another trial may start"
+    RUNNING = "the trials that still run fill the budget"
     NOTHING = "the study is done"
 
 
 class Budget:
-    """Counts, and ends the sweep when no other point will do better."""
+    """Counts trials and failures, and says when the sweep ends."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ends = None if settings.timeout is None else time.monotonic() + settings.timeout
-        # Why the sweep ends before its number of trials.
+        # Why the sweep ends before num_trials.
         self.reason: str | None = None
         self.last_failure: Failure | None = None
         self._num_failed = 0
@@ -39,13 +39,13 @@ class Budget:
         self._pause_ends = 0.0
 
     def is_pausing(self) -> bool:
-        """Whether an outage is being waited for."""
+        """Whether the sweep waits for an outage to end."""
         return time.monotonic() < self._pause_ends
 
     def left(self, ledger: Ledger, worker: Worker) -> Left:
-        """Tell whether another trial may begin.
+        """Find whether another trial may start.
 
-        Trials that run on another machine are left to it: whether they will end cannot be seen
+        Trials that run on another machine are not waited for: whether they will end cannot be seen
         from here.
         """
         keys = self._settings.keys
@@ -59,16 +59,19 @@ class Budget:
             self.reason = f"{since} trials without a new best ({keys['patience']}={patience})"
             return Left.NOTHING
         if ledger.num_finished + len(ledger.running) >= self._settings.num_trials:
-            signatures = (t.user_attrs.get(WORKER) for t in ledger.running)
-            return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
+            return self._left_to_others(ledger, worker)
         return Left.MORE
+
+    def _left_to_others(self, ledger: Ledger, worker: Worker) -> Left:
+        signatures = (trial.user_attrs.get(WORKER) for trial in ledger.running)
+        return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
 
     def count(self, failure: Failure | None) -> None:
         """Count how a trial ended.
 
         Raises:
             SweepError: the same error came several times in a row, too many trials failed, an
-                outage lasts, or the disk is full.
+                outage does not end, or the disk is full.
 
         """
         if failure is None or failure.kind is FailureKind.OUT_OF_MEMORY:

@@ -1,4 +1,4 @@
-"""Which points of a study are trained again."""
+"""Which points of a study are trained again in its finals."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Point = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Finalist:
-    """A point that the search has found, or began with."""
+    """A point of the search."""
 
     # Its trial in the search.
     trial: FrozenTrial
@@ -34,19 +34,19 @@ class Finalist:
 def choose_finalists(
     study: optuna.Study, *, num_finalists: int, earlier: Collection[Point] = ()
 ) -> list[Finalist]:
-    """List the best points, each once, then earlier finalists, then the default config's.
+    """List the best points, each once, then the earlier finalists, then the default config.
 
-    By the first objective, among the complete trials that keep within every constraint and ran
-    under the present config. A reused trial stands for the one it was reused from.
+    Best by the first objective, among the complete trials that meet every constraint and ran under
+    the present config. A reused trial stands for the trial it was reused from.
 
     Args:
         study: that was searched.
-        num_finalists: how many of the best.
-        earlier: points of the finals so far. They stay in the comparison, on the same seeds as
-            the others, however far the search has left them behind.
+        num_finalists: how many of the best points.
+        earlier: points that were finalists before. They stay in the comparison, on the same seeds
+            as the others, even if the search has found better ones since.
 
     Returns:
-        None at all where there is no best one to compare the default with.
+        An empty list if there is no best point.
 
     """
     trials = study.get_trials(deepcopy=False)
@@ -60,7 +60,7 @@ def choose_finalists(
         for trial in trials[since:]
         if trial.state is TrialState.COMPLETE and trial.user_attrs.get(ENQUEUED) == DEFAULT
     ]
-    # The last: what the files say of a searched key may change from one call to the next.
+    # The last one: files may give a searched key another default from one call to the next.
     default = _sources(defaults[-1:], trials)
     default_points = [point_of(trial) for trial in default]
     again = [t for t in ranked if point_of(t) in earlier and point_of(t) not in default_points]
@@ -71,12 +71,12 @@ def choose_finalists(
 
 
 def point_of(trial: FrozenTrial) -> Point:
-    """Write the point of a trial that was drawn in full, as its jobs are given it."""
+    """Return the point of a trial that was drawn in full, as the overrides of its jobs."""
     return tuple(trial.user_attrs[OVERRIDES])
 
 
 def find_final(finals: Sequence[FrozenTrial], finalist: Finalist) -> FrozenTrial | None:
-    """Find the trial of a point in the finals: the complete one, or else the last."""
+    """Find the trial of a point in the finals: the complete one, else the last one."""
     own = [t for t in finals if t.system_attrs.get("fixed_params") == finalist.trial.params]
     complete = [trial for trial in own if trial.state is TrialState.COMPLETE]
     return next(iter([*complete, *reversed(own)]), None)
@@ -84,12 +84,12 @@ def find_final(finals: Sequence[FrozenTrial], finalist: Finalist) -> FrozenTrial
 
 def _sources(trials: Iterable[FrozenTrial], all_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     found = [all_trials[trial.user_attrs.get(REUSED_FROM, trial.number)] for trial in trials]
-    # Not those that a person has added to the study by hand.
+    # Without trials that a person has added to the study by hand.
     return [trial for trial in found if OVERRIDES in trial.user_attrs]
 
 
 def _distinct(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Take the first trial of each point: two workers may have been at one at the same time."""
+    """Take the first trial of each point: two workers may have run one at the same time."""
     found: dict[Point, FrozenTrial] = {}
     for trial in trials:
         found.setdefault(point_of(trial), trial)

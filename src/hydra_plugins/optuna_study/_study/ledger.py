@@ -1,4 +1,4 @@
-"""What is known of a study's trials, kept up to date at a cost that does not grow with them."""
+"""What the trials of a study have come to; the cost of an update does not grow with them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,30 +7,21 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study.attributes import OVERRIDES, RETRY_OF
+from hydra_plugins.optuna_study.attributes import OVERRIDES, PLAN_SINCE, RETRY_OF
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Ledger:
-    """Reads each trial once when it has ended; only those that have not are looked at again."""
+    """Reads each trial once after it has ended; only trials that have not are looked at again."""
 
-    def __init__(self, study: optuna.Study, *, plan_since: int) -> None:
-        """Begin with nothing read.
-
-        Args:
-            study: whose trials are read.
-            plan_since: number of the first trial under the present fixed config.
-
-        """
+    def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        self._plan_since = plan_since
-        self._signs = [
-            -1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
-        ]
+        self._plan_since: int = study.user_attrs.get(PLAN_SINCE, 0)
+        self._signs = list_signs(study)
         self._num_read = 0
         self._open: list[int] = []
-        # Ended in this process, and read before the storage was.
+        # Ended in this process and read already.
         self._noted: set[int] = set()
         self._points: dict[tuple[str, ...], FrozenTrial] = {}
         self._queued_again: set[int] = set()
@@ -43,7 +34,7 @@ class Ledger:
         self.is_waiting = False
 
     def update(self) -> list[FrozenTrial]:
-        """Read what has happened since the last call; returns all trials."""
+        """Read what has happened since the last call, and return all trials."""
         trials = self._study.get_trials(deepcopy=False)
         numbers = [*self._open, *range(self._num_read, len(trials))]
         looked_at = [trials[number] for number in numbers if number not in self._noted]
@@ -62,18 +53,18 @@ class Ledger:
         return trials
 
     def note(self, trial: FrozenTrial) -> None:
-        """Read a trial that was just told: asking the storage for it again takes a millisecond."""
+        """Read a trial that was just reported; to ask the storage for it takes a millisecond."""
         self._noted.add(trial.number)
         self.running = [other for other in self.running if other.number != trial.number]
         if trial.state in FINISHED:
             self._read(trial)
 
     def find_same(self, overrides: Sequence[str]) -> FrozenTrial | None:
-        """Find the finished trial of a point, under the present fixed config."""
+        """Find the finished trial of a point under the present config."""
         return self._points.get(tuple(overrides))
 
     def is_queued_again(self, number: int) -> bool:
-        """Whether an interrupted trial's point has its place in the queue."""
+        """Whether the point of an interrupted trial is in the queue."""
         return number in self._queued_again
 
     def _read(self, trial: FrozenTrial) -> None:
@@ -88,37 +79,42 @@ class Ledger:
             self._compare(trial)
 
     def _compare(self, trial: FrozenTrial) -> None:
-        """Take a trial among the best unless one of them is as good in every objective."""
+        """Add a trial to the best unless one of them is as good in every objective."""
         losses = self._losses(trial)
         others = [self._losses(other) for other in self.best]
-        # Of equals the one that ended first, whichever was read first.
+        # Of equal trials the one that ended first counts, whichever was read first.
         later = [other for other in self.best if _completed(other) > _completed(trial)]
         if any(
             _all_at_most(other, losses) and not (other == losses and best in later)
             for best, other in zip(self.best, others, strict=True)
         ):
             return
-        beaten = [_all_at_most(losses, other) for other in others]
-        self.best = [t for t, out in zip(self.best, beaten, strict=True) if not out] + [trial]
+        worse = [_all_at_most(losses, other) for other in others]
+        self.best = [t for t, out in zip(self.best, worse, strict=True) if not out] + [trial]
         self.num_since_best = 0
 
     def _losses(self, trial: FrozenTrial) -> list[float]:
         return [sign * value for sign, value in zip(self._signs, trial.values, strict=True)]
 
 
+def list_signs(study: optuna.Study) -> list[float]:
+    """Return for each objective what turns its values into losses."""
+    return [-1.0 if way is StudyDirection.MAXIMIZE else 1.0 for way in study.directions]
+
+
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial keeps within every constraint that it has."""
+    """Whether a trial meets every constraint."""
     return total_violation(trial) == 0
 
 
 def total_violation(trial: FrozenTrial) -> float:
-    """Sum up by how much a trial breaks its constraints."""
+    """Sum up by how much a trial violates its constraints."""
     return sum(max(0.0, value) for value in trial.constraints.values())
 
 
 def rank(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Sort the complete trials that keep within every constraint by the first objective."""
-    sign = -1.0 if study.directions[0] is StudyDirection.MAXIMIZE else 1.0
+    """Sort the complete trials that meet every constraint by the first objective, best first."""
+    sign = list_signs(study)[0]
     complete = [t for t in trials if t.state is TrialState.COMPLETE and is_feasible(t)]
     return sorted(complete, key=lambda trial: (sign * trial.values[0], _completed(trial)))
 

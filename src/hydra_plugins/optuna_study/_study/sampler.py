@@ -1,4 +1,4 @@
-"""A sampler whose every proposal follows from the seed and the trial's place in the study."""
+"""A sampler whose every point follows from the seed and the place of the trial in the study."""
 
 import copy
 import inspect
@@ -23,10 +23,10 @@ class StudySampler(BaseSampler):
     """Builds the configured sampler anew for each trial, and signs the trial with its worker.
 
     A sampler of Optuna carries a random state from trial to trial, which is lost when the process
-    ends: five trials, a stop and five more would not be the ten of one go. Here the state of each
-    trial comes from the seed and the number of points before it, and the rest from the
-    trials in the study. Samplers that follow one sequence (grid, quasi-Monte Carlo) keep the seed
-    itself.
+    ends: five trials, a stop and five more would not be the same ten as without the stop. Here the
+    random state of a trial comes from the seed and the number of points before it, and the rest
+    from the trials in the study. Samplers that follow one sequence (grid, quasi-Monte Carlo) keep
+    the seed itself.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class StudySampler(BaseSampler):
         seed: int | None,
         space: SearchSpace,
     ) -> None:
-        """Check and keep the recipe.
+        """Check that the sampler can be built.
 
         Args:
             config: node with _target_, a class of ``optuna.samplers``.
-            key: the node's place in the app's config, for messages.
-            seed: of the study; None draws anew each time.
+            key: of the node in the config of the app, for messages.
+            seed: of the study; None draws another each time.
             space: what is searched; a grid lists its values.
 
         Raises:
@@ -55,7 +55,7 @@ class StudySampler(BaseSampler):
             )
         self._key = key
         self._seed = seed
-        # Identity that the next trial is signed with.
+        # Identity of the worker that takes the next trial.
         self.worker: dict[str, Any] | None = None
         self._space = space
         self._config = dict(config)
@@ -69,7 +69,7 @@ class StudySampler(BaseSampler):
         self._sampler = self._build(self._draw)
 
     def exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether every point of a grid has been taken by some trial; never without a grid."""
+        """Whether some trial has taken each point of a grid; never without a grid."""
         if self._grid_size is None:
             return False
         taken = {
@@ -81,10 +81,10 @@ class StudySampler(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
-        # At once, so that a trial without a signature is one whose process died in between.
+        # First of all, so that the process of a trial without a signature has died before this.
         storage.set_trial_user_attr(trial._trial_id, WORKER, self.worker)  # noqa: SLF001 - as above
         trials = storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
-        # A point that is tried again has the place that it had at first.
+        # A point that is run again keeps its first place.
         first = trial
         while RETRY_OF in first.user_attrs:
             first = trials[first.user_attrs[RETRY_OF]]
@@ -102,7 +102,7 @@ class StudySampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         if issubclass(self._class, CmaEsSampler):
-            # It adds the trial's number to its seed, which an interruption moves on.
+            # It adds the number of the trial to its seed, and an interruption changes that number.
             trial = copy.copy(trial)
             trial.number = self._draw
         return self._sampler.sample_relative(study, trial, search_space)
@@ -123,7 +123,7 @@ class StudySampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        # A grid only looks whether it is done and then stops Study.optimize, which is not running.
+        # A grid only checks whether to stop Study.optimize, which does not run here.
         if self._grid_size is None:
             self._sampler.after_trial(study, trial, state, values)
 
@@ -141,7 +141,7 @@ class StudySampler(BaseSampler):
         return found
 
     def _build(self, draw: int) -> BaseSampler:
-        """Make the sampler for the point that is drawn after ``draw`` others."""
+        """Build the sampler for the point that is drawn after ``draw`` others."""
         arguments: dict[str, Any] = {}
         if self._seed is not None and "seed" in inspect.signature(self._class).parameters:
             sequence = np.random.SeedSequence(self._seed, spawn_key=(draw,))
@@ -159,9 +159,9 @@ class StudySampler(BaseSampler):
             raise self._error(error) from error
 
     def _arguments(self) -> dict[str, Any]:
-        """Take the node's arguments; those that are nodes of their own are made anew each time.
+        """Return the arguments of the node; those that are nodes are built anew each time.
 
-        Hydra's instantiate, which does both, takes as long as the rest of a trial's bookkeeping.
+        Hydra's instantiate does both, and takes as long as everything else around a trial.
         """
         given = {name: value for name, value in self._config.items() if name != "_target_"}
         try:
@@ -177,9 +177,9 @@ class StudySampler(BaseSampler):
 
 
 def _takes_a_place(trial: FrozenTrial) -> bool:
-    """Whether a point counts in the sequence: it was drawn, or asked for, and not a second try.
+    """Whether the point of a trial counts in the sequence: drawn or enqueued, and no retry.
 
-    A process that was killed while it drew a point leaves a trial that does neither.
+    A process that is killed while it draws a point leaves a trial that does not count.
     """
     if RETRY_OF in trial.user_attrs:
         return False

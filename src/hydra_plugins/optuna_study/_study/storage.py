@@ -1,4 +1,4 @@
-"""The place where studies live."""
+"""The storage of studies."""
 
 import fcntl
 import functools
@@ -19,17 +19,18 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._jobs.failure import is_outage
+from hydra_plugins.optuna_study._spec.settings import STORAGE_WANTED
 
 log = logging.getLogger(__name__)
 
-# Seconds that a writer waits for another one; SQLite's own 5 are short on a slow disk.
+# Seconds that a writer waits for another one. SQLite waits 5, too few on a slow disk.
 SQLITE_TIMEOUT = 60
-# Seconds between tries while the database is away.
+# Seconds between tries while the database does not answer.
 OUTAGE_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def absolute_storage(storage: str) -> str:
-    """Name the same storage for a job, whatever folder it works in."""
+    """Name the same storage for a job in any folder."""
     if _is_journal(storage):
         return str(Path(storage).absolute())
     url = _parse_url(storage)
@@ -39,13 +40,13 @@ def absolute_storage(storage: str) -> str:
 
 
 def open_storage(storage: str) -> BaseStorage:
-    """Open a storage, making the folder of a file.
+    """Open a storage, and make the folder of its file.
 
     Args:
         storage: database URL, or a path that ends in ``.log`` for a journal.
 
     Raises:
-        SweepError: it cannot be made, opened or read.
+        SweepError: it cannot be created, opened or read.
 
     """
     try:
@@ -62,20 +63,20 @@ def open_storage(storage: str) -> BaseStorage:
         SQLAlchemyError,
         StorageInternalError,
         ImportError,  # the driver of a database is not installed
-        RuntimeError,  # the tables are of another version of Optuna
-        ValueError,  # a line of a journal is no JSON
+        RuntimeError,  # the tables are those of another version of Optuna
+        ValueError,  # a line of the journal is no JSON
         KeyError,  # it is JSON, but no journal of Optuna
         TypeError,
     ) as error:
         cause = error.__cause__ or error
         raise SweepError(
             f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
-            "give sqlite:///FILE, a database URL, or a path that ends in .log"
+            f"give {STORAGE_WANTED}"
         ) from error
 
 
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Try a call again after each outage, with growing pauses, before its error counts."""
+    """Repeat a call after each outage, with growing pauses, before its error is raised."""
 
     @functools.wraps(method)
     def call(self: "PatientStorage", *args: Any, **kwargs: Any) -> Any:
@@ -89,9 +90,7 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
                 if not is_outage(error):
                     raise
                 cause = error.__cause__ or error
-                log.warning(
-                    "the study's storage fails (%s); again in %g s", first_line(cause), delay
-                )
+                log.warning("the storage fails (%s); next try in %g s", first_line(cause), delay)
                 time.sleep(delay)
         return method(self, *args, **kwargs)
 
@@ -99,7 +98,7 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _InCall(threading.local):
-    """Whether this thread is inside a call already: a method that calls another waits once."""
+    """Whether this thread is inside a call: a method that calls another one waits once."""
 
     active = False
 
@@ -111,10 +110,10 @@ class _InCall(threading.local):
 
 
 class PatientStorage(RDBStorage):
-    """A database that may be away for half a minute.
+    """A database that may not answer for half a minute.
 
-    A call that is repeated may have been carried out before its answer was lost. What is set is
-    then set again; a trial made twice has no worker's signature and is closed by the next one.
+    A call may have been carried out before its answer was lost. Repeated, it sets what is set, or
+    creates a second trial without a signature, which the next worker closes.
     """
 
     def __init__(self, url: str, **arguments: Any) -> None:
@@ -122,9 +121,9 @@ class PatientStorage(RDBStorage):
         super().__init__(url, **arguments)
 
 
-# What Optuna's cache in front of the database asks beyond a storage's own interface.
-_ASKED_BY_CACHE = ("_get_trials", "_create_new_trial", "_set_trial_param")
-for _name in (*BaseStorage.__abstractmethods__, *_ASKED_BY_CACHE):
+# What Optuna's cache in front of the database calls beside the interface of a storage.
+_CALLED_BY_CACHE = ("_get_trials", "_create_new_trial", "_set_trial_param")
+for _name in (*BaseStorage.__abstractmethods__, *_CALLED_BY_CACHE):
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
 
 
@@ -132,12 +131,12 @@ def _open_sqlite(storage: str, path: Path) -> PatientStorage:
     """Open a database file in the mode in which readers and a writer do not wait for each other.
 
     A trial then costs an eighth on a busy disk (``benchmarks/storages.py``). A kill loses nothing;
-    a power cut may lose the trials told last. All processes must be on one machine, as they share
-    memory: on a network file system a study belongs into a database server.
+    a power cut may lose the last trials. The processes share memory, so they must be on one
+    machine: on a network file system, use a database server.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
-        # Optuna makes its tables without a lock: of several processes that find none, some fail.
+        # Optuna creates its tables without a lock: if several processes find none, some fail.
         fcntl.lockf(lock, fcntl.LOCK_EX)
         opened = PatientStorage(
             storage, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
@@ -155,14 +154,14 @@ def _write_ahead(connection: Any, record: object) -> None:
 
 @contextmanager
 def outages(storage: str, *, remedy: str) -> Iterator[None]:
-    """Turn a failure of the storage or the disk during a sweep into one line."""
+    """Turn an error of the storage or the disk during a sweep into one line."""
     try:
         yield
     except (OSError, SQLAlchemyError, StorageInternalError) as error:
-        # Optuna wraps a database's own words.
+        # Optuna wraps the error of the database.
         cause = error.__cause__ or error
         raise SweepError(
-            f"the study in {_shown(storage)} cannot go on ({first_line(cause)}); {remedy}"
+            f"the study in {_shown(storage)} cannot continue ({first_line(cause)}); {remedy}"
         ) from error
 
 
@@ -180,10 +179,7 @@ def _parse_url(storage: str) -> URL:
     try:
         return make_url(storage)
     except ArgumentError:
-        raise SweepError(
-            f"hydra.sweeper.storage={storage}: give sqlite:///FILE, a database URL, or a path "
-            "that ends in .log"
-        ) from None
+        raise SweepError(f"hydra.sweeper.storage={storage}: give {STORAGE_WANTED}") from None
 
 
 def _sqlite_path(url: URL) -> Path | None:

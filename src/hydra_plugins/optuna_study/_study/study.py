@@ -1,10 +1,9 @@
-"""Open a study, or go on with one that asks the same question."""
+"""Open a study, or continue one that asks the same question."""
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import optuna
 from hydra.utils import instantiate
@@ -17,10 +16,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._redaction import load_redact
+from hydra_plugins.optuna_study._functions import load_redact
 from hydra_plugins.optuna_study._spec.plan import Plan
 from hydra_plugins.optuna_study._spec.settings import Settings
-from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
     FINAL_OF,
@@ -36,11 +35,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from announcing what is no news here.
+    """Silence what Optuna logs and warns of that is no news here.
 
-    Its info lines repeat the sweeper's own, and its ExperimentalWarning says that the interface of
-    a class (PatientPruner, QMCSampler, WilcoxonPruner) or of Study.set_metric_names may change,
-    which is for whoever raises the pinned version to see to.
+    Its info lines repeat those of the sweeper. Its ExperimentalWarning says that the interface of a
+    class (PatientPruner, QMCSampler, WilcoxonPruner) or of Study.set_metric_names may change: that
+    concerns whoever raises the pinned version.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
@@ -53,9 +52,9 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
-    """Make the pruner, which some samplers consult; jobs make their own.
+    """Build the pruner, which some samplers consult; jobs build their own.
 
-    Optuna prunes by one objective only: with several, no pruner has a say.
+    Optuna prunes by one objective only: with several there is no pruner.
 
     Raises:
         SweepError: no pruner can be built from the config.
@@ -75,32 +74,25 @@ def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
 
 
 def open_study(
-    storage: BaseStorage,
-    settings: Settings,
-    space: SearchSpace,
-    sampler: BaseSampler,
-    *,
-    plan: Plan,
-    points: Sequence[tuple[str, Mapping[str, Any]]],
-    final_of: str | None = None,
+    storage: BaseStorage, spec: SweepSpec, sampler: BaseSampler, *, final_of: str | None = None
 ) -> optuna.Study:
     """Create the study, or load it if it asks the same question.
 
+    A point to try first is queued unless the study knows it, so this may be interrupted anywhere
+    and repeated.
+
     Args:
         storage: where studies live.
-        settings: of the sweep.
-        space: what is searched.
-        sampler: proposes points.
-        plan: what the study asks.
-        points: (origin, point) to be tried first. Those that the study has seen are not queued
-            again, so that this may be interrupted anywhere and repeated.
+        spec: of the sweep.
+        sampler: draws points.
         final_of: name of the study whose best points are trained again in this one.
 
     Raises:
-        SweepError: the study in the storage asks something else, so that old and new trials
-            could not be compared; or it holds the finals of another one, or should and does not.
+        SweepError: the study in the storage asks something else, so its trials could not be
+            compared with new ones; or it holds finals and should not, or the reverse.
 
     """
+    settings, plan = spec.settings, spec.plan
     pruner = build_pruner(settings, num_objectives=len(plan.objectives))
     directions = [StudyDirection[name.upper()] for name in plan.objectives.values()]
 
@@ -117,17 +109,17 @@ def open_study(
     study = create()
     _require_kind(study, settings, final_of)
     if not any(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-        # Nothing was tried: whatever was asked at first, the question of now is the study's.
+        # Nothing was run yet, so the study takes whatever is asked now.
         if _differs(study, plan):
             optuna.delete_study(study_name=settings.study_name, storage=storage)
             study = create()
         if final_of is not None:
             study.set_user_attr(FINAL_OF, final_of)
-        _write_plan(study, plan, settings, space)
+        _write_plan(study, spec)
     else:
-        _require_same(study, plan, settings, space)
+        _require_same(study, spec)
     seen = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
-    for origin, point in points:
+    for origin, point in spec.points:
         if point not in seen:
             study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
     return study
@@ -137,8 +129,8 @@ def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None)
     key, found = settings.keys["study_name"], study.user_attrs.get(FINAL_OF)
     if found is not None and final_of is None:
         raise SweepError(
-            f"{key}={settings.study_name}: that study holds the finals of study {found}; go on "
-            f"with {key}={found}"
+            f"{key}={settings.study_name}: that study holds the finals of study {found}; "
+            f"continue {key}={found}"
         )
     if found != final_of and study.get_trials(deepcopy=False):
         raise SweepError(
@@ -149,10 +141,10 @@ def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None)
 
 def _differs(study: optuna.Study, plan: Plan) -> bool:
     known = study.user_attrs
-    if _objectives_differ(study, plan):
-        return True
-    return FIXED_CONFIG in known and (
-        known[SEARCH_SPACE] != plan.search_space or known[FIXED_CONFIG] != plan.fixed_config
+    return (
+        _objectives_differ(study, plan)
+        or known.get(SEARCH_SPACE, plan.search_space) != plan.search_space
+        or known.get(FIXED_CONFIG, plan.fixed_config) != plan.fixed_config
     )
 
 
@@ -161,12 +153,13 @@ def _objectives_differ(study: optuna.Study, plan: Plan) -> bool:
     if known is None:
         directions = [direction.name.lower() for direction in study.directions]
         return directions != list(plan.objectives.values())
-    # As lists: the order of objectives is the order of values.
+    # As lists: their order is that of the values.
     return list(known.items()) != list(plan.objectives.items())
 
 
-def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
-    typed = (text.partition("=") for text in space.fixed if not settings.is_of_study(text))
+def _write_plan(study: optuna.Study, spec: SweepSpec) -> None:
+    plan, settings = spec.plan, spec.settings
+    typed = (text.partition("=") for text in spec.space.fixed if not settings.is_of_study(text))
     fixed = {key: value for key, _, value in typed}
     attributes = {
         OBJECTIVES: plan.objectives,
@@ -180,9 +173,10 @@ def _write_plan(study: optuna.Study, plan: Plan, settings: Settings, space: Sear
     study.set_metric_names(list(plan.objectives))
 
 
-def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: SearchSpace) -> None:
+def _require_same(study: optuna.Study, spec: SweepSpec) -> None:
+    plan, settings = spec.plan, spec.settings
     known = study.user_attrs
-    new_name = f"set {settings.keys['study_name']} to a new name, or take the change back"
+    new_name = f"set {settings.keys['study_name']} to a new name, or undo the change"
     if FIXED_CONFIG not in known or _objectives_differ(study, plan):
         was = known.get(OBJECTIVES) or [d.name.lower() for d in study.directions]
         raise SweepError(
@@ -200,20 +194,21 @@ def _require_same(study: optuna.Study, plan: Plan, settings: Settings, space: Se
     if not settings.allow_changes:
         raise SweepError(
             f"study {settings.study_name} was started with another {shown}. Its trials could not "
-            f"be compared: {new_name}, or go on all the same with "
+            f"be compared with new ones: {new_name}, or continue all the same with "
             f"{settings.keys['allow_changes']}=true"
         )
-    _require_compatible(study, space, settings)
-    log.info("study %s goes on with another %s", settings.study_name, shown)
-    # Before the plan: killed in between, it is refused or announced again.
+    _require_compatible(study, spec)
+    log.info("study %s continues with another %s", settings.study_name, shown)
+    # Before the plan: after a kill in between, the change is refused or announced again.
     study.set_user_attr(PLAN_SINCE, len(study.get_trials(deepcopy=False)))
-    _write_plan(study, plan, settings, space)
+    _write_plan(study, spec)
 
 
-def _require_compatible(study: optuna.Study, space: SearchSpace, settings: Settings) -> None:
-    """Refuse what Optuna cannot hold in one study: other choices, or another kind of number."""
+def _require_compatible(study: optuna.Study, spec: SweepSpec) -> None:
+    """Refuse what Optuna cannot hold in one study: other choices, or another type of number."""
+    key, name = spec.settings.keys["study_name"], spec.settings.study_name
     for trial in study.get_trials(deepcopy=False):
-        for parameter in space.parameters:
+        for parameter in spec.space.parameters:
             before = trial.distributions.get(parameter.name)
             if before is None:
                 continue
@@ -221,9 +216,8 @@ def _require_compatible(study: optuna.Study, space: SearchSpace, settings: Setti
                 check_distribution_compatibility(before, parameter.distribution)
             except ValueError as error:
                 raise SweepError(
-                    f"{parameter.key}={parameter.expression}: study {settings.study_name} cannot "
-                    f"hold it beside its earlier trials ({first_line(error)}); set "
-                    f"{settings.keys['study_name']} to a new name"
+                    f"{parameter.key}={parameter.expression}: study {name} cannot hold it beside "
+                    f"its earlier trials ({first_line(error)}); set {key} to a new name"
                 ) from error
 
 
