@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | list[float]:
-    """Run what the config says and return the objective, or a list of them in order."""
+    """Run what the config says and return the objective, or the list of objectives."""
     # torch, transformers and mlflow are imported only once a run starts, so that --help,
     # --cfg and shell completion answer at once.
     from tunetrail.config.secrets import redact
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> float | list[float]:
 
 
 def stop(signum: int, frame: FrameType | None) -> None:
-    """End like a program that is told to: runs that are open are closed as KILLED."""
+    """End in order: open runs are closed as KILLED."""
     del frame
     sys.exit(128 + signum)
 

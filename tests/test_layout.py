@@ -1,4 +1,4 @@
-"""The house: rooms one above the other, every import pointing down, no circle."""
+"""The house: imports are as docs/architecture.md draws them, all arrows down, no circle."""
 
 import ast
 import re
@@ -6,21 +6,14 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
-
-# From the top to the ground. A room may import the rooms that stand below it.
-ROOMS = (
-    "__main__", "commands", "pipeline", "opening", "studies", "serving", "runs", "tracking",
-    "evaluation", "training", "tasks", "data", "models", "config", "served", "console", "templates",
-    "errors",
-)  # fmt: skip
-# The same of the plugin.
-PLUGIN_ROOMS = (
-    "sweeper", "_sweep", "_finals", "_loop", "_console", "_study", "_spec", "_jobs", "_functions",
-    "_errors", "callbacks", "attributes",
-)  # fmt: skip
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src"
+PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+PACKAGE, PLUGIN = "tunetrail", "hydra_plugins.optuna_study"
 KNOWS_OMEGACONF = {"config", "evaluation", "opening", "pipeline", "studies", "training"}
 KNOWS_MLFLOW = {"runs", "served", "serving", "studies", "tracking"}
+
+Arrows = dict[str, set[str]]
 
 
 def imports(path: Path) -> set[str]:
@@ -29,12 +22,12 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def rooms(package: str = "tunetrail") -> dict[str, set[str]]:
+def rooms(package: str = PACKAGE) -> dict[str, set[str]]:
     """Room of a package -> all that its files import."""
     found: dict[str, set[str]] = {}
     folder = SOURCE / package.replace(".", "/")
@@ -45,22 +38,71 @@ def rooms(package: str = "tunetrail") -> dict[str, set[str]]:
     return found
 
 
-HOUSES = {"tunetrail": ROOMS, "hydra_plugins.optuna_study": PLUGIN_ROOMS}
-ALL_ROOMS = [(package, room) for package, order in HOUSES.items() for room in order]
+def imports_of_rooms() -> Arrows:
+    """Room -> the other rooms that it imports, of both packages and train.py."""
+    found = {"train": imports(ROOT / "train.py")}
+    for package in (PACKAGE, PLUGIN):
+        found |= {f"{package}.{room}": names for room, names in rooms(package).items()}
+    return {
+        room: {other for other in found for name in names if f"{name}.".startswith(f"{other}.")}
+        - {room}
+        for room, names in found.items()
+    }
 
 
-@pytest.mark.parametrize("package", HOUSES)
-def test_every_room_is_named_here(package: str) -> None:
-    assert set(rooms(package)) == set(HOUSES[package])
+def reach(arrows: Arrows, room: str) -> set[str]:
+    """Every room that can be reached from one."""
+    found: set[str] = set()
+    ahead = {room}
+    while ahead:
+        ahead = set().union(*(arrows[name] for name in ahead)) - found
+        found |= ahead
+    return found
 
 
-@pytest.mark.parametrize(("package", "room"), ALL_ROOMS)
-def test_a_room_imports_only_what_stands_below_it(package: str, room: str) -> None:
-    inside = f"{package}."
-    names = [name.removeprefix(inside) for name in rooms(package)[room] if name.startswith(inside)]
-    order = HOUSES[package]
-    below = order[order.index(room) + 1 :]
-    assert {name.split(".")[0] for name in names} <= {room, *below}
+def read_picture() -> tuple[Arrows, Arrows]:
+    """Solid and dotted arrows of the picture, with its rooms named as in Python."""
+    [picture] = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+    names, folder = {}, ""
+    for is_folder, key, label in re.findall(r'(subgraph )?(\w+)\["(.+)"\]', picture):
+        name = label.removesuffix(".py").removeprefix("src/").strip("/").replace("/", ".")
+        if is_folder:
+            folder = f"{name}."
+        else:
+            names[key] = folder + name
+    solid, dotted = ({name: set[str]() for name in names.values()} for _ in range(2))
+    for start, arrow, end in re.findall(r"(\w+) (-->|-\..*\.->) (\w+)", picture):
+        (solid if arrow == "-->" else dotted)[names[start]].add(names[end])
+    return solid, dotted
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    found = imports_of_rooms()
+    assert [room for room in found if room in reach(found, room)] == []
+
+
+def test_the_picture_shows_every_import_that_no_other_arrows_imply() -> None:
+    found = imports_of_rooms()
+    wanted = {
+        room: {n for n in names if not any(n in reach(found, o) for o in names)}
+        for room, names in found.items()
+    }
+    assert read_picture()[0] == wanted
+
+
+def test_a_dotted_arrow_is_a_call_without_an_import() -> None:
+    found = imports_of_rooms()
+    assert [room for room, names in read_picture()[1].items() if names & found[room]] == []
+
+
+def test_the_values_that_pass_from_room_to_room_are_where_the_table_says() -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `(\S+\.py)` \|", PAGE, re.MULTILINE)
+    assert len(rows) > 15
+    for names, path in rows:
+        package = PLUGIN if path.startswith("_") else PACKAGE
+        text = (SOURCE / package.replace(".", "/") / path).read_text("utf-8")
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^class {name}\b", text, re.MULTILINE), f"{name} in {path}"
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -70,7 +112,7 @@ def modules(package: str) -> dict[str, Path]:
     return {name.removesuffix(".__init__"): path for name, path in names.items()}
 
 
-@pytest.mark.parametrize("package", HOUSES)
+@pytest.mark.parametrize("package", [PACKAGE, PLUGIN])
 def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
     known = modules(package)
     arrows = {
@@ -106,7 +148,7 @@ def test_what_is_copied_into_every_model_needs_nothing_of_this_package() -> None
 
 
 def test_the_package_reads_the_names_of_attributes_and_nothing_else_crosses() -> None:
-    plugin = set().union(*rooms("hydra_plugins.optuna_study").values())
+    plugin = set().union(*rooms(PLUGIN).values())
     assert not any(name.startswith(("tunetrail", "mlflow", "torch")) for name in plugin)
     package = set().union(*rooms().values())
     crossing = {name for name in package if name.startswith("hydra_plugins")}

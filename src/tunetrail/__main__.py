@@ -1,4 +1,4 @@
-"""The command ``tunetrail``: what is done with runs and models once they are in the store."""
+"""The command ``tunetrail``: work with the runs and models in the store."""
 
 import argparse
 import importlib
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from tunetrail.errors import InputError
 
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
-# They import what is heavy once they run, so that --help answers at once.
+# Heavy libraries are imported when a command runs, so that --help answers at once.
 COMMANDS: tuple[str, ...] = ("rerun", "compare", "predict", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; 1 after an error, which is one line."""
+    """Run one command and return its exit code; an error is one line, and the code 1."""
     parser = argparse.ArgumentParser(prog="tunetrail", description=__doc__)
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     modules = {name: importlib.import_module(f"tunetrail.commands.{name}") for name in COMMANDS}
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = parsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(command)
     asked, rest = parser.parse_known_args(arguments)
-    # argparse ends a list of KEY=VALUE at the first option: what comes after belongs to it, too.
+    # argparse ends a list of KEY=VALUE at the first option; what comes after belongs to it, too.
     if not hasattr(asked, "overrides") or any(text.startswith("-") for text in rest):
-        parser.parse_args(arguments)  # which says what it does not know
+        parser.parse_args(arguments)  # prints what it does not know, and exits
     else:
         asked.overrides += rest
     try:

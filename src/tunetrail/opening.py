@@ -1,4 +1,4 @@
-"""Open a run: the trial it belongs to, its record in MLflow, the checkpoint it goes on from."""
+"""Open a run: its trial, its record in MLflow, and the checkpoint from which it resumes."""
 
 import contextlib
 import shutil
@@ -38,7 +38,7 @@ def open_trial(cfg: DictConfig) -> Trial | None:
 
 
 def _require_resumable(cfg: DictConfig, held: contextlib.ExitStack) -> Path:
-    """Find the checkpoint to go on from, before anything of the run's record is touched."""
+    """Find the checkpoint to resume from, before anything of the run's record is changed."""
     require_interrupted(uri=cfg.tracking.uri, run_id=cfg.resume)
     held.enter_context(hold_run(checkpoint_dir(cfg, cfg.resume), run_id=cfg.resume))
     recorded = read_artifact(uri=cfg.tracking.uri, run_id=cfg.resume, path="config.yaml")
@@ -48,7 +48,7 @@ def _require_resumable(cfg: DictConfig, held: contextlib.ExitStack) -> Path:
 
 @contextlib.contextmanager
 def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog, Path | None]]:
-    """Open the run for this process alone; of one that goes on the checkpoint comes with it."""
+    """Open the run for this process alone; the path is the checkpoint of a run that is resumed."""
     make_folder(
         Path(cfg.tracking.checkpoint_dir),
         key=f"tracking.checkpoint_dir={cfg.tracking.checkpoint_dir}",
@@ -64,7 +64,7 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
         if trial.repeat is not None:
             tags["tunetrail.repeat"] = str(trial.repeat)
         name = trial.run_name
-    # Released last, when the run's record says how it ended.
+    # The lock is released last, when the run's record says how it ended.
     with contextlib.ExitStack() as held:
         resume_from = None if cfg.resume is None else _require_resumable(cfg, held)
         with open_run(
@@ -85,8 +85,8 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
                 with named_disk_errors():
                     yield run_log, resume_from
             except BaseException:
-                # A single run can be resumed from its checkpoints. A trial is tried again from its
-                # start, and its checkpoints would fill the disk.
+                # A single run can be resumed from its checkpoints. A trial is tried again from the
+                # beginning, and its checkpoints would fill the disk.
                 if trial is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -94,12 +94,12 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
 
 
 def checkpoint_dir(cfg: DictConfig, run_id: str) -> Path:
-    """Return where the checkpoints of a run lie while it trains."""
+    """Return the folder of a run's checkpoints while it trains."""
     return Path(cfg.tracking.checkpoint_dir) / run_id
 
 
 def log_origin(run_log: RunLog, cfg: DictConfig) -> None:
-    """Log what the run is to do and from which code; of a resumed run the first is there."""
+    """Log config and code of the run; a resumed run has logged its config before."""
     if cfg.resume is None:
         _log_config(run_log, cfg)
     recording.log_code(run_log, seeds=_seeds(cfg), resumed=cfg.resume is not None)
@@ -119,7 +119,7 @@ def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
 
 
 def _seeds(cfg: DictConfig) -> dict[str, int]:
-    """Name every generator with its seed; Trainer's own are those of its arguments."""
+    """Return the seed of every generator; Trainer seeds its own from its arguments."""
     batches = cfg.trainer.data_seed if cfg.trainer.data_seed is not None else cfg.trainer.seed
     rows = dict.fromkeys(("splits", "subsets", "train_sample"), cfg.seed)
     training = dict.fromkeys(("python", "numpy", "torch", "torch_cuda"), cfg.trainer.seed)

@@ -44,15 +44,15 @@ log = logging.getLogger(__name__)
 # What checks.*=clean drops; a broken character alone is no reason to lose a row.
 _DROPPED = {
     "quality": "empty, repeated and contradictory rows",
-    "leakage": "the rows of train that stand in a held-out split",
+    "leakage": "the rows of train that are in a held-out split, too",
 }
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, built from its config.
+    """The parts of a run, built from its config.
 
-    ``splits`` hold rows and what the model reads of them; ``sample`` is what of train is measured.
+    ``splits`` hold rows with the model's inputs; ``sample`` is the part of train that is measured.
     """
 
     cfg: DictConfig
@@ -67,16 +67,16 @@ class Parts:
 
 
 def run(cfg: DictConfig) -> float | list[float]:
-    """Carry out the run that ``cfg`` describes and return its objective.
+    """Run what ``cfg`` describes and return its objective.
 
-    One objective comes back as a number, several as a list in the order of ``sweep.objectives``.
+    One objective is a number; several are a list in the order of ``sweep.objectives``.
 
     Raises:
-        InputError: something a person asked for cannot be done.
-        optuna.TrialPruned: the run is a trial and its pruner gave it up.
+        InputError: something that was asked for cannot be done.
+        optuna.TrialPruned: the run is a trial and its pruner stopped it.
 
     """
-    # A process may run many trials: none may feel the one before.
+    # A process may run many trials: none may affect the next.
     with isolated(), named_disk_errors():
         require_job(cfg)
         quiet_libraries()
@@ -90,7 +90,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             fit, validation = _judge(parts, trainer, result)
             test = _score_test(run_log, parts, trainer)
             measured = _measured(parts, result)
-            # Of a study only the best weights are kept: see TrackStudy, which removes the others.
+            # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured)
             _log_result(run_log, parts, result, fit, validation, keep=keep)
             if keep and cfg.tracking.log_model:
@@ -103,11 +103,11 @@ def run(cfg: DictConfig) -> float | list[float]:
 
 
 def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
-    """Load rows, obey what the checks of the data ask for, and encode them."""
+    """Load the rows, apply the checks of the data, and encode them."""
     task, checkpoint = build_task(cfg), build(cfg.model.source)
     data = load_rows(cfg, task)
     recording.log_data(run_log, data)
-    _obey_checks(data, cfg)
+    _apply_checks(data, cfg)
     splits = encode_rows(task, checkpoint, data.dataset)
     return Parts(
         cfg=cfg,
@@ -125,10 +125,10 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
 def _build_trainer(run_log: RunLog, parts: Parts) -> MeasuringTrainer:
     """Load the model and put it into a Trainer that measures a sample of train, and validation."""
     cfg, task, trial = parts.cfg, parts.task, parts.trial
-    # Only trials share a process: a single run need not hold its first weights to the end.
+    # Only trials share a process: a single run need not keep the first weights in memory.
     weights = None if trial is None else read_weights(parts.checkpoint)
-    # What is random from here on depends on the seed alone, not on what came before:
-    # a trial in a warm process draws the same head as a run of its own.
+    # From here on all random numbers depend on the seed alone, so that a trial in a warm process
+    # gets the same head as a run of its own.
     transformers.set_seed(cfg.training_seed)
     loader = Loader(parts.checkpoint, weights)
     model = task.load_model(loader, parts.tokenizer, parts.splits["train"].rows)
@@ -148,7 +148,7 @@ def _build_trainer(run_log: RunLog, parts: Parts) -> MeasuringTrainer:
             *([ProgressBar(task.main_metric)] if trial is None else []),
         ],
     )
-    # Only now are all flags as training will have them.
+    # Only now the flags of the libraries are as training will have them.
     recording.log_start(run_log, model, checkpoint=parts.checkpoint, resumed=cfg.resume is not None)
     return trainer
 
@@ -172,7 +172,7 @@ def _train(
 def _judge(
     parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
 ) -> tuple[FitReport, Outcome]:
-    """Judge the fit, with the noise of what was answered on both splits."""
+    """Judge the fit; the predictions on both splits say how noisy its numbers are."""
     task, step = parts.task, result.best.step
     measured = {"train": parts.sample, "validation": parts.splits["validation"]}
     outcomes = {
@@ -193,7 +193,7 @@ def _judge(
 
 
 def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dict[str, float]:
-    """Score the test split where the config asks for it."""
+    """Score the test split if the config asks for it."""
     if not parts.cfg.score_test:
         return {}
     test = score_test(trainer, parts.task, parts.splits["test"], seed=parts.cfg.seed)
@@ -202,7 +202,7 @@ def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dic
 
 
 def _measured(parts: Parts, result: TrainingResult) -> dict[str, float]:
-    """Return all that an objective or a constraint may name."""
+    """Return all values that an objective or a constraint may name."""
     return name_metrics(result.best, parts.task.metrics) | _speed(result)
 
 
@@ -223,7 +223,7 @@ def _log_result(
     *,
     keep: bool,
 ) -> None:
-    """Log what the kept weights score, what the curves say, and every validation row."""
+    """Log the scores of the best weights, the curves, and every validation row."""
     task = parts.task
     run_log.metrics(_speed(result))
     if fit.baseline_score is not None:
@@ -239,7 +239,7 @@ def _log_result(
 
 
 def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step: int) -> None:
-    """Log the trained model, with its adapter beside it where the method has one."""
+    """Log the trained model, and its adapter if the method has one."""
     task, scratch_dir = parts.task, checkpoint_dir(parts.cfg, run_log.run_id)
     example = parts.splits["validation"].head(2)
     table = task.tabulate(example.rows, example.encoded, trainer.answer(example))
@@ -286,8 +286,8 @@ def _print_summary(
     )
 
 
-def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:
-    """Say what the checks found and what was dropped, or end the run where asked to."""
+def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:
+    """Log what the checks found and dropped; end the run if a check is ``error``."""
     if cfg.score_test and "test" not in data.dataset:
         raise InputError(
             "score_test=true: there is no test split; set data.test=PATH or data.test_fraction"
@@ -299,14 +299,14 @@ def _obey_checks(data: PreparedData, cfg: DictConfig) -> None:
             continue
         if cfg.checks[name] == "error":
             raise InputError(
-                f"checks.{name}=error: {report.summary()}; mend the data, or set "
+                f"checks.{name}=error: {report.summary()}; fix the data, or set "
                 f"checks.{name}=warn to go on, or clean to drop {_DROPPED[name]}"
             )
         log.info("%s: %s", name, report.summary())
 
 
 def _note_outcome(trial: Trial, cfg: DictConfig, measured: Mapping[str, float]) -> bool:
-    """Note on the trial how far its constraints are kept, and find whether to keep its weights."""
+    """Note on the trial how far it meets its constraints; return whether to keep its weights."""
     violation = trial.set_constraints(
         {found.metric: found.violation(measured[found.metric]) for found in read_constraints(cfg)}
     )

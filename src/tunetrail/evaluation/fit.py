@@ -1,4 +1,4 @@
-"""How the fit looks: over, under, unstable or sound, from the evaluations of a run."""
+"""Judge the fit of a run from its evaluations."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tunetrail.training.evaluations import Evaluation
 
 
 class Verdict(StrEnum):
-    """What the curves say. One holds for each run: the first that applies, in this order."""
+    """The verdict on a run: the first of these that applies, in this order."""
 
     NO_BETTER_THAN_BASELINE = "no better than the baseline"
     UNDERFITTING = "underfitting"
@@ -19,11 +19,11 @@ class Verdict(StrEnum):
     GOOD = "good fit"
 
 
-# Validation loss this much above its minimum at the end is a turn, not noise of batches.
+# Validation loss that ends this far above its minimum has turned; less may be noise.
 _LOSS_TURN = 0.05
-# Validation loss still falling by this share at the last evaluation: training ended early.
+# Validation loss that still falls by this share at the last evaluation: training ended too early.
 _LOSS_FALL = 0.02
-# A gap of the main metric below this is usual for a model that has learnt anything at all.
+# A smaller gap of the main metric is usual for a model that has learnt something.
 _GAP = 0.05
 
 
@@ -31,9 +31,9 @@ _GAP = 0.05
 class FitReport:
     """The fit at the best evaluation.
 
-    ``gap`` is by how much train is better than validation in the main metric there, and
-    ``gap_noise`` two standard errors of it, from the scores of the rows. ``loss_rise`` is how far
-    the last validation loss lies above the lowest, as a share of it.
+    ``gap`` is how much better train is than validation in the main metric, and ``gap_noise`` two
+    standard errors of it, from the scores of the rows. ``loss_rise`` is how far the last validation
+    loss is above the lowest, as a share of the lowest.
     """
 
     verdict: Verdict
@@ -48,7 +48,7 @@ class FitReport:
     advice: str
 
     def line(self) -> str:
-        """Say it in one line, with the numbers it rests on."""
+        """Return the verdict in one line, with its numbers."""
         baseline = "" if self.baseline_score is None else f"; baseline {self.baseline_score:.3f}"
         return (
             f"{self.verdict}: {self.main_metric} {self.train_score:.3f} on train, "
@@ -74,9 +74,9 @@ def check_fit(
     Args:
         evaluations: in order.
         best: the one whose weights are kept.
-        main_metric: the one that judges.
-        metric: what is known of it.
-        baseline_score: of something simple on validation; None where there is no such thing.
+        main_metric: its name.
+        metric: its direction and scale.
+        baseline_score: of a simple baseline on validation; None if there is none.
         noise: split -> standard error of its score at the best evaluation.
 
     """

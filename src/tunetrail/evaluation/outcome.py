@@ -1,4 +1,4 @@
-"""What a model answered on a split, row by row."""
+"""Predictions of a model on a split, row by row."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from tunetrail.training.tokens import Split
 
 @dataclass(frozen=True)
 class Outcome:
-    """Answers beside their rows.
+    """Predictions beside their rows.
 
     ``statistics`` has the order of ``rows``, shape (rows, statistics). ``table`` has one line a
     row, sorted by ``row``; its column ``score`` is what the row contributes to the main metric.
@@ -35,12 +35,12 @@ class Outcome:
         return self.task.break_down(self.rows, self.statistics.sum(axis=0))
 
     def plot(self, *, split: str) -> dict[str, Figure]:
-        """Draw where the model errs."""
+        """Draw the errors of the model."""
         return self.task.plot(self.rows, self.table, split=split)
 
 
 def examine(task: Task, split: Split, outputs: Array) -> Outcome:
-    """Lay what the task kept of a split beside its rows, and score each row."""
+    """Put the outputs that the task kept beside their rows, and score each row."""
     statistics = task.statistics(split.rows, split.encoded, outputs)
     table = task.tabulate(split.rows, split.encoded, outputs)
     table["score"] = scores_by_row(task, split.rows, statistics)
@@ -54,7 +54,7 @@ def scores_by_row(task: Task, rows: Dataset, statistics: Array) -> Array:
 
 
 def score_baselines(task: Task, train: Dataset, rows: Dataset) -> dict[str, float]:
-    """Return the main metric of each simple answer, the one that judges the fit first."""
+    """Return the main metric of each baseline; the first one judges the fit."""
     return {
         name: float(task.score(statistics.sum(axis=0))[task.main_metric])
         for name, statistics in task.baselines(train, rows).items()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
-# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision.
+# Okabe and Ito's blue and vermilion: different for every kind of colour vision.
 _TRAIN, _VALIDATION, _MARK = "#0072B2", "#D55E00", "#555555"
 
 Curve = Sequence[float]

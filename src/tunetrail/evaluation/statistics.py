@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-# Of an interval's ends and of a p value: both are then stable to about the last digit shown.
+# For an interval, and for a p value: enough for about the last digit that is shown.
 NUM_RESAMPLES = 2_000
 NUM_DRAWS = 10_000
 _SHARES = (2.5, 97.5)
-# Draws that are held in memory at once, times the kinds of rows there are: 32 MB.
+# Draws in memory at once, times the kinds of rows: 32 MB.
 _CHUNK_CELLS = 4_000_000
 # Sums of the same differences in another order differ by less.
 _ROUNDING = 1e-9
@@ -43,10 +43,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """One against another on the same rows: the mean difference of a row's score.
+    """A comparison on the same rows: the mean difference of their scores.
 
-    ``p_value`` is two-sided. With several seeds it and the interval hold what other seeds might
-    have given; with one they know nothing of it.
+    ``p_value`` is two-sided. With several seeds both it and the interval include the noise of
+    seeds; with one seed they cannot.
     """
 
     difference: float
@@ -71,18 +71,18 @@ class PairedTest:
 
 
 def format_p(value: float) -> str:
-    """Write a p value that was drawn: no more digits than the draws bear."""
+    """Format a p value with no more digits than the number of draws supports."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def percentile_interval(samples: npt.ArrayLike) -> Interval:
-    """Take the middle 95 % of what resamples gave."""
+    """Return the middle 95 % of resampled values."""
     low, high = np.percentile(np.asarray(samples, dtype=float), _SHARES)
     return Interval(float(low), float(high))
 
 
 def bootstrap(statistics: npt.NDArray[Any], score: Score, *, seed: int) -> dict[str, Interval]:
-    """Resample rows with replacement, and take the middle 95 % of each metric.
+    """Resample rows with replacement, and return the middle 95 % of each metric.
 
     Args:
         statistics: what each row adds, shape (rows, statistics).
@@ -90,7 +90,7 @@ def bootstrap(statistics: npt.NDArray[Any], score: Score, *, seed: int) -> dict[
         seed: of the draws.
 
     """
-    # Rows that add the same are interchangeable: how often each kind is drawn is all there is.
+    # Rows with equal statistics are interchangeable: draw how often each kind of them comes.
     kinds, counts = np.unique(statistics, axis=0, return_counts=True)
     kinds, counts = kinds[::-1], counts[::-1]
     draw = np.random.default_rng(seed)
@@ -108,12 +108,12 @@ def row_scores(statistics: npt.NDArray[Any], score: Score, metric: str) -> Score
 
     These are the pseudo-values of the jackknife (Tukey, Bias and Confidence in Not-quite Large
     Samples, 1958): n times the metric of all rows, less n - 1 times that of all rows but this one.
-    Where the metric is a mean over rows they are exactly the rows' own values, such as 1 for a row
-    whose label was found; of others, such as F1, their mean is the metric but for its bias.
+    If the metric is a mean over rows they are exactly the rows' own values, such as 1 for a row
+    with the right label; of others, such as F1, their mean is the metric except for its bias.
     """
     total = statistics.sum(axis=0)
     whole, without = score(total)[metric], score(total - statistics)[metric]
-    # What is exact on paper has lost its last digits.
+    # Remove rounding errors: a row with the right label scores exactly 1.
     scores: Scores = np.round(whole + (len(statistics) - 1) * (whole - without), 9)
     return scores
 
@@ -126,24 +126,23 @@ def standard_error(scores: Scores) -> float:
 def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> PairedTest:
     """Compare two sets of scores of the same rows.
 
-    With one seed the interval resamples rows, and the p value comes from flipping the sign of each
-    row's difference at random: if neither were better, either sign would be as likely. What was
-    observed counts as one of the draws, so that p is never 0 (Phipson and Smyth, Permutation
-    P-values Should Never Be Zero, 2010). With several seeds both come from Student's t: a
-    difference must stand out from the rows' noise and from the seeds', and two seeds that happen
-    to agree prove little.
+    With one seed the interval resamples rows, and the p value flips the sign of each row's
+    difference at random: if neither is better, both signs are as likely. The observed difference
+    counts as one of the draws, so that p is never 0 (Phipson and Smyth, Permutation P-values Should
+    Never Be Zero, 2010). With several seeds both come from Student's t: a difference must be larger
+    than the noise of rows and of seeds together, and two seeds that agree by chance prove little.
 
     Args:
-        one, other: scores, shape (rows,) or (seeds, rows); what has no seeds, such as a baseline,
-            is the same for all.
+        one, other: scores, shape (rows,) or (seeds, rows); without seeds, as of a baseline, they
+            are the same for every seed.
         seed: of the draws.
 
     """
     ones, others = (np.atleast_2d(np.asarray(scores, dtype=float)) for scores in (one, other))
     differences = ones - others
     num_seeds, num_rows = differences.shape
-    told = _judge_seeds(ones, others) if num_seeds > 1 else None
-    interval, p_value = told or _draw_rows(differences.mean(axis=0), np.random.default_rng(seed))
+    judged = _judge_seeds(ones, others) if num_seeds > 1 else None
+    interval, p_value = judged or _draw_rows(differences.mean(axis=0), np.random.default_rng(seed))
     return PairedTest(
         difference=float(differences.mean()),
         interval=interval,
@@ -154,10 +153,10 @@ def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> Pair
 
 
 def _judge_seeds(ones: Scores, others: Scores) -> tuple[Interval, float] | None:
-    """Take rows and seeds as drawn at random; None where neither makes a difference vary.
+    """Treat rows and seeds as random samples; None if the difference varies with neither.
 
-    Rows are paired. Seeds are not: what a seed does to one says nothing of the other, and two
-    spreads tell more than that of their difference.
+    Rows are paired. Seeds are not: a seed's effect on one recipe says nothing about the other, so
+    each recipe's spread over seeds is a term of its own.
     """
     differences = (ones - others).mean(axis=0)
     parts = [(differences.var() / len(differences), len(differences) - 1)] + [
@@ -174,7 +173,7 @@ def _judge_seeds(ones: Scores, others: Scores) -> tuple[Interval, float] | None:
 
 
 def _draw_rows(differences: Scores, draw: np.random.Generator) -> tuple[Interval, float]:
-    # Rows that differ alike are interchangeable: how often each kind is drawn is all there is.
+    # Rows with equal differences are interchangeable: draw how often each kind of them comes.
     kinds, counts = np.unique(differences, return_counts=True)
     return percentile_interval(_resample(kinds, counts, draw)), _flip_signs(kinds, counts, draw)
 

@@ -1,4 +1,4 @@
-"""What a person reads when a run has ended."""
+"""The summary that a run prints at its end."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def format_summary(
     names: Sequence[str],
     test: dict[str, float],
 ) -> str:
-    """Lay out best epoch, scores, verdict, and where everything lies, in about ten lines.
+    """Format best epoch, scores, verdict and where everything is, in about ten lines.
 
     Args:
         names: the scores that get a column.

@@ -1,4 +1,4 @@
-"""The test split, scored: at the end of a run, or later from what the run has recorded."""
+"""Score the test split: at the end of a run, or later from the run's record."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from tunetrail.training.trainer import MeasuringTrainer
 class TestScores:
     """Scores on test: ``loss`` and the task's metrics, with intervals for the latter."""
 
-    __test__ = False  # no test, for pytest
+    __test__ = False  # pytest must not collect it
 
     metrics: dict[str, float]
     intervals: dict[str, Interval]
@@ -48,7 +48,7 @@ def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a run was, made again from the config that it recorded."""
+    """Config and task of a run, built from the config that it recorded."""
 
     cfg: DictConfig
     task: Task
@@ -66,7 +66,7 @@ class Recorded:
         """Load and prepare the rows.
 
         Raises:
-            InputError: they are not there, or cannot be used, any more.
+            InputError: they are no longer there, or can no longer be used.
 
         """
         return load_rows(self.cfg, self.task)
@@ -76,7 +76,7 @@ def load_recorded(config: str, *, known_targets: frozenset[str]) -> Recorded:
     """Read a run's ``config.yaml``.
 
     Raises:
-        InputError: it names what is none of the known targets.
+        InputError: it names a target that is not known.
 
     """
     cfg = resolve_config(config, known=known_targets)
@@ -91,7 +91,7 @@ def score_saved(
     *,
     scratch_dir: Path,
 ) -> TestScores:
-    """Score saved weights as their run would have: same tokens, batches and precision."""
+    """Score saved weights as their run would: with the same tokens, batches and precision."""
     cfg, task = recorded.cfg, recorded.task
     test = encode_rows(task, build(cfg.model.source), data.dataset)["test"]
     trainer = MeasuringTrainer(

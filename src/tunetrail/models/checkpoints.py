@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """What ``from_pretrained`` needs.
 
-    ``path`` is a directory; with a ``revision`` it is an id of the hub. ``origin`` is what a
-    person knows it by: an id with its revision, a package with its version, a directory.
+    ``path`` is a directory; with a ``revision`` it is an id of the hub. ``origin`` names it for a
+    person: an id with its revision, a package with its version, a directory.
     """
 
     path: str
@@ -67,9 +67,8 @@ def package_directory(*, distribution: str, path: str) -> Checkpoint:
 def package_gguf(*, distribution: str, path: str, cache_dir: str) -> Checkpoint:
     """Find a GGUF file inside an installed distribution and convert it once to safetensors.
 
-    Dequantising is slow; the copy in ``cache_dir`` loads in a second.
-    The copy's name carries the source's size and the head of its hash, so that another file
-    is never mistaken for it.
+    Dequantising is slow; the copy in ``cache_dir`` loads in a second. Its name holds a hash of the
+    source, so that the copy of another file is never used.
 
     Raises:
         InputError: the distribution is not installed or lacks the file.
@@ -122,7 +121,7 @@ def _require_checkpoint(path: Path, *, key: str, origin: str) -> Checkpoint:
 
 
 def _digest(path: Path) -> str:
-    """Hash the first MiB and the size: enough to tell two releases apart, read in a moment."""
+    """Hash the first MiB and the size: fast, and enough to distinguish two releases."""
     with path.open("rb") as file:
         head = file.read(1 << 20)
     return hashlib.sha256(head + str(path.stat().st_size).encode()).hexdigest()[:12]

@@ -1,7 +1,6 @@
-"""Whether the Hugging Face hub can be asked, found out in seconds.
+"""Find out in seconds whether the Hugging Face hub can be reached.
 
-Left alone, its library retries an absent network for most of a minute before it looks into the
-local cache.
+Without a network its own library retries for most of a minute before it looks into the local cache.
 """
 
 from functools import lru_cache
@@ -12,7 +11,7 @@ from huggingface_hub import constants
 
 @lru_cache(maxsize=1)
 def is_reachable() -> bool:
-    """Ask the hub once a process; False too where HF_HUB_OFFLINE is set."""
+    """Ask the hub once per process; also False if HF_HUB_OFFLINE is set."""
     if constants.is_offline_mode():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Checkpoint -> tokenizer and model, with one log line about weights that are newly made."""
+"""Load the tokenizer and the model of a checkpoint; one log line names weights that are new."""
 
 import contextlib
 import logging
@@ -33,13 +33,13 @@ _held: dict[_Stamp, Weights] = {}
 
 
 def read_weights(checkpoint: Checkpoint) -> Weights | None:
-    """Read a checkpoint's weights, or take them from memory where its files are as they were.
+    """Read a checkpoint's weights, or take them from memory if its files have not changed.
 
-    One set is held in memory: that of the last checkpoint asked for, in the type it is stored in.
-    What comes back is shared by all callers and must not be changed.
+    Memory holds the weights of the last checkpoint, in the type in which they are stored. All
+    callers share them, so they must not be changed.
 
     Returns:
-        None where the weights do not lie in the usual files: ``from_pretrained`` alone knows.
+        None if the weights are not in the usual files: only ``from_pretrained`` can find them.
 
     """
     stamp = stamp_files(_weight_files(checkpoint))
@@ -47,8 +47,7 @@ def read_weights(checkpoint: Checkpoint) -> Weights | None:
         return None
     if stamp not in _held:
         _held.clear()  # before reading: never two sets
-        # The tensors of load_file lie in the file itself; a copy stays what it was if the file
-        # is written again.
+        # load_file maps the file into memory; a copy stays the same if the file is written again.
         _held[stamp] = {
             name: tensor.clone() for path, *_ in stamp for name, tensor in load_file(path).items()
         }
@@ -72,15 +71,15 @@ def _weight_files(checkpoint: Checkpoint) -> list[Path]:
             return []
         shards, _ = get_checkpoint_shard_files(checkpoint.path, index, **_where(checkpoint))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
-        return []  # from_pretrained will meet it again, and say what it is
+        return []  # from_pretrained will raise it again, with its cause
     return [Path(shard) for shard in shards]
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Load the model's own tokenizer; where it has no padding token, the end token pads.
+    """Load the checkpoint's tokenizer; if it has no padding token, the end token is used.
 
     Raises:
-        InputError: the checkpoint cannot be had, or has no tokenizer.
+        InputError: the checkpoint cannot be loaded, or has no tokenizer.
 
     """
     tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, checkpoint)
@@ -96,12 +95,12 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads a checkpoint as whatever model a task asks for.
+    """Loads a checkpoint as the kind of model that a task needs.
 
     Args:
         checkpoint: where the weights come from.
-        weights: what :func:`read_weights` returned: the model is the same, bit for bit, and
-            nothing but its config is read from disk. None reads the weights too.
+        weights: as :func:`read_weights` returns them. The model is the same, bit for bit; only its
+            config is read from disk. None: the weights are read from disk, too.
 
     """
 
@@ -111,18 +110,18 @@ class Loader:
     def __call__(
         self, auto: Any, *, label_names: list[str] | None = None, **config: Any
     ) -> PreTrainedModel:
-        """Load the body and, where the checkpoint has no fitting head, make a new one.
+        """Load the model, with a new head if the checkpoint has no fitting one.
 
-        Seed torch before the call: the weights of a new head are drawn here. A head for as many
-        labels of other names is kept, with a warning: they may be the same labels.
+        Seed torch before the call: the weights of a new head are random. A head for as many labels
+        with other names is kept, with a warning: they may be the same labels.
 
         Args:
             auto: a class such as ``AutoModelForSequenceClassification``.
-            label_names: where the model gives each label a score.
+            label_names: for a model that scores labels.
             config: values of the model's config.
 
         Raises:
-            InputError: the checkpoint cannot be had, or its architecture has no such model.
+            InputError: the checkpoint cannot be loaded, or its architecture has no such model.
 
         """
         if label_names is not None:
@@ -142,7 +141,7 @@ class Loader:
         found = _from_pretrained(AutoConfig, self.checkpoint, **config)
         architecture = auto._model_mapping.get(type(found), None)  # noqa: SLF001 - the table has no public name
         if self.weights is None or not isinstance(architecture, type):
-            # The auto class also chooses among several architectures, and says why there is none.
+            # The auto class chooses among several architectures, or says that there is none.
             model, loaded = _from_pretrained(auto, self.checkpoint, **config, **how)
         else:
             model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)
@@ -165,8 +164,8 @@ def _known_labels(checkpoint: Checkpoint) -> list[str]:
 def _from_memory(
     architecture: Any, config: Any, weights: Weights, checkpoint: Checkpoint, **how: Any
 ) -> Any:
-    # A tensor that needs no other type becomes the model's own, to be trained in place: hand over
-    # copies.
+    # A tensor that already has the right type becomes part of the model, and training changes it.
+    # So pass copies.
     copies = {name: tensor.clone() for name, tensor in weights.items()}
     with _said_in_one_line(architecture, checkpoint):
         model, loaded = architecture.from_pretrained(None, config=config, state_dict=copies, **how)
@@ -195,8 +194,8 @@ def _said_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
         first = first_line(error)
         if not local and (isinstance(error, OSError) and not _is_disk_error(error)):
             raise InputError(
-                f"{where} (revision {checkpoint.revision}): not in the local cache and not to be "
-                f"had from the hub ({first}); check model.id and the network. Without a network: "
+                f"{where} (revision {checkpoint.revision}): not in the local cache, and the hub "
+                f"did not send it ({first}); check model.id and the network. Without a network: "
                 "model=minilm, model=smollm2, or model=directory model.path=PATH"
             ) from error
         if isinstance(error, ValueError):
@@ -207,5 +206,5 @@ def _said_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _is_disk_error(error: OSError) -> bool:
-    """Tell a real error of the system, such as a full disk, from the libraries' own OSErrors."""
+    """Whether it is an error of the system, such as a full disk: libraries raise OSError, too."""
     return error.errno is not None

@@ -1,9 +1,9 @@
-"""How models answer: one module for each kind, named by its pipeline tag, a word of the hub.
+"""The code with which trained models answer: one module a task, copied into every logged model.
 
-This folder imports nothing of the rest of the package, and every logged model carries a copy of it:
-that is the code that answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``, where the
-package is not installed. ``tunetrail predict`` uses the same. A new kind is one new module with a
-class ``ServedModel``: see :mod:`.base`.
+A module is named by its pipeline tag, the hub's word for the task. This folder imports nothing of
+the rest of the package: its copy answers ``mlflow.pyfunc.load_model`` and ``mlflow models serve``
+where the package is not installed. ``tunetrail predict`` uses it, too. A new task is one new module
+with a class ``ServedModel``: see :mod:`.base`.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from types import ModuleType
 
 
 def load_module(pipeline_tag: str) -> ModuleType:
-    """Load the module that answers for models of a kind, ``text-classification`` for example.
+    """Load the module that answers for a pipeline tag, for example ``text-classification``.
 
     Raises:
         ModuleNotFoundError: there is none.

@@ -1,4 +1,4 @@
-"""What the served models share: loading, batches that fit into memory, and MLflow's door."""
+"""What served models share: loading, batches that fit into memory, and the entry for MLflow."""
 
 import pkgutil
 import threading
@@ -58,11 +58,11 @@ class ServedModel:
         self._max_length = max_length
         self._batch_tokens = batch_tokens or BATCH_TOKENS
         self._device = device
-        # A server answers in several threads, and a tokenizer that is told to cut is changed.
+        # A server answers in several threads, and truncation changes the tokenizer.
         self._lock = threading.Lock()
 
     def answer(self, inputs: Sequence[Any]) -> list[dict[str, Any] | None]:
-        """Return the columns of each input's answer; None where the tokenizer makes no token."""
+        """Return the columns of each input's answer; None if the tokenizer makes no token of it."""
         raise NotImplementedError
 
     def describe_use(self, name: str) -> str:
@@ -82,7 +82,7 @@ class ServedModel:
 
         Args:
             features: with ``input_ids``; a row without a token gives None.
-            compute: what it returns stands in the order of the rows that it is given.
+            compute: takes rows of features and returns a value for each, in their order.
 
         Raises:
             torch.OutOfMemoryError: a single row does not fit into the GPU's memory.
@@ -100,7 +100,7 @@ class ServedModel:
             except torch.OutOfMemoryError:
                 if len(chosen) == 1:
                     raise
-                # Whatever else is in the GPU's memory: what is too much now stays so.
+                # This batch did not fit: use smaller ones from now on.
                 self._batch_tokens = len(chosen) // 2 * lengths[order[start]]
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -122,7 +122,7 @@ def read_label_names(config: Any) -> tuple[str, ...]:
     """Return the label names in the order of the model's outputs.
 
     Raises:
-        ValueError: there are fewer than two, or one stands twice.
+        ValueError: there are fewer than two, or two are equal.
 
     """
     names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
@@ -162,7 +162,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 class _Answers:
-    """What MLflow serves: the first column of a table in, the served columns out."""
+    """The model that MLflow serves: the first column of a table in, the served columns out."""
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
@@ -171,7 +171,7 @@ class _Answers:
         """Answer each text.
 
         Raises:
-            MlflowException: there is a text without a token, which a server answers with 400.
+            MlflowException: a text has no token; a server then responds with 400.
 
         """
         from mlflow.exceptions import MlflowException

@@ -1,4 +1,4 @@
-"""A trained classifier of texts at work: texts in, probabilities out."""
+"""Answer with a trained text classifier: texts in, probabilities out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ class ServedModel(base.ServedModel):
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label, shape (texts, labels), float32.
 
-        The row of a text of which the tokenizer makes no token is NaN.
+        The row is NaN if the tokenizer makes no token of the text.
         """
         found = np.full((len(texts), len(self.label_names)), np.nan, dtype=np.float32)
         if not texts:

@@ -1,4 +1,4 @@
-"""A trained tagger of words at work: texts in, a tag for each word and the entities out."""
+"""Answer with a trained tagger: texts in, a tag for each word and the entities out."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from transformers import (
 
 from . import base
 
-# Share of a window that the next one repeats, so that words at its edge have context, too.
+# A window repeats one part in four of the one before, so that words at an edge have context, too.
 _OVERLAP = 4
 
 
@@ -28,20 +28,20 @@ def encode_windows(
 ) -> list[dict[str, Any]]:
     """Encode rows of words; a row longer than the model reads becomes several windows.
 
-    Windows overlap by a quarter, and each word is tagged in the one where it stands furthest from
-    an edge. Its tag is that of its first token.
+    Windows overlap by a quarter. Each word is tagged in the window in which it is furthest from an
+    edge, and its tag is that of its first token. Training uses the same windows.
 
     Returns:
-        For each window the model's inputs; ``index``, the row that it is of; and ``words``, for
-        each token the word that is tagged there, else -1.
+        For each window the model's inputs; ``index``, the number of its row; and ``words``, for
+        each token the word that it tags, else -1.
 
     Raises:
-        ValueError: the tokenizer cannot say where in a text a token stands, or the length leaves
-            no room for a token.
+        ValueError: the tokenizer cannot give the position of a token in its text, or the length
+            leaves no room for a token.
 
     """
     if not tokenizer.is_fast:
-        raise ValueError("its tokenizer cannot say where a token stands; a fast one is needed")
+        raise ValueError("its tokenizer gives no positions of tokens; a fast one is needed")
     room = max_length - tokenizer.num_special_tokens_to_add()
     if room < 1:
         raise ValueError(f"a length of {max_length} leaves no room for a token of a word")
@@ -76,11 +76,11 @@ def encode_windows(
 def _find_words(
     words: Sequence[str], offsets: Sequence[tuple[int, int]]
 ) -> dict[int, tuple[int, int]]:
-    """Find the first token of each word: word -> its place, and how far from an edge that is."""
+    """Find the first token of each word: word -> its place, and its distance to an edge."""
     owner = [
         number
         for number, word in enumerate(words)
-        for _ in range(len(word) + 1)  # the space after a word counts as its own
+        for _ in range(len(word) + 1)  # the space after a word belongs to it
     ]
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])
     # A token may begin with the space before its word, so its last character says where it is.
@@ -89,7 +89,7 @@ def _find_words(
     previous = -1 if not content else owner[offsets[content[0][0]][0]]
     for rank, (place, end) in enumerate(content):
         word = owner[end - 1]
-        # What follows the cut of a window in the middle of a word is not its first token.
+        # If a window begins in the middle of a word, its token there is not the first of the word.
         begins = offsets[place][0] <= starts[word] or word != previous
         if word not in found and begins:
             found[word] = (place, min(rank, len(content) - 1 - rank))
@@ -124,14 +124,14 @@ class ServedModel(base.ServedModel):
 
     def __init__(self, model_dir: Path, tokenizer_dir: Path, **options: Any) -> None:
         super().__init__(model_dir, tokenizer_dir, **options)
-        # What comes out is read by the place of its token: padding must come after it.
+        # Outputs are read by the position of their tokens, so padding must come after them.
         self.tokenizer.padding_side = "right"
         self.label_names = base.read_label_names(self.model.config)
         self.columns = {"prediction": "string", "entities": "json"}
         self._collate = DataCollatorForTokenClassification(self.tokenizer)
 
     def answer(self, inputs: Sequence[str | Sequence[str]]) -> list[dict[str, Any] | None]:
-        """Return tags and entities of each text, or list of words; None where there is no word."""
+        """Return tags and entities of each text or list of words; None if it has no word."""
         words = [split_words(row) if isinstance(row, str) else list(row) for row in inputs]
         return [
             {"prediction": " ".join(tags), "entities": list_entities(row, tags)} if row else None

@@ -19,9 +19,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """What everyone who compares values of a metric needs to know of it.
+    """What code that compares values of a metric must know.
 
-    ``is_share`` says that it lies in [0, 1].
+    ``is_share``: the metric lies in [0, 1].
     """
 
     greater_is_better: bool = True
@@ -33,27 +33,27 @@ class Metric:
         return 1 if self.greater_is_better else -1
 
 
-# The loss is measured by Trainer for every task.
+# Trainer measures the loss for every task.
 LOSS = Metric(greater_is_better=False, is_share=False)
 
 
 class Task(Protocol):
-    """One kind of learning: how rows become what a model reads, and its outputs become scores.
+    """One kind of task: how rows become inputs of a model, and its outputs become scores.
 
-    A task is a frozen dataclass: equal tasks make the same of the same rows.
+    A task is a frozen dataclass: equal tasks do the same with the same rows.
 
     Every metric of a task is a function of sums of what each row adds. So a task gives these
     **statistics** of a row and the **score** of their sums; Trainer's metrics, intervals, paired
     tests, baselines and the noise of a gap follow from the two, once for all tasks.
 
     Everywhere ``rows`` is a split of canonical rows in their order; ``encoded`` is what
-    :meth:`encode` made of it, in the order in which it went through the model, with the column
-    ``index`` that says to which of the rows each part belongs.
+    :meth:`encode` made of them, in the order in which the model read it. Its column ``index`` says
+    to which row each part belongs.
     """
 
     # The hub's word for it, which names the module in ``served/`` that answers.
     pipeline_tag: ClassVar[str]
-    # Known before data and model, most telling first: the first two are shown.
+    # Known before data and model, the most important first: the first two are shown.
     metrics: ClassVar[Mapping[str, Metric]]
     main_metric: str
     # The roles that a person assigns columns to: ("text", "label").
@@ -67,9 +67,9 @@ class Task(Protocol):
     ) -> DatasetDict:
         """Reduce every split to the task's own columns, and to four that all tasks share.
 
-        These are ``row`` (int64, the row's number in its source, from 0), ``text`` (string, what
-        goes in, as a person reads it), ``target`` (string or null, what should come out) and
-        ``stratum`` (ClassLabel or null, of which each split should have its share).
+        These are ``row`` (int64, the row's number in its source, from 0), ``text`` (string, the
+        input as a person reads it), ``target`` (string or null, the right answer) and ``stratum``
+        (ClassLabel or null; each split gets its share of every stratum).
 
         Raises:
             InputError: a column is missing or holds something else.
@@ -77,17 +77,17 @@ class Task(Protocol):
         """
 
     def require_learnable(self, train: Dataset) -> None:
-        """Check that the rows that are left to train on can teach anything.
+        """Check that a model can learn something from the rows of train.
 
         Raises:
-            InputError: they cannot.
+            InputError: it cannot.
 
         """
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """Turn rows into the model's inputs and ``index``; one row may become several.
 
-        May leave settings in the tokenizer: it gets one of its own.
+        It may change settings of the tokenizer, which nothing else uses.
         """
 
     def load_model(
@@ -98,12 +98,12 @@ class Task(Protocol):
     def build_collator(
         self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
     ) -> Collator:
-        """Build what makes a batch of encoded rows."""
+        """Build the function that makes a batch of encoded rows."""
 
     def predict(self, model: Any, batch: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
-        """Return what of a batch is kept, shape (batch, …), on its device.
+        """Return the part of the outputs that is kept, shape (batch, …), on its device.
 
-        Kept for all rows of a split, so never a vocabulary of logits.
+        It is kept for all rows of a split, so it must not be logits over a whole vocabulary.
         """
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
@@ -123,23 +123,23 @@ class Task(Protocol):
         """Score each label by itself, one line a label; may be empty."""
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
-        """Lay what came out beside each row: row, text, target, prediction; sorted by ``row``."""
+        """Return one line a row: row, text, target, prediction; sorted by ``row``."""
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return what a served model should say of the rows of a :meth:`tabulate`."""
+        """Return what a served model should answer for the rows of a :meth:`tabulate`."""
 
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Return the statistics of ``rows`` if something simple had answered.
+        """Return the statistics of ``rows`` for simple baselines; may be empty.
 
-        Keys name the baselines, as a sentence can hold them; the first one judges the fit. May be
-        empty.
+        Keys are the names of the baselines, as they stand in a sentence. The first one judges the
+        fit.
         """
 
     def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        """Draw where the model errs; keys are file names."""
+        """Draw the errors of the model; keys are file names."""
 
     def limits(self) -> list[str]:
-        """Say in sentences what no model of this task can do, for the model card."""
+        """Return sentences for the model card: what no model of this task can do."""
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Return what the module in ``served/`` must know to answer as in training."""
+        """Return the settings with which the module in ``served/`` answers as in training."""

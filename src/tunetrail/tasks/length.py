@@ -1,4 +1,4 @@
-"""How long a text may be, for every task that reads texts up to a length."""
+"""The limit on the length of texts, for all tasks that read texts."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -6,7 +6,7 @@ from tunetrail.errors import InputError
 
 
 def require_length(max_length: object) -> None:
-    """Check what a person may have set.
+    """Check ``task.max_length``.
 
     Raises:
         InputError: a length below 1 or of the wrong type.
@@ -17,5 +17,5 @@ def require_length(max_length: object) -> None:
 
 
 def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
-    """Return ``max_length``, or what the model can read where that is less."""
+    """Return ``max_length``, or the model's own limit if that is less."""
     return min(max_length, tokenizer.model_max_length)

@@ -39,7 +39,7 @@ class TextClassification:
     Args:
         max_length: longer texts are cut after this many tokens.
         padding: ``longest`` pads each batch, ``max_length`` every text, to the same length.
-        main_metric: chooses and judges; shown beside the loss on curves and in the summary.
+        main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
 
     """
 
@@ -57,7 +57,7 @@ class TextClassification:
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
 
     def __post_init__(self) -> None:
-        """Check what a person may have set."""
+        """Check the values of the config."""
         require_length(self.max_length)
         if self.padding not in ("longest", "max_length"):
             raise InputError(f"task.padding={self.padding}: must be longest or max_length")
@@ -165,9 +165,9 @@ class TextClassification:
         return table[["prediction", "confidence"]].set_axis(["label", "score"], axis=1)
 
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Answer with the majority class of ``train``, and with a draw by its labels' shares.
+        """Predict the majority class of ``train``, and at random by the shares of its labels.
 
-        The draw adds what it would on average.
+        The random baseline counts as it would on average.
         """
         names = train.features["label"].names
         shares = np.bincount(train["label"], minlength=len(names)) / len(train)
@@ -191,7 +191,7 @@ class TextClassification:
         ]
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Longer texts are cut as they were in training, instead of failing."""
+        """Cut longer texts as training did, instead of failing."""
         return {"truncation": True, "max_length": length_for(tokenizer, self.max_length)}
 
 

@@ -26,7 +26,7 @@ from tunetrail.tasks.length import length_for, require_length
 from tunetrail.tasks.metrics.entities import entities
 from tunetrail.tasks.plots import plot_scores_by_label
 
-# Sentences that a group needs to have its share in each split.
+# A smaller group of sentences has no share of its own in each split.
 _LEAST = 30
 _NO_ENTITY = "no entity"
 
@@ -40,7 +40,7 @@ class TokenClassification:
 
     Args:
         max_length: in tokens; a longer sentence is read in windows that overlap, none is cut.
-        main_metric: chooses and judges; shown beside the loss on curves and in the summary.
+        main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
 
     """
 
@@ -57,7 +57,7 @@ class TokenClassification:
     columns: ClassVar[tuple[str, ...]] = ("tokens", "tags")
 
     def __post_init__(self) -> None:
-        """Check what a person may have set."""
+        """Check the values of the config."""
         require_length(self.max_length)
 
     def canonicalise(
@@ -139,7 +139,7 @@ class TokenClassification:
         self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
     ) -> Collator:
         del model
-        # What comes out is read by the place of its token: padding must come after it.
+        # Outputs are read by the position of their tokens, so padding must come after them.
         padding = copy.deepcopy(tokenizer)
         padding.padding_side = "right"
         return DataCollatorForTokenClassification(padding)
@@ -169,7 +169,7 @@ class TokenClassification:
         )
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
-        """Return one line a sentence, with the tags of its words as they should be and are."""
+        """Return one line a sentence: target and prediction are the tags of its words."""
         predictions = _read_tags(rows, encoded, outputs)
         frame = pd.DataFrame(
             {
@@ -185,7 +185,7 @@ class TokenClassification:
         return table[["prediction"]].set_axis(["tags"], axis=1)
 
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Give each word the tag that it has most often in ``train``; or find no entity at all."""
+        """Give each word the tag that it has most often in ``train``; or find no entity."""
         names = _names(train)
         seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for words, tags in zip(train["tokens"], train["tags"], strict=True):
@@ -216,9 +216,9 @@ class TokenClassification:
 
 
 class _Strata:
-    """Groups of sentences: by the rarest type in them, and those without an entity.
+    """Groups of sentences: one for each rarest entity type, one for sentences without an entity.
 
-    A group with few sentences joins the largest.
+    A small group joins the largest one.
     """
 
     def __init__(self, train: Sequence[list[str] | None]) -> None:
@@ -253,7 +253,7 @@ def _count(rows: Dataset, predictions: Sequence[list[str]]) -> Array:
 
 
 def _read_tags(rows: Dataset, encoded: Dataset, outputs: Array) -> list[list[str]]:
-    """Return a tag for each word; ``O`` for one of which the tokenizer makes no token."""
+    """Return a tag for each word; ``O`` if the tokenizer makes no token of it."""
     names = _names(rows)
     tags = [["O"] * len(words) for words in rows["tokens"]]
     for index, words, chosen in zip(encoded["index"], encoded["words"], outputs, strict=True):
@@ -301,11 +301,11 @@ def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], 
 
 
 def _order_names(train: list[list[str] | None], label_names: Sequence[Any] | None) -> list[str]:
-    """Return O, then B- and I- of each type: a type that train only begins may go on later."""
+    """Return O, then B- and I- of each type, also if train has only one of the two."""
     if label_names is not None:
         names = [str(name) for name in label_names]
         if "O" not in names or len(set(names)) != len(names):
-            raise InputError(f"data.label_names={names}: must be tags, O among them, each once")
+            raise InputError(f"data.label_names={names}: must name each tag once, O among them")
         return ["O", *(name for name in names if name != "O")]
     types = sorted({type_ for tags in train if tags for type_ in _types(tags)})
     if not types:

@@ -25,7 +25,7 @@ from tunetrail.errors import InputError, first_line
 from tunetrail.tracking.run_log import RunLog
 from tunetrail.tracking.store import quiet_mlflow
 
-# Tag of a model that is, or is about to be, in the registry under this name.
+# Tag of a model that is in the registry under this name, or will be in a moment.
 _REGISTERED = "tunetrail.registered"
 # The name that MLflow gives to a model's card among its files.
 _CARD = "model_card.md"
@@ -37,9 +37,9 @@ class Answering:
 
     Args:
         pipeline_tag: the hub's word for what it does.
-        code: the folder of code that every logged model carries: it answers.
+        code: the folder of the code that answers; every logged model has a copy.
         columns: of its answers, with MLflow's types.
-        config: what that code must know.
+        config: the settings of that code.
         example: a few inputs.
         expected: the run's own answers to them, one line an input.
 
@@ -66,8 +66,8 @@ def log_model(
 ) -> str:
     """Log the model with signature and input example; return its ``models:/`` URI.
 
-    It is loaded once the way a user would, and belongs to the run only if it answers as the run
-    itself does.
+    It is loaded once as a user loads it, and belongs to the run only if its answers are those of
+    the run.
 
     Args:
         run_log: of the run.
@@ -77,8 +77,8 @@ def log_model(
         origin: what the model was fine-tuned from.
         requirements: packages with versions.
         step: of the evaluation whose weights these are.
-        scratch_dir: where the files are put together before they are copied; what a killed
-            process leaves goes with this folder.
+        scratch_dir: for the files before they are copied; what a killed process leaves there is
+            deleted with this folder.
 
     Raises:
         InputError: the logged model cannot be loaded, or answers something else.
@@ -94,14 +94,14 @@ def log_model(
         f"Fine-tuned from `{redact(origin)}` in MLflow run `{run_log.run_id}`, which "
         "holds config, data fingerprint, metrics and figures.\n"
     )
-    # MLflow asks the hub for card and licence of whatever the model is named after, and
-    # retries for long where there is no network. These weights are not on the hub.
+    # MLflow asks the hub for the card and the licence of the model's name, and retries for long
+    # without a network. These weights are not on the hub.
     model.name_or_path = f"run:{run_log.run_id}"
-    # A logged model goes to the active experiment, whatever experiment its run belongs to.
+    # A logged model goes to the active experiment, not to the one of its run.
     mlflow.set_experiment(experiment_id=run_log.experiment_id)
     with quiet_mlflow(), _scratch(scratch_dir):
-        # Made apart from its run: log_model would add its own settings to the run's params,
-        # and they would stand out in every comparison of runs with and without a model.
+        # Not with log_model: that adds its own settings to the run's params, and every comparison
+        # of runs with and without a model would show them.
         logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
         try:
             info = Model.log(
@@ -124,7 +124,7 @@ def log_model(
             )
             _require_answers(info.model_uri, answering)
         except Exception:
-            # Half a model is of no use, and takes the space that the failure needs to be logged.
+            # Half a model is of no use, and the run needs the space to log its failure.
             remove_model(run_log.client, logged)
             raise
         output = LoggedModelOutput(logged.model_id, step=step)
@@ -147,7 +147,7 @@ def _copy_code(code: Path) -> Path:
 
 
 def _require_answers(uri: str, answering: Answering) -> None:
-    """Load the model the way a user would, and compare what it says."""
+    """Load the model as a user does, and compare its answers with those of the run."""
     path = list(sys.path)
     try:
         found = mlflow.pyfunc.load_model(uri).predict(answering.example)
@@ -166,16 +166,16 @@ def _require_answers(uri: str, answering: Answering) -> None:
 
 def _agree(one: Any, other: Any) -> bool:
     if isinstance(other, float):
-        # Both in fp32, in batches of other shapes.
+        # Both are computed in fp32, but in batches of different shapes.
         return isinstance(one, float) and abs(one - other) < 1e-3
     return bool(one == other)
 
 
 class _Flavor:
-    """MLflow's flavor for transformers, except for the code that answers.
+    """MLflow's flavor for transformers, with other code to answer.
 
-    MLflow 3.17 hands every text to ``ast.literal_eval`` first: a list of texts that are all such as
-    ``5`` or ``'fine'`` becomes other inputs, and a text of 2,000 words ends in a MemoryError.
+    MLflow 3.17 passes every text to ``ast.literal_eval`` first: texts such as ``5`` or ``'fine'``
+    become other inputs, and a text of 2,000 words ends in a MemoryError.
     """
 
     def __init__(self, code: Path) -> None:
@@ -191,7 +191,7 @@ class _Flavor:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[None]:
-    """Make temporary files in a folder of ours: MLflow takes no other word for where."""
+    """Make temporary files in this folder: MLflow has no argument for it."""
     folder.mkdir(parents=True, exist_ok=True)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
@@ -201,10 +201,10 @@ def _scratch(folder: Path) -> Iterator[None]:
 
 
 def list_models(client: MlflowClient, experiment_id: str) -> Iterator[LoggedModel]:
-    """List an experiment's models, those too that were never finished.
+    """List an experiment's models, also those that were never finished.
 
-    A run names its models in ``run.outputs``, but only once they are complete: a model that a
-    killed process left half copied is found by its ``source_run_id`` alone.
+    A run names its models in ``run.outputs``, but only once they are complete. A model that a
+    killed process left incomplete is found by its ``source_run_id`` alone.
     """
     token = None
     while True:
@@ -216,7 +216,7 @@ def list_models(client: MlflowClient, experiment_id: str) -> Iterator[LoggedMode
 
 
 def find_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
-    """Find the weights that a run has logged to the end; None where there are none (any more)."""
+    """Find the complete weights that a run has logged; None if it has none, or no longer."""
     outputs = client.get_run(run_id).outputs
     for output in outputs.model_outputs if outputs is not None else ():
         try:
@@ -241,21 +241,21 @@ def load_components(
 
 
 def hold_model(client: MlflowClient, model: LoggedModel, *, name: str) -> None:
-    """Mark weights as registered, before they are: they must not be removed in between."""
+    """Mark weights as registered before they are, so that nothing deletes them in between."""
     client.set_logged_model_tags(model.model_id, {_REGISTERED: name})
 
 
 def is_registered(client: MlflowClient, model: LoggedModel) -> bool:
-    """Whether a registry hands out this model, or is about to: by a study's end or by hand."""
+    """Whether this model is in the registry, or will be in a moment."""
     if {_REGISTERED, MLFLOW_MODEL_VERSIONS} & set(model.tags):
         return True
-    # A version that was made through MLflow's client leaves no tag on the model.
+    # A version that a person made with MLflow's client leaves no tag on the model.
     condition = f"run_id = '{model.source_run_id}'"
     return bool(client.search_model_versions(condition, max_results=1))
 
 
 def write_card(client: MlflowClient, model: LoggedModel, card: str) -> None:
-    """Put a model card in the place of the one that the model was logged with."""
+    """Replace the model card with which the model was logged."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _CARD
         path.write_text(card, encoding="utf-8")
@@ -263,11 +263,11 @@ def write_card(client: MlflowClient, model: LoggedModel, card: str) -> None:
 
 
 def remove_model(client: MlflowClient, model: LoggedModel) -> None:
-    """Remove a model's files, then its record: killed in between, the record is found again."""
+    """Delete a model's files, then its record: after a kill in between, the record is found."""
     try:
         get_artifact_repository(model.artifact_location).delete_artifacts()
     except FileNotFoundError:
-        pass  # removed at the same time by another worker
+        pass  # another worker deleted it at the same time
     except requests.HTTPError as error:
         if error.response is None or error.response.status_code != 404:
             raise

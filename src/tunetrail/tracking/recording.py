@@ -1,4 +1,4 @@
-"""Compute, then log: what each step of a run leaves in its run log."""
+"""What each step of a run logs: code, data, curves, predictions, test scores."""
 
 import os
 from dataclasses import asdict
@@ -28,12 +28,12 @@ _MODEL_PACKAGES = (
 
 
 def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
-    """Log commit, uncommitted changes, packages and seeds, known before anything can go wrong.
+    """Log commit, uncommitted changes, packages and seeds, before anything can go wrong.
 
     Args:
         run_log: of the run.
         seeds: name of a generator -> its seed.
-        resumed: whether the run was begun by another process.
+        resumed: whether another process began the run.
 
     """
     code, folder = _code_of_process(), _folder(resumed=resumed)
@@ -61,7 +61,7 @@ def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
 
 @lru_cache(maxsize=1)
 def _code_of_process() -> provenance.Code:
-    """Describe the code once: what is edited later is not what this process imported."""
+    """Describe the code once: this process does not import what is edited later."""
     return provenance.describe_code(Path(__file__).parents[1])
 
 
@@ -71,10 +71,10 @@ def _printable(path: str) -> str:
 
 
 def _folder(*, resumed: bool) -> str:
-    """Choose where a run says what it was made from.
+    """Choose the folder for code, machine and weights.
 
-    What it began with is what a rerun has to bring back, and stays: of a process that goes on with
-    it the same is said beside.
+    A rerun needs those with which the run began. So a process that resumes it writes its own into
+    another folder.
     """
     return "environment/resumed" if resumed else "environment"
 
@@ -88,7 +88,7 @@ def log_start(
         run_log: of the run.
         model: as it is trained, a new head included.
         checkpoint: where its weights come from.
-        resumed: whether the run was begun by another process.
+        resumed: whether another process began the run.
 
     """
     folder = _folder(resumed=resumed)
@@ -108,7 +108,7 @@ def log_start(
 
 
 def log_data(run_log: RunLog, data: PreparedData) -> None:
-    """Log what the splits are, which files they were read from, and what the checks found."""
+    """Log the fingerprints of splits and files, and what the checks found."""
     splits = provenance.fingerprint_data(data.dataset)
     tags = {"tunetrail.data_fingerprint": provenance.combine_fingerprints(splits)}
     if "test" in splits:
@@ -131,7 +131,7 @@ def log_curves(
     best: Evaluation,
     page: bool,
 ) -> None:
-    """Log train and validation on one figure; as an interactive page too where asked for."""
+    """Log the curves of train and validation as a figure and, with ``page``, as a page, too."""
     epochs = [evaluation.epoch for evaluation in evaluations]
     curves = {
         name: ([e.train[name] for e in evaluations], [e.validation[name] for e in evaluations])
@@ -141,14 +141,14 @@ def log_curves(
     figure = plot_learning_curves(epochs, curves, best_epoch=best.epoch, title=title)
     run_log.figure(figure, "figures/learning_curves.png")
     if page:
-        # Before the page itself, which goes with the weights when the trial is beaten.
+        # Before the page: it is deleted with the weights when better trials come.
         run_log.tags({KEPT: "true"})
         interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
         run_log.page([interactive], "figures/learning_curves.html")
 
 
 def log_outcome(run_log: RunLog, outcome: Outcome, *, split: str) -> None:
-    """Log every row of a split with its prediction, and the table and figures that sum them up."""
+    """Log every row of a split with its prediction, the scores of each label, and figures."""
     run_log.table(outcome.table, f"predictions/{split}.parquet")
     by_label = outcome.break_down()
     if len(by_label):
@@ -161,7 +161,7 @@ def log_outcome(run_log: RunLog, outcome: Outcome, *, split: str) -> None:
 def log_test(run_log: RunLog, test: TestScores) -> None:
     """Log the scores on test with their intervals, every row, and the figures.
 
-    The tag comes last: where it is, all of it is there, and test need not be scored again.
+    The tag comes last: if it is set, everything is there, and test need not be scored again.
     """
     run_log.metrics({f"test/{name}": value for name, value in test.metrics.items()})
     for name, interval in test.intervals.items():

@@ -1,4 +1,4 @@
-"""What happens while Trainer trains: numbers to the run log, scores to the trial, one bar."""
+"""Callbacks of Trainer: log numbers, report to the trial, show one progress bar."""
 
 import math
 import sys
@@ -14,13 +14,13 @@ from tunetrail.training.train import NonFiniteLossError, count_evaluations
 
 
 class MetricLog(Protocol):
-    """Where numbers go."""
+    """Where metrics are logged."""
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Log values of metrics at an optimizer step."""
 
 
-class Judge(Protocol):
+class PrunableTrial(Protocol):
     """The trial that a run belongs to."""
 
     objective: str
@@ -33,7 +33,7 @@ class Judge(Protocol):
 
 
 class LogToRun(TrainerCallback):
-    """Log every number Trainer makes, by optimizer step with the epoch beside it."""
+    """Log the numbers of each training step, with the epoch."""
 
     def __init__(self, log: MetricLog) -> None:
         self._log = log
@@ -46,7 +46,7 @@ class LogToRun(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Log a training step; end the run where its loss is not finite.
+        """Log a training step; end the run if its loss is not finite.
 
         Raises:
             NonFiniteLossError: the loss of a step or of an evaluation is NaN or infinite.
@@ -70,9 +70,11 @@ class LogToRun(TrainerCallback):
 
 
 class OnEvaluation(TrainerCallback):
-    """Log each complete evaluation and report it to the trial, which may end the run."""
+    """Log each complete evaluation and report it to the trial, which may prune the run."""
 
-    def __init__(self, log: MetricLog, trial: Judge | None, metrics: Mapping[str, Metric]) -> None:
+    def __init__(
+        self, log: MetricLog, trial: PrunableTrial | None, metrics: Mapping[str, Metric]
+    ) -> None:
         self._log = log
         self._trial = trial
         self._metrics = metrics
@@ -85,7 +87,7 @@ class OnEvaluation(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Say how many will come; pass over what a resumed run has logged before."""
+        """Note how many evaluations will come; skip those that a resumed run logged before."""
         del control
         if self._trial is not None:
             num_batches = len(kwargs["train_dataloader"])
@@ -100,10 +102,10 @@ class OnEvaluation(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Act once both splits are measured: Trainer calls this after each of them.
+        """Log and report once both splits are measured. Trainer calls this after each split.
 
         Raises:
-            optuna.TrialPruned: the pruner gave the trial up.
+            optuna.TrialPruned: the pruner stopped the trial.
 
         """
         del args, control, kwargs
@@ -115,14 +117,14 @@ class OnEvaluation(TrainerCallback):
         scores = name_metrics(latest, self._metrics)
         self._log.metrics(scores, step=latest.step)
         if self._trial is not None and self._trial.objective in scores:
-            # After the last step there is nothing left to save: the trial is complete.
+            # After the last step pruning saves nothing: the trial is complete.
             ends_here = state.global_step >= state.max_steps
             value = scores[self._trial.objective]
             self._trial.report(value, number=latest.number, may_prune=not ends_here)
 
 
 class ProgressBar(TrainerCallback):
-    """One bar for the whole training, with the latest validation scores on it."""
+    """One bar for the whole training, with the latest validation score on it."""
 
     def __init__(self, main_metric: str) -> None:
         self._main_metric = main_metric
@@ -142,7 +144,7 @@ class ProgressBar(TrainerCallback):
             desc="training",
             unit="step",
             dynamic_ncols=True,
-            # On a terminal a living bar; in a log file a line now and then.
+            # In a log file each update is a line.
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
         )
 

@@ -1,11 +1,11 @@
-"""Scores of train and of validation, measured side by side at every evaluation."""
+"""Scores of train and validation, measured in pairs at every evaluation."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tunetrail.tasks.base import LOSS, Metric
 
-# What Trainer adds to the scores about its own speed.
+# Speed measures that Trainer adds to the scores.
 _TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
@@ -47,19 +47,19 @@ def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]
 
 
 def find_best(evaluations: Iterable[Evaluation], name: str, metric: Metric) -> Evaluation:
-    """Return the evaluation with the best validation score; of equals the first."""
+    """Return the evaluation with the best validation score; of equal ones the first."""
     return max(evaluations, key=lambda evaluation: metric.sign * evaluation.validation[name])
 
 
 def without_timings(measured: Mapping[str, float]) -> dict[str, float]:
-    """Leave out what Trainer adds to the scores about its own speed."""
+    """Drop the speed measures that Trainer adds to the scores."""
     return {name: value for name, value in measured.items() if name not in _TIMINGS}
 
 
 def name_metrics(evaluation: Evaluation, metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Name the scores as MLflow holds them: ``train/*``, ``validation/*``, ``gap/*``, ``epoch``.
 
-    A gap is by how much train is better than validation.
+    A gap is how much better train is than validation.
     """
     named = {"epoch": evaluation.epoch}
     for name, validation in without_timings(evaluation.validation).items():
@@ -67,6 +67,6 @@ def name_metrics(evaluation: Evaluation, metrics: Mapping[str, Metric]) -> dict[
         named[f"train/{name}"] = train
         named[f"validation/{name}"] = validation
         sign = metrics.get(name, LOSS).sign
-        # Not sign * (train - validation): that would write a gap of nothing as -0.
+        # Not sign * (train - validation): that would write a gap of zero as -0.
         named[f"gap/{name}"] = train - validation if sign > 0 else validation - train
     return named

@@ -1,6 +1,6 @@
-"""What a run works on, made from its config: its task, its method, its rows.
+"""Build the task, the method and the rows of a run from its config.
 
-The same for a run that trains and for one that is measured later from its recorded config.
+A run that trains uses it, and a run that is scored later from its recorded config.
 """
 
 import json
@@ -22,8 +22,8 @@ def require_job(cfg: DictConfig) -> None:
     """Check all of a composed config that can be checked without data, model or network.
 
     Raises:
-        InputError: a value cannot be used, a part does not fit its place, or a metric is none of
-            the task's.
+        InputError: a value cannot be used, a part lacks what its protocol asks for, or the task
+            has no such metric.
 
     """
     require_settings(cfg)
@@ -32,14 +32,14 @@ def require_job(cfg: DictConfig) -> None:
 
 
 def build_task(cfg: DictConfig) -> Task:
-    """Build the task, and check that it offers all that a run asks of it."""
+    """Build the task, and check that it has all that the protocol names."""
     task: Task = build(cfg.task)
     _require_parts(task, Task, key=f"task._target_={cfg.task._target_}")
     return task
 
 
 def build_method(cfg: DictConfig) -> Method:
-    """Build the method, and check that it offers all that a run asks of it."""
+    """Build the method, and check that it has all that the protocol names."""
     method: Method = build(cfg.method)
     _require_parts(method, Method, key=f"method._target_={cfg.method._target_}")
     return method
@@ -67,9 +67,9 @@ def _load_data(
     config: str, task: Task, stamp: object, seed: int, checks: tuple[str | bool, str | bool]
 ) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
-    del stamp  # another file under the same name is loaded anew
+    del stamp  # part of the cache's key: a file that was written again is loaded again
     cfg = OmegaConf.create(json.loads(config))
-    # A role that the config assigns no column to is a column of that name.
+    # Without an entry in data.columns the column is named like its role.
     columns = {role: cfg.columns.get(role, role) for role in task.columns}
     names = None if cfg.label_names is None else list(cfg.label_names)
     data = prepare_data(
@@ -88,7 +88,7 @@ def _load_data(
 
 
 def _stamp_sources(data: DictConfig) -> object:
-    """Tell the files that the config names apart from others that stand there later."""
+    """Return path, size and time of each file that the config names."""
     names = [value for value in plain(data.source).values() if isinstance(value, str)]
     paths = [Path(name).expanduser().resolve() for name in names]
     return stamp_files([path for path in paths if path.is_file()])

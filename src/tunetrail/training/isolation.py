@@ -1,7 +1,7 @@
-"""What one run of a process must not leave to the next: switches of the libraries, and memory.
+"""Keep one run of a process from affecting the next: global settings of libraries, and memory.
 
-Whatever ran before, a run gives the same numbers and weights as alone in a fresh process. What is
-kept on purpose (rows, tokens, pretrained weights) is kept by those who load it.
+A run gives the same numbers and weights as alone in a fresh process. What is cached on purpose
+(rows, tokens, pretrained weights) is cached by the functions that load it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import torch
 
 from tunetrail.config.environment import read_environment
 
-# Set by transformers for good, from arguments of one run.
+# Environment variables that transformers sets for one run and never resets.
 _SWITCHES = (
     "ACCELERATE_",
     "ASCEND_LAUNCH_BLOCKING",
@@ -26,13 +26,13 @@ _SWITCHES = (
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Free what the run before left, and undo afterwards what this one sets for the process.
+    """Free the memory of the run before, and restore afterwards the settings that this run changes.
 
-    TrainingArguments switches TF32 and deterministic algorithms by global settings that no later
-    run would take back.
+    TrainingArguments sets TF32 and deterministic algorithms globally, and no later run would reset
+    them.
     """
-    # A model, its trainer and its callbacks refer to each other in circles; and the caching
-    # allocator would keep the memory of the GPU from other processes.
+    # A model, its trainer and its callbacks refer to each other in circles. The caching allocator
+    # would keep the GPU's memory from other processes.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,8 +1,8 @@
-"""One process trains a run: another that would go on with it is told so.
+"""Lock a run so that only one process trains it.
 
-The process holds a POSIX record lock on a file among the run's checkpoints. The kernel drops it
-when the process ends, however it ends, so that a killed run can be resumed at once; a forked child
-does not inherit it.
+The process holds a POSIX record lock on a file among the run's checkpoints. The kernel releases it
+when the process ends, even by a kill, so a killed run can be resumed at once. A forked child does
+not inherit it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def hold_run(folder: Path, *, run_id: str) -> Iterator[None]:
     """Keep other processes of this machine from training a run.
 
     Args:
-        folder: of the run's checkpoints; removed at the end where it holds none.
+        folder: of the run's checkpoints; removed at the end if it has none.
 
     Raises:
         InputError: another process is training it.
@@ -31,8 +31,8 @@ def hold_run(folder: Path, *, run_id: str) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise InputError(
-                f"resume={run_id}: this run is still training in another process; let it end, or "
-                "stop it first"
+                f"resume={run_id}: this run is still training in another process; wait for its "
+                "end, or stop it"
             ) from None
         try:
             yield

@@ -1,4 +1,4 @@
-"""What the model reads, made from the rows once and kept for the trials of a process."""
+"""Encode rows into the model's inputs, once for all trials of a process."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from tunetrail.tasks.base import Task
 
 @dataclass(frozen=True)
 class Split:
-    """Canonical ``rows``, and what the model reads of them: ``index`` says which row it is of.
+    """Canonical ``rows``, and ``encoded``, the model's inputs; its ``index`` names the row of each.
 
-    Shared by all runs of a process: never set a format or a transform on one of the two.
+    All runs of a process share both: never set a format or a transform on them.
     """
 
     rows: Dataset
@@ -33,7 +33,7 @@ class Split:
         return self._select(range(min(num_rows, len(self.rows))))
 
     def by_length(self) -> "Split":
-        """Order what the model reads longest first: little padding, and memory runs out at once."""
+        """Sort the inputs, longest first: little padding, and too little memory shows at once."""
         lengths = [len(ids) for ids in self.encoded["input_ids"]]
         order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
         return Split(self.rows, self.encoded.select(order))
@@ -50,7 +50,7 @@ class Split:
 
 
 def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> dict[str, Split]:
-    """Encode all splits, or take them from memory where nothing that matters has changed.
+    """Encode all splits, or take them from memory if rows, task and tokenizer are the same.
 
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
     """
@@ -66,18 +66,18 @@ def _is_of_tokenizer(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Source:
-    """Equal to another of the same key, whatever data set object it carries."""
+    """A key of the cache that carries its data set; equal if the keys are equal."""
 
     key: tuple[Task, Checkpoint, object, object]
     dataset: DatasetDict = field(compare=False)
 
 
-# A search over the length or the model comes back to a few settings again and again.
+# A search over task.max_length or the model uses a few settings again and again.
 @lru_cache(maxsize=4)
 def _encode(source: _Source) -> dict[str, Split]:
     task, checkpoint, *_ = source.key
-    # Truncation leaves settings in a tokenizer, which save_pretrained would write: this one is
-    # thrown away, and the run's own is the same whether rows were encoded for it or not.
+    # Truncation leaves settings in a tokenizer, and save_pretrained would write them. So this one
+    # only encodes, and the run has another.
     tokenizer = load_tokenizer(checkpoint)
     splits = {
         name: Split(rows, task.encode(rows, tokenizer)) for name, rows in source.dataset.items()

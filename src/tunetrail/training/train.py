@@ -1,4 +1,4 @@
-"""Train: from an untrained Trainer to the weights of the best evaluation."""
+"""Train, and end with the weights of the best evaluation."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from tunetrail.training.evaluations import Evaluation, collect_evaluations
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training leaves: its evaluations, the best of them, and its speed.
+    """The evaluations of a training, the best of them, and its speed.
 
-    ``seconds`` is wall time with evaluations; ``train_samples_per_second`` leaves them out.
+    ``seconds`` is wall time with evaluations; ``train_samples_per_second`` is without them.
     """
 
     evaluations: list[Evaluation]
@@ -32,10 +32,10 @@ class NonFiniteLossError(InputError, FloatingPointError):
 
 
 def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> TrainingResult:
-    """Train; afterwards the model holds the weights of the evaluation that is called best.
+    """Train; afterwards the model has the weights of the best evaluation.
 
     Args:
-        resume_from: a checkpoint as :func:`find_checkpoint` returns it, or None to start anew.
+        resume_from: a checkpoint as :func:`find_checkpoint` returns it; None starts a new training.
 
     Raises:
         InputError: no evaluation took place.
@@ -54,7 +54,7 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
     best = evaluations[-1]
     if trainer.args.load_best_model_at_end:
         best = next(e for e in evaluations if e.step == trainer.state.best_global_step)
-    # A resumed run is timed from where it went on.
+    # A resumed run is timed from where it was resumed.
     timed = [e for e in evaluations if e.step > started_at]
     evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in timed)
     seconds = float(output.metrics["train_runtime"])
@@ -72,7 +72,7 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
 def count_evaluations(
     arguments: TrainingArguments, state: TrainerState, *, num_batches: int
 ) -> int:
-    """Count the evaluations that a training makes if nothing ends it early.
+    """Count the evaluations of a training that is not stopped early.
 
     Args:
         state: as it is once training begins.

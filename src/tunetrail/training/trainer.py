@@ -1,4 +1,4 @@
-"""Trainer, made to measure train and validation alike and to evaluate rows in their order."""
+"""A Trainer that measures train and validation in the same way, and keeps the rows' order."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,17 +14,17 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from tunetrail.tasks.base import Array, Task
-from tunetrail.training.checkpoints import is_whole
+from tunetrail.training.checkpoints import is_complete
 from tunetrail.training.evaluations import without_timings
 from tunetrail.training.tokens import Split
 
 
 class ResumableLengthSampler(LengthGroupedSampler):
-    """Groups rows by length in an order that the seed and the epoch alone decide.
+    """Groups rows by length, in an order that depends on the seed and the epoch alone.
 
-    The library's own draws it from the generator that dropout draws from, too. That one is put
-    back by a resumed run, but to where it stood when the checkpoint was made: in the middle of an
-    epoch the rest of it would come in another order.
+    The library's sampler draws from the generator that dropout uses, too. A resumed run restores
+    that generator to its state at the checkpoint, so after a checkpoint in the middle of an epoch
+    the rest of the epoch would come in another order.
     """
 
     def __init__(self, *args: Any, seed: int, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ class ResumableLengthSampler(LengthGroupedSampler):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch comes next, from 0; Trainer does."""
+        """Set the number of the next epoch, from 0. Trainer calls this."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -43,14 +43,15 @@ class ResumableLengthSampler(LengthGroupedSampler):
 
 
 class MeasuringTrainer(transformers.Trainer):
-    """Evaluates rows in the order they stand in, and keeps the outputs of the best evaluation.
+    """Evaluates rows in their order, and keeps the outputs of the best evaluation.
 
-    With ``group_by_length`` Trainer also shuffles what it evaluates, and predictions would no
-    longer stand beside their rows. The splits are sorted by length instead: as little padding.
+    With ``group_by_length`` Trainer also shuffles the rows that it evaluates, and predictions
+    would no longer match their rows. The splits are sorted by length instead, which needs as
+    little padding.
 
     Args:
-        task: says what of a batch is kept, and how it scores.
-        splits: those that are measured, by name.
+        task: decides what of a batch is kept, and how it scores.
+        splits: measured at every evaluation, by name.
 
     """
 
@@ -62,7 +63,7 @@ class MeasuringTrainer(transformers.Trainer):
         self._measured = dict(splits)
         # Step of an evaluation -> split -> what the task kept of it.
         self._outputs: dict[int, dict[str, Array]] = {}
-        # Its table of numbers is ours to show: the run log holds every one of them.
+        # The run log has all numbers that it would print.
         self.remove_callback(transformers.PrinterCallback)
 
     def prediction_step(
@@ -86,7 +87,7 @@ class MeasuringTrainer(transformers.Trainer):
         return loss.detach().mean(), kept.detach(), None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Score what was kept, and hold it: measuring the best weights again would cost a pass."""
+        """Score the outputs and keep them: to measure the best weights again would take a pass."""
         output = super().evaluation_loop(*args, **kwargs)
         outputs = np.asarray(output.predictions)
         prefix = kwargs["metric_key_prefix"]
@@ -105,7 +106,7 @@ class MeasuringTrainer(transformers.Trainer):
     def outputs_of(self, name: str, *, step: int) -> Array:
         """Return what was kept of a split in the evaluation at ``step``.
 
-        A resumed run whose best evaluation came before is measured anew, with the best weights.
+        If a run was resumed after its best evaluation, the best weights are measured again.
         """
         if name not in self._outputs.get(step, {}):
             _, outputs = self.measure(name, self._measured[name])
@@ -120,7 +121,7 @@ class MeasuringTrainer(transformers.Trainer):
         return without_timings(named), np.asarray(output.predictions)
 
     def answer(self, split: Split) -> Array:
-        """Return what is kept of a few rows in full precision, as a saved model computes."""
+        """Return what is kept of a few rows, computed in full precision as a saved model does."""
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).eval()
         batch = self.data_collator(list(self._remove_unused_columns(split.encoded)))
         inputs = self._prepare_inputs(batch)
@@ -130,16 +131,16 @@ class MeasuringTrainer(transformers.Trainer):
         return outputs
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Save a checkpoint; one that could not be saved in full is deleted.
+        """Save a checkpoint; delete one that could not be saved in full.
 
-        On a full disk the rest of it would take the space that the run needs to log its failure.
+        On a full disk it would take the space that the run needs to log its failure.
         """
         try:
             super()._save_checkpoint(model, trial)
         except Exception:
             folder = Path(str(self.args.output_dir))
             checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            if not is_whole(checkpoint):
+            if not is_complete(checkpoint):
                 shutil.rmtree(checkpoint, ignore_errors=True)
             raise
 

@@ -34,7 +34,7 @@ def statistics(labels: Array, predictions: Array, num_labels: int) -> Array:
 def score(sums: Array) -> dict[str, Array]:
     """Turn sums of :func:`statistics`, shape (…, 3 x labels), into metrics of shape (…).
 
-    What has no rows scores 0: a label that is never predicted counts against the mean.
+    A label without rows, or that is never predicted, scores 0 and counts in the mean.
     """
     true, predicted, right = np.split(sums, 3, axis=-1)
 

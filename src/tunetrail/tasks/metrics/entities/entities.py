@@ -1,7 +1,7 @@
 """Precision, recall and F1 of entities, and accuracy of tags, as sums and as one evaluate metric.
 
-``evaluate.load(path)`` loads this file. Which tags make an entity is seqeval's to say, as the
-conlleval script of CoNLL-2000 did: an ``I-`` that continues nothing begins an entity.
+``evaluate.load(path)`` loads this file. seqeval decides which tags make an entity, as the script
+conlleval of CoNLL-2000 does: an ``I-`` that continues nothing begins an entity.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def list_types(names: Tags) -> list[str]:
 def statistics(targets: Sequence[Tags], predictions: Sequence[Tags], types: Sequence[str]) -> Array:
     """Return what each row adds, shape (rows, 3 x types + 2).
 
-    These are for each type the entities that are there, that are predicted, and that are both
-    (same type, same words); then the tags, and those that are right.
+    For each type the true entities, the predicted ones, and those that are both (same type, same
+    words); then the number of tags, and of right ones.
 
     Args:
         targets: the tags of each row's words.
@@ -48,13 +48,13 @@ def statistics(targets: Sequence[Tags], predictions: Sequence[Tags], types: Sequ
 
 
 def split(sums: Array) -> tuple[Array, Array, Array]:
-    """Take sums apart: entities that are there, predicted, and both, each of shape (…, types)."""
+    """Split sums into true, predicted and right entities, each of shape (…, types)."""
     true, predicted, right = np.split(sums[..., :-2], 3, axis=-1)
     return true, predicted, right
 
 
 def score(sums: Array) -> dict[str, Array]:
-    """Turn sums of :func:`statistics` into metrics over all types; 0 where there is nothing."""
+    """Turn sums of :func:`statistics` into metrics over all types; 0 if there is no entity."""
     true, predicted, right = (part.sum(axis=-1) for part in split(sums))
     return {
         "f1": divide(2 * right, true + predicted),
