@@ -1,11 +1,17 @@
 """LoRA trains little, leaves a plain model behind, and an adapter that gives the same answers."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import pandas as pd
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import (
@@ -71,7 +77,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
         return model.eval()(**INPUTS).logits
 
 
-def train(model: torch.nn.Module) -> None:
+def take_steps(model: torch.nn.Module) -> None:
     """Two large steps, so that every matrix moves away from where it began."""
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
@@ -111,7 +117,7 @@ def test_the_merged_model_and_the_adapter_answer_like_the_trained_one(
     body = {name: tensor.clone() for name, tensor in base.base_model.state_dict().items()}
     before = logits(base)
     model = method.prepare(base)
-    train(model)
+    take_steps(model)
     trained = logits(model)
     assert not torch.allclose(trained, before, atol=1e-2)
 
@@ -140,14 +146,19 @@ def test_the_merged_model_and_the_adapter_answer_like_the_trained_one(
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "qwen2"])
-def test_the_head_of_a_language_model_is_not_new(architecture: str) -> None:
-    model = lora().prepare(build(architecture, AutoModelForCausalLM))
+def test_the_head_of_a_language_model_is_not_new(architecture: str, tmp_path: Path) -> None:
+    method = lora()
+    model = method.prepare(build(architecture, AutoModelForCausalLM))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(".lora_" in name for name in trained)
     before = logits(model)
-    train(model)
-    assert not torch.allclose(logits(model), before)
+    take_steps(model)
+    trained_logits = logits(model)
+    assert not torch.allclose(trained_logits, before, atol=1e-2)
+    method.finish(model).save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(plain), trained_logits, rtol=1e-4, atol=1e-4)
 
 
 def test_all_linear_leaves_the_head_alone() -> None:
@@ -155,7 +166,9 @@ def test_all_linear_leaves_the_head_alone() -> None:
     names = {n for n, p in model.named_parameters() if p.requires_grad and ".lora_" not in n}
     assert names == {"base_model.model.score.modules_to_save.default.weight"}
     wide = model.num_parameters(only_trainable=True)
-    model = lora(target_modules=["attn.c_proj"]).prepare(build("gpt2"))
+    model = lora(target_modules=["attn.c_proj", "transformer.h.0.attn.c_attn"]).prepare(
+        build("gpt2")
+    )
     assert wide > model.num_parameters(only_trainable=True)
     assert not any("mlp" in n for n, p in model.named_parameters() if p.requires_grad)
 
@@ -240,6 +253,94 @@ def test_weights_that_a_process_holds_stay_as_they_are(tiny_gpt2: Path) -> None:
     load = Loader(checkpoint, held)
     model = method.prepare(load(AutoModelForSequenceClassification, label_names=["a", "b"],
                                 pad_token_id=0))  # fmt: skip
-    train(model)
+    take_steps(model)
     method.finish(model)
     assert all(torch.equal(held[name], before[name]) for name in before)
+
+
+def runs_of(workspace: Path, condition: str = "") -> list[Any]:
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tunetrail")
+    return list(client.search_runs([experiment.experiment_id], condition))
+
+
+def artifact(run: Any, path: str) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://")) / path
+
+
+# Answers every text of a table with a model of MLflow's, where no peft can be imported.
+_WITHOUT_PEFT = """
+import json, sys
+sys.modules["peft"] = None
+import mlflow
+texts = json.load(sys.stdin)
+answers = mlflow.pyfunc.load_model(sys.argv[1]).predict(texts)
+print(json.dumps(answers["label"].tolist()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_a_run_logs_a_model_that_answers_without_peft_and_an_adapter_that_gives_the_same(
+    train: Callable[..., Any], tiny: list[str], tiny_gpt2: Path, workspace: Path
+) -> None:
+    train(*tiny, "method=lora", "trainer.learning_rate=1e-2", "trainer.num_train_epochs=3")
+    (run,) = runs_of(workspace)
+    assert run.info.status == "FINISHED"
+    sizes = json.loads(artifact(run, "environment/model.json").read_text())
+    metrics = run.data.metrics
+    assert metrics["model/parameters"] == sizes["num_parameters"]
+    assert metrics["model/trainable_parameters"] == sizes["num_trainable_parameters"]
+    # two layers of 32 to 96 with rank 8, and a head of three labels
+    assert metrics["model/trainable_parameters"] == 2 * 8 * (32 + 96) + 3 * 32
+
+    table = pd.read_parquet(artifact(run, "predictions/validation.parquet"))
+    (output,) = run.outputs.model_outputs
+    uri = f"models:/{output.model_id}"
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_PEFT, uri],
+        input=json.dumps(table["text"].tolist()),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == table["prediction"].tolist()
+
+    found = mlflow.transformers.load_model(uri, return_type="components")
+    base = AutoModelForSequenceClassification.from_pretrained(
+        tiny_gpt2, num_labels=3, pad_token_id=found["model"].config.pad_token_id
+    )
+    adapted = PeftModel.from_pretrained(base, str(artifact(run, "adapter"))).eval()
+    batch = found["tokenizer"](table["text"].tolist(), padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        merged = found["model"].eval()(**batch).logits
+        torch.testing.assert_close(adapted(**batch).logits, merged, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_study_keeps_the_adapter_of_the_best_alone(
+    train: Callable[..., Any], tiny: list[str], workspace: Path
+) -> None:
+    searched = ("trainer.learning_rate=", "trainer.num_train_epochs=")
+    train(
+        "-m",
+        *(override for override in tiny if not override.startswith(searched)),
+        "method=lora",
+        "method.rank=choice(2,4,8)",
+        "trainer.learning_rate=tag(log,interval(1e-6,1e-1))",
+        "sweep.enqueue=[{trainer.learning_rate:1e-6,method.rank:2},"
+        "{trainer.learning_rate:1e-2,method.rank:8}]",
+        "sweep.try_default=false",
+        "sweep.num_trials=2",
+        "sweep.final_seeds=0",
+        "pruner=none",
+    )
+    worse, better = sorted(
+        runs_of(workspace, "tags.`tunetrail.trial` != ''"),
+        key=lambda run: run.data.metrics["best/validation/accuracy"],
+    )
+    assert worse.data.tags["tunetrail.kept"] == "false"
+    assert not artifact(worse, "adapter").exists()
+    assert artifact(better, "adapter/adapter_model.safetensors").is_file()

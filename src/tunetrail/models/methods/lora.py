@@ -57,12 +57,11 @@ class Lora:
 
     def prepare(self, model: PreTrainedModel) -> Any:
         """Put the matrices into the model; what comes back stands for it in training."""
-        targets = self._targets(model)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=targets,
+            target_modules=self._targets(model),
             modules_to_save=_heads(model),
             # How GPT-2 stores its weights; peft finds it out by itself, with a warning.
             fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in _layers(model).values()),
@@ -131,8 +130,9 @@ def _heads(model: PreTrainedModel) -> list[str]:
 
 def _layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     """Find the linear layers of the body by name."""
+    body = set(model.base_model.modules())
     return {
         name: module
-        for name, module in model.base_model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D)
+        for name, module in model.named_modules()
+        if module in body and isinstance(module, torch.nn.Linear | Conv1D)
     }
