@@ -27,7 +27,7 @@ from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
 from tunetrail.studies.trial import Trial
-from tunetrail.tasks.base import Task
+from tunetrail.tasks.base import Task, order_metrics
 from tunetrail.tracking import recording
 from tunetrail.tracking.models import Answering, log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
@@ -280,7 +280,7 @@ def _print_summary(
             run_id=run_log.run_id,
             uri=parts.cfg.tracking.uri,
             where=run_log.artifact_uri,
-            names=("loss", *list(parts.task.metrics)[:2]),
+            names=("loss", *order_metrics(parts.task)[:2]),
             test=test,
         )
     )

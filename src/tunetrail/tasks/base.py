@@ -143,3 +143,8 @@ class Task(Protocol):
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return the settings with which the module in ``served/`` answers as in training."""
+
+
+def order_metrics(task: Task) -> list[str]:
+    """List the metrics of a task, the main one first: where there is little room, two are shown."""
+    return sorted(task.metrics, key=lambda name: name != task.main_metric)
