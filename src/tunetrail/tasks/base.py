@@ -53,7 +53,7 @@ class Task(Protocol):
 
     # The hub's word for it, which names the module in ``served/`` that answers.
     pipeline_tag: ClassVar[str]
-    # Known before data and model, the most important first: the first two are shown.
+    # Known before data and model, the most important first.
     metrics: ClassVar[Mapping[str, Metric]]
     main_metric: str
     # The roles that a person assigns columns to: ("text", "label").
