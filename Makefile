@@ -1,4 +1,4 @@
-# `make sweep` on a fresh machine sets everything up and runs the main job; `make help` lists all.
+# `make sweep` on a fresh machine installs everything and runs the main job; `make help` lists all.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -6,10 +6,10 @@ STAMP := .venv/.installed
 .PHONY: help setup sweep train ui dashboard test test-slow bench lint
 .DEFAULT_GOAL := help
 
-help: ## what there is
+help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(STAMP) ## make .venv and install what the lock names; nothing when nothing changed
+setup: $(STAMP) ## make .venv and install the locked packages; does nothing if nothing changed
 
 $(STAMP): pyproject.toml requirements.lock requirements-assets.txt
 	$(PYTHON) -m venv .venv
@@ -17,16 +17,16 @@ $(STAMP): pyproject.toml requirements.lock requirements-assets.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-assets.txt
 	@touch $@
 
-sweep: $(STAMP) ## the main job: a study of 12 trials on real tweets (ARGS='key=value …')
+sweep: $(STAMP) ## run a study of 12 trials on real tweets (ARGS='key=value …')
 	$(BIN)/python train.py -m $(ARGS)
 
-train: $(STAMP) ## one run (ARGS='key=value …')
+train: $(STAMP) ## train once (ARGS='key=value …')
 	$(BIN)/python train.py $(ARGS)
 
-ui: $(STAMP) ## the MLflow UI on http://127.0.0.1:5000 (PORT=…)
+ui: $(STAMP) ## open the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
 
-dashboard: mlruns/optuna.db .venv/.dashboard ## Optuna's own pages of the studies on http://127.0.0.1:8080 (PORT=…)
+dashboard: mlruns/optuna.db .venv/.dashboard ## show the studies in optuna-dashboard on http://127.0.0.1:8080 (PORT=…)
 	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --host 127.0.0.1 --port $(or $(PORT),8080)
 
 mlruns/optuna.db:
@@ -36,16 +36,16 @@ mlruns/optuna.db:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dashboard]'
 	@touch $@
 
-test: $(STAMP) ## the tests, about a minute and a half, no network
+test: $(STAMP) ## run the tests, in about a minute and a half, without a network
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
-test-slow: $(STAMP) ## the tests that take longer
+test-slow: $(STAMP) ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
-bench: $(STAMP) ## what the sweeper costs a trial, against plain Optuna (ARGS='--rounds 1')
+bench: $(STAMP) ## measure what the sweeper costs a trial, against plain Optuna (ARGS='--rounds 1')
 	$(BIN)/python benchmarks/sweeper.py $(ARGS)
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
