@@ -116,6 +116,8 @@ def log_model(
                 model_card=card,
                 model_config=dict(answering.config),
                 pip_requirements=requirements,
+                # It would be loaded once more, only to warn where _require_answers raises.
+                validate_serving_input=False,
             )
             _require_answers(info.model_uri, answering)
         except Exception:
@@ -159,7 +161,10 @@ class _Flavor:
     def __init__(self, module: ModuleType) -> None:
         self._code = Path(str(module.__file__))
 
-    def save_model(self, path: str, mlflow_model: Any, **kwargs: Any) -> None:
+    def save_model(
+        self, path: str, mlflow_model: Any, *, validate_serving_input: bool, **kwargs: Any
+    ) -> None:
+        del validate_serving_input  # Model.log reads it
         mlflow.transformers.save_model(
             path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
         )
