@@ -111,7 +111,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial_alone(sweep):
     assert kinds(study)[:5] == ["not finite"] * 4 + [None]
 
 
-def test_a_value_that_is_not_finite_is_told_as_that(sweep):
+def test_a_value_that_is_not_finite_is_reported_as_that(sweep):
     def task(cfg):
         return float("nan") if cfg.trial.number == 0 else 1.0
 
@@ -232,7 +232,7 @@ class TestChangedStudies:
         assert "hydra.sweeper.allow_changes=true" in str(caught.value)
 
     @pytest.mark.slow
-    def test_told_to_it_goes_on_and_reuses_nothing_of_before(self, sweep, capfd):
+    def test_allowed_it_continues_and_reuses_nothing_of_before(self, sweep, capfd):
         sweep("x=0", "n=choice(1)", "num_trials=1")
         changed = ("x=0", "n=choice(1)", "shape=square", "num_trials=3")
         study = sweep(*changed, "hydra.sweeper.allow_changes=true")

@@ -1,4 +1,4 @@
-"""What a job raised, told apart by what the study should do."""
+"""What a job raised, by what the study should do about it."""
 
 import errno
 import pickle

@@ -123,16 +123,16 @@ def test_without_final_seeds_there_are_none(sweep, load_study, capfd):
     assert EVENTS[-1][0] == "end"
 
 
-def test_the_same_command_again_trains_nothing_and_tells_the_same(sweep, load_finals):
+def test_the_same_command_again_trains_nothing_and_reports_the_same(sweep, load_finals):
     task = Task()
     sweep(*FINALS, DEFAULT, "num_trials=3", recorder(), task=task)
-    num_jobs, told = len(task.calls), EVENTS[-1]
+    num_jobs, reported = len(task.calls), EVENTS[-1]
     sweep(*FINALS, DEFAULT, "num_trials=3", recorder(), task=task)
     assert len(task.calls) == num_jobs
-    assert EVENTS[-1] == told
+    assert EVENTS[-1] == reported
     assert set(states(load_finals())) == {"COMPLETE"}
     results = OmegaConf.load("sweeps/toy/optimization_results.yaml")
-    assert len(results.finals.trials) == len(told[3])
+    assert len(results.finals.trials) == len(reported[3])
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_an_interrupted_search_has_no_finals_yet(sweep):
 
 
 @pytest.mark.slow
-def test_finals_that_fail_keep_the_search_and_go_on_later(sweep, load_finals, load_study):
+def test_finals_that_fail_keep_the_search_and_continue_later(sweep, load_finals, load_study):
     def broken(cfg):
         if cfg.trial.study != cfg.study:
             raise ValueError("no room\nat all")
@@ -428,7 +428,7 @@ class Stopped(StudyCallback):
 
 
 @pytest.mark.slow
-def test_a_stop_while_finals_are_compared_is_told_like_any_other(sweep, capfd):
+def test_a_stop_while_finals_are_compared_is_reported_like_any_other(sweep, capfd):
     stopped = f"+hydra.sweeper.callbacks.stopped={{_target_: {__name__}.Stopped}}"
     with pytest.raises(SystemExit) as caught:
         sweep(*FINALS, "num_trials=2", stopped)

@@ -130,7 +130,7 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_failed(launch, load_study,
 
 @pytest.mark.slow
 def test_a_death_is_noticed_while_a_child_of_the_dead_lives(launch, load_study):
-    """A job's own processes (a data loader's, for one) inherit the pipes that tell of its end."""
+    """A job's own processes (a data loader's, for one) inherit the pipes that show its end."""
     began = time.monotonic()
     process = launch("-m", "behaviour='fork and die on 1'", TWO, "num_trials=4")
     # Not finish: the child keeps this end of the console open, too.
@@ -140,7 +140,7 @@ def test_a_death_is_noticed_while_a_child_of_the_dead_lives(launch, load_study):
 
 
 @pytest.mark.slow
-def test_jobs_that_end_together_are_all_told_when_one_ends_the_sweep(launch, load_study):
+def test_jobs_that_end_together_are_all_reported_when_one_ends_the_sweep(launch, load_study):
     process = launch(
         "-m",
         "behaviour='end together'",
@@ -254,7 +254,7 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
 
 
 @pytest.mark.slow
-def test_a_second_stop_has_no_patience_with_jobs_that_go_on(launch, workspace, load_study):
+def test_a_second_stop_has_no_patience_with_jobs_that_do_not_stop(launch, workspace, load_study):
     process = launch("-m", "behaviour='hang on'", TWO, "num_trials=5")
     wait_for_hanging(load_study, 2)
     process.send_signal(signal.SIGINT)

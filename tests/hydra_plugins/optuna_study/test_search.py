@@ -144,7 +144,7 @@ def test_a_function_that_cannot_be_used_ends_the_sweep_in_one_line(sweep, name, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_finished_point_is_told_again_and_not_run_again(sweep, capfd):
+def test_a_finished_point_is_reported_again_and_not_run_again(sweep, capfd):
     runs = []
 
     def task(cfg):

@@ -16,7 +16,7 @@ EVENTS = []
 
 
 class Recorder(StudyCallback):
-    """Keeps what it was told; breaks where it is asked to."""
+    """Keeps the calls that it gets; fails where it is asked to."""
 
     def __init__(self, broken: str | None = None) -> None:
         self.broken = broken
@@ -120,7 +120,7 @@ def test_pruned_trials_count_and_are_not_failures(sweep, capfd):
     assert output.err == ""
 
 
-def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(sweep, capfd):
+def test_a_failed_trial_is_recorded_and_the_sweep_continues(sweep, capfd):
     study = sweep("behaviour='raise on odd'", "num_trials=2")
     # A failed trial does not use up the budget.
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
@@ -212,7 +212,7 @@ def test_an_interrupted_trial_changes_no_point_either(sweep):
 
 
 @pytest.mark.slow
-def test_numbers_and_folders_go_on_where_the_study_stopped(sweep):
+def test_numbers_and_folders_continue_where_the_study_stopped(sweep):
     sweep("num_trials=2")
     first = log_of(0)
     sweep("num_trials=3")

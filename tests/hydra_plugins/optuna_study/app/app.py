@@ -38,10 +38,10 @@ def _behave(cfg: DictConfig) -> None:
     match cfg.behaviour:
         case "slow":
             time.sleep(0.3)
-            _tell()
+            _print_process()
         case "meet 2" | "meet 4":
             _meet(int(cfg.behaviour.removeprefix("meet ")))
-            _tell()
+            _print_process()
         case "crawl":
             time.sleep(2.5)
         case "hang" | "hang on" if cfg.trial.number >= 2:
@@ -54,7 +54,7 @@ def _behave(cfg: DictConfig) -> None:
             raise ValueError(f"broken at {cfg.trial.number}")
 
 
-def _tell() -> None:
+def _print_process() -> None:
     """Print what a long-lived process has, and what it may use."""
     share = {name: os.environ.get(name) for name in _SHARES}
     sys.stdout.write(f"pid {os.getpid()} jobs {next(_jobs)} {share}\n")
