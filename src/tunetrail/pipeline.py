@@ -27,10 +27,10 @@ from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
 from tunetrail.studies.trial import Trial
-from tunetrail.tasks.base import Task
+from tunetrail.tasks.base import Task, order_metrics
 from tunetrail.tracking import recording
 from tunetrail.tracking.models import Answering, log_model
-from tunetrail.tracking.run_log import RunLog
+from tunetrail.tracking.run_log import ADAPTER, RunLog
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
 from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
 from tunetrail.training.inputs import build_method, build_task, load_rows, require_job
@@ -244,9 +244,9 @@ def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step
     example = parts.splits["validation"].head(2)
     table = task.tabulate(example.rows, example.encoded, trainer.answer(example))
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    adapter = scratch_dir / "adapter"
-    if parts.method.save_adapter(model, adapter):
-        run_log.folder(adapter, "adapter")
+    adapter = scratch_dir / ADAPTER
+    if parts.method.save_adapter(model, adapter, parts.checkpoint):
+        run_log.folder(adapter, ADAPTER)
     log_model(
         run_log,
         parts.method.finish(model),
@@ -280,7 +280,7 @@ def _print_summary(
             run_id=run_log.run_id,
             uri=parts.cfg.tracking.uri,
             where=run_log.artifact_uri,
-            names=("loss", *list(parts.task.metrics)[:2]),
+            names=("loss", *order_metrics(parts.task)[:2]),
             test=test,
         )
     )

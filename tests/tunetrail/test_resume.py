@@ -75,9 +75,10 @@ def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: 
     [
         (STEPS, 20),
         ((*STEPS, "trainer.train_sampling_strategy=random", "method=frozen"), 20),
+        ((*STEPS, "method=lora"), 20),
         (EPOCHS, 24),
     ],
-    ids=["steps", "steps-random", "epochs"],
+    ids=["steps", "steps-random", "steps-lora", "epochs"],
 )
 @pytest.mark.timeout(900)
 def test_a_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(

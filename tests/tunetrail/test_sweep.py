@@ -179,7 +179,8 @@ def test_a_sweep_that_fails_leaves_a_failed_parent_with_its_cause(
 def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> None:
     """A process of its own: a line a trial, a table, a command that can be pasted, and no noise."""
     fixed = [o for o in tiny if "learning_rate" not in o and "num_train_epochs" not in o]
-    done = run_train("-m", *fixed, *SPACE, "sweep.num_trials=3", "study=s")
+    objective = "sweep.objectives=validation/macro_f1"
+    done = run_train("-m", *fixed, *SPACE, "sweep.num_trials=3", "study=s", objective)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert len(re.findall(r"^trial \d+ \|", said, re.MULTILINE)) == 3
@@ -189,6 +190,7 @@ def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> 
     command = next(line for line in said.splitlines() if "train.py" in line and "learning" in line)
     program, _, *overrides = shlex.split(command)
     assert program == "python"
+    assert objective in overrides
     again = run_train(*overrides)
     assert again.returncode == 0, again.stderr
 

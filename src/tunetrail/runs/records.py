@@ -15,8 +15,9 @@ from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
-# Not compared: times, which differ from run to run, and means over seeds, which are the study's.
-_NOT_REPEATED = ("speed/", "seeds/")
+# Times differ from run to run, means over seeds are the study's, not the run's, and the size of the
+# model is no result.
+_NOT_REPEATED = ("speed/", "seeds/", "model/")
 _WHOLE_ID = re.compile(r"[0-9a-f]{32}")
 _ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
 

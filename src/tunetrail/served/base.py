@@ -1,5 +1,6 @@
 """What served models share: loading, batches that fit into memory, and the entry for MLflow."""
 
+import pkgutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -189,6 +190,9 @@ class _Answers:
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _Answers:
     """Load a logged model: MLflow calls this by its name."""
     folder = Path(path)
+    # All of it now: the files of this model may be gone when another one is loaded.
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        load_module(module.name)
     served: type[ServedModel] = load_module(model_config["pipeline_tag"]).ServedModel
     return _Answers(
         served(

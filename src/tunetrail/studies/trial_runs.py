@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.states import state_of
 from tunetrail.tracking.models import is_registered, list_models, remove_model
-from tunetrail.tracking.run_log import KEPT, RunLog, RunSummary, cut_tag, read_run
+from tunetrail.tracking.run_log import ADAPTER, KEPT, RunLog, RunSummary, cut_tag, read_run
 
 _PARENT = "mlflow.parentRunId"
 _TRIAL = "tunetrail.trial"
@@ -190,7 +190,7 @@ class TrialRuns:
         run_log.metrics(spread | dict(zip(names, table.mean(), strict=True)))
 
     def delete_weights(self, find_unneeded: Callable[[], set[int]]) -> None:
-        """Delete weights and interactive pages of unneeded trials; their numbers stay.
+        """Delete weights, adapters and interactive pages of unneeded trials; their numbers stay.
 
         Registered weights stay: they belong to the registry.
 
@@ -208,7 +208,7 @@ class TrialRuns:
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
             if self._trial_of(run_id) in unneeded:
-                self._delete_pages(run_id)
+                self._delete_artifacts(run_id)
                 self._with_page.discard(run_id)
 
     def find_folders(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
@@ -218,12 +218,13 @@ class TrialRuns:
             if number is not None:
                 yield folder, number
 
-    def _delete_pages(self, run_id: str) -> None:
+    def _delete_artifacts(self, run_id: str) -> None:
         run = self._client.get_run(run_id)
         repository = get_artifact_repository(run.info.artifact_uri)
-        for artifact in self._client.list_artifacts(run_id, "figures"):
-            if artifact.path.endswith(".html"):
-                repository.delete_artifacts(artifact.path)
+        for folder in (None, "figures"):
+            for artifact in self._client.list_artifacts(run_id, folder):
+                if artifact.path == ADAPTER or artifact.path.endswith(".html"):
+                    repository.delete_artifacts(artifact.path)
         self._client.set_tag(run_id, KEPT, "false")
 
     def _trial_of(self, run_id: str) -> int | None:

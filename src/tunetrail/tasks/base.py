@@ -53,7 +53,7 @@ class Task(Protocol):
 
     # The hub's word for it, which names the module in ``served/`` that answers.
     pipeline_tag: ClassVar[str]
-    # Known before data and model, the most important first: the first two are shown.
+    # Known before data and model, the most important first.
     metrics: ClassVar[Mapping[str, Metric]]
     main_metric: str
     # The roles that a person assigns columns to: ("text", "label").
@@ -143,3 +143,8 @@ class Task(Protocol):
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return the settings with which the module in ``served/`` answers as in training."""
+
+
+def order_metrics(task: Task) -> list[str]:
+    """List the metrics of a task, the main one first: where there is little room, two are shown."""
+    return sorted(task.metrics, key=lambda name: name != task.main_metric)

@@ -1,6 +1,9 @@
 """Logged models: weights that MLflow can load, and how they are listed and removed."""
 
 import contextlib
+import hashlib
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -103,7 +106,7 @@ def log_model(
         try:
             info = Model.log(
                 None,
-                _Flavor(answering.code),
+                _Flavor(_copy_code(answering.code)),
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
@@ -129,12 +132,29 @@ def log_model(
     return str(info.model_uri)
 
 
+def _copy_code(code: Path) -> Path:
+    """Copy code under a name that says what is in it: one process may load models of two versions.
+
+    MLflow puts the code of every model that it loads on the one path of the process.
+    """
+    files = sorted(code.glob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    target = Path(tempfile.mkdtemp()) / f"tunetrail_served_{digest[:8]}"
+    target.mkdir()
+    for file in files:
+        shutil.copy(file, target)
+    return target
+
+
 def _require_answers(uri: str, answering: Answering) -> None:
     """Load the model as a user does, and compare its answers with those of the run."""
+    path = list(sys.path)
     try:
         found = mlflow.pyfunc.load_model(uri).predict(answering.example)
     except Exception as error:
         raise InputError(f"the logged model does not answer: {first_line(error)}") from error
+    finally:
+        sys.path[:] = path
     for number, text in enumerate(answering.example):
         got, own = found.iloc[number].to_dict(), answering.expected.iloc[number].to_dict()
         if not all(_agree(got.get(name), value) for name, value in own.items()):

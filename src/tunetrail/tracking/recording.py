@@ -94,17 +94,22 @@ def log_start(
     folder = _folder(resumed=resumed)
     run_log.data(provenance.describe_machine(), f"{folder}/machine.json")
     sha256 = provenance.fingerprint_weights(model)
+    num_parameters = model.num_parameters()
+    num_trainable = model.num_parameters(only_trainable=True)
     described = {
         "checkpoint": checkpoint.path,
         "revision": checkpoint.revision,
         "origin": checkpoint.origin,
-        "num_parameters": model.num_parameters(),
-        "num_trainable_parameters": model.num_parameters(only_trainable=True),
+        "num_parameters": num_parameters,
+        "num_trainable_parameters": num_trainable,
         "sha256": sha256,
     }
     run_log.data(described, f"{folder}/model.json")
     if not resumed:
         run_log.tags({"tunetrail.model_fingerprint": provenance.shorten(sha256)})
+        run_log.metrics(
+            {"model/parameters": num_parameters, "model/trainable_parameters": num_trainable}
+        )
 
 
 def log_data(run_log: RunLog, data: PreparedData) -> None:

@@ -31,6 +31,8 @@ from tunetrail.tracking.store import (
 
 # Tag of a run that has an interactive page and, with tracking.log_model, weights.
 KEPT = "tunetrail.kept"
+# Artifact folder of a run whose method trains something beside the model.
+ADAPTER = "adapter"
 # Tag of a run whose test scores are complete.
 TEST_SCORED = "tunetrail.test_scored"
 

@@ -212,7 +212,8 @@ def test_the_code_in_a_logged_model_is_not_run(here: Store) -> None:
     location = client.get_model_version_download_uri("tiny", "1")
     copy = Path("copy")
     shutil.copytree(location.removeprefix("file://"), copy)
-    (copy / "code" / "served" / "text_classification.py").write_text("open('ran', 'w')")
+    for file in (copy / "code").rglob("*.py"):
+        file.write_text("open('ran', 'w')")
     assert main(["predict", str(copy), "a day"]) == 0
     assert not Path("ran").exists()
 

@@ -216,6 +216,7 @@ def test_a_sound_config_passes_and_says_nothing_about_where_to_write(
     config["cache_dir"] = "/elsewhere"
     config["trial"] |= {"number": 3, "storage": "sqlite:///x.db", "study": "s"}
     config["sweep"]["custom_search_space"] = "trap.spring"
+    config["sweep"]["objectives"] = {"validation/loss": "minimize"}
     del config["diagnostics"], config["checks"]["leakage"]
     project = load_project(ROOT)
     require_safe(config, project, given=[], store_dirs=[workspace / "mlruns"])
@@ -231,6 +232,8 @@ def test_a_sound_config_passes_and_says_nothing_about_where_to_write(
     # what an older record lacks is as it is today
     assert written.diagnostics.num_train_sample == 300
     assert written.checks.leakage == "warn"
+    # and what a search alone reads has the form of today
+    assert written.sweep.objectives == "validation/accuracy"
     assert written.trainer == config["trainer"]
     assert "_target_: os" not in text
 

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from transformers import PreTrainedModel
 
+from tunetrail.models.checkpoints import Checkpoint
+
 
 class Method(Protocol):
     """What of a model is trained, and what of it is kept."""
@@ -22,8 +24,11 @@ class Method(Protocol):
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return the trained model as it is logged: one that ``from_pretrained`` can load."""
 
-    def save_adapter(self, model: PreTrainedModel, folder: Path) -> bool:
-        """Save what was trained beside the model; False where there is no such part."""
+    def save_adapter(self, model: PreTrainedModel, folder: Path, checkpoint: Checkpoint) -> bool:
+        """Save what was trained beside the model; False where there is no such part.
+
+        Called before :meth:`finish`. ``checkpoint`` is what the model was loaded from.
+        """
 
 
 class WholeModel:
@@ -32,6 +37,6 @@ class WholeModel:
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
         return model
 
-    def save_adapter(self, model: PreTrainedModel, folder: Path) -> bool:
-        del model, folder
+    def save_adapter(self, model: PreTrainedModel, folder: Path, checkpoint: Checkpoint) -> bool:
+        del model, folder, checkpoint
         return False

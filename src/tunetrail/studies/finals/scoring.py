@@ -12,6 +12,7 @@ from tunetrail.evaluation.statistics import Interval
 from tunetrail.evaluation.test_split import score_saved
 from tunetrail.studies.finals.conclusion import TestRecord
 from tunetrail.studies.finals.record import WinnerRecord
+from tunetrail.tasks.base import order_metrics
 from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_table
@@ -34,7 +35,7 @@ def score_winner(record: WinnerRecord) -> tuple[TestRecord | None, pd.DataFrame 
         return None, None
     metrics = read_run(run_log.client.get_run(run_log.run_id)).metrics
     rows = read_table(uri=record.terms.uri, run_id=run_log.run_id, path="predictions/test.parquet")
-    names = list(record.recorded.task.metrics)
+    names = order_metrics(record.recorded.task)
     scores = TestRecord(
         metrics={name: metrics[f"test/{name}"] for name in ("loss", *names)},
         intervals={

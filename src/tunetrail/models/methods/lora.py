@@ -1,0 +1,138 @@
+"""LoRA: the body keeps its weights, and small matrices beside its linear layers are trained."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULT_TARGETS
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunetrail.config.arguments import require_count
+from tunetrail.errors import InputError, first_line
+from tunetrail.models.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Train two matrices of a low rank beside each target layer, and a new head in full.
+
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.
+
+    Args:
+        rank: of the matrices.
+        alpha: their product is scaled by ``alpha / rank`` before it is added.
+        dropout: share of their inputs that is dropped in training.
+        target_modules: names of linear layers of the body, or the ends of names with dots, or all
+            of them. None: what peft has for the architecture, all of them where it has nothing.
+
+    Raises:
+        InputError: a value that cannot be used.
+
+    """
+
+    name: str
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: list[str] | Literal["all-linear"] | None
+
+    def __post_init__(self) -> None:
+        """Check what a person may have set."""
+        require_count("method.rank", self.rank)
+        require_count("method.alpha", self.alpha)
+        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        if not number or not 0 <= self.dropout < 1:
+            raise InputError(f"method.dropout={self.dropout}: must be a number from 0 to below 1")
+        targets = self.target_modules
+        named = isinstance(targets, list) and targets and all(isinstance(n, str) for n in targets)
+        if not named and targets not in (None, "all-linear"):
+            raise InputError(
+                f"method.target_modules={targets}: must be a list of names such as "
+                "[q_proj,v_proj], all-linear, or null for the default of the architecture"
+            )
+
+    def prepare(self, model: PreTrainedModel) -> Any:
+        """Put the matrices into the model; what comes back stands for it in training."""
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=self._targets(model),
+            modules_to_save=_heads(model),
+            # How GPT-2 stores its weights; peft finds it out by itself, with a warning.
+            fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in _layers(model).values()),
+        )
+        try:
+            with warnings.catch_warnings():
+                # peft 0.21 uses a name that transformers 5.23 has deprecated.
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+                adapted = get_peft_model(model, config)
+        except ValueError as error:
+            raise InputError(
+                f"method.target_modules={self.target_modules}: {type(model).__name__} cannot be "
+                f"trained so: {first_line(error)}"
+            ) from error
+        # With a name peft would ask the hub at each checkpoint whether the vocabulary has grown.
+        config.base_model_name_or_path = ""
+        return adapted
+
+    def finish(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Add the matrices to the weights that they stand beside."""
+        assert isinstance(model, PeftModel)
+        merged: PreTrainedModel = model.merge_and_unload()
+        return merged
+
+    def save_adapter(self, model: PreTrainedModel, folder: Path, checkpoint: Checkpoint) -> bool:
+        """Save the matrices and the new head as peft does; ``PeftModel.from_pretrained`` loads."""
+        assert isinstance(model, PeftModel)
+        config = model.active_peft_config
+        on_hub = checkpoint.is_on_hub
+        config.base_model_name_or_path = checkpoint.path if on_hub else checkpoint.origin
+        config.revision = checkpoint.revision
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+        # An empty form of a model card, with the path of the weights on this machine.
+        (folder / "README.md").unlink()
+        return True
+
+    def _targets(self, model: PreTrainedModel) -> list[str] | str:
+        if self.target_modules is None:
+            default = DEFAULT_TARGETS.get(model.config.model_type, "all-linear")
+            return default if isinstance(default, str) else list(default)
+        if isinstance(self.target_modules, str):
+            return self.target_modules
+        layers = _layers(model)
+        for target in self.target_modules:
+            if not any(f".{name}".endswith(f".{target}") for name in layers):
+                found = sorted({name.rpartition(".")[2] for name in layers})
+                raise InputError(
+                    f"method.target_modules: {type(model).__name__} has no linear layer {target!r} "
+                    f"outside its head (found: {', '.join(found)})"
+                )
+        return self.target_modules
+
+
+def _heads(model: PreTrainedModel) -> list[str]:
+    """Name the parts outside the body that are new; the head of a language model is not."""
+    body, output = model.base_model, model.get_output_embeddings()
+    return [
+        name
+        for name, part in model.named_children()
+        if body is not model
+        and part is not body
+        and any(True for _ in part.parameters())
+        and all(module is not output for module in part.modules())
+    ]
+
+
+def _layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Find the linear layers of the body by name."""
+    body = set(model.base_model.modules())
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if module in body and isinstance(module, torch.nn.Linear | Conv1D)
+    }
