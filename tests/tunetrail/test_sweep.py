@@ -101,10 +101,10 @@ def test_the_same_name_continues_a_study_up_to_its_budget(
 
 
 @pytest.mark.slow
-def test_a_bad_value_fails_its_trial_and_the_sweep_goes_on(
+def test_a_bad_value_fails_its_trial_and_the_sweep_continues(
     train: Train, small: list[str], workspace: Path
 ) -> None:
-    """A grid of a batch size that cannot be and one that can, two epoch counts each."""
+    """A grid of an impossible batch size and a possible one, two numbers of epochs each."""
     free = ("trainer.per_device_train_batch_size", "trainer.learning_rate")
     train(
         *(override for override in small if not override.startswith(free)),

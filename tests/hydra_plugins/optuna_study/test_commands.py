@@ -53,7 +53,7 @@ def test_the_best_is_run_again_by_its_command(launch, typed, workspace):
     assert trial["objectives"] == {"score": "maximize"}
 
 
-def test_a_stopped_study_goes_on_by_its_command(launch, typed, workspace, load_study):
+def test_a_stopped_study_continues_by_its_command(launch, typed, workspace, load_study):
     process = launch(*typed, "behaviour=hang")
     wait_for(workspace / "hanging-2")
     process.send_signal(signal.SIGINT)

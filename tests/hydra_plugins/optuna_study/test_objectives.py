@@ -41,7 +41,7 @@ def test_a_function_may_give_several(sweep, capfd):
     ]
 
 
-def test_a_study_goes_on_with_the_same_objectives_only(sweep):
+def test_a_study_continues_with_the_same_objectives_only(sweep):
     for num_trials in (1, 2):
         study = sweep(FUNCTION, "names=[score]", f"num_trials={num_trials}")
         assert len(study.trials) == num_trials

@@ -18,7 +18,7 @@ def test_a_number_is_the_value(value):
     assert type(outcome.values[0]) is float
 
 
-def test_several_objectives_are_told_in_their_order():
+def test_several_objectives_are_reported_in_their_order():
     outcome = read_return([1, 2.5], ["score", "time"])
     assert outcome == Outcome(TrialState.COMPLETE, values=(1.0, 2.5))
 
@@ -44,7 +44,7 @@ def test_a_pruned_job_is_no_failure():
     assert read_error(optuna.TrialPruned()) == Outcome(TrialState.PRUNED)
 
 
-def test_an_error_is_told_in_full():
+def test_an_error_is_reported_in_full():
     failure = Failure(FailureKind.ERROR, "KeyError: 'a\\nb'")
     assert read_error(KeyError("a\nb")) == Outcome(TrialState.FAIL, failure=failure)
 

@@ -27,7 +27,7 @@ def states(study):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_closes_the_trial_and_prints_how_to_go_on(launch, workspace, load_study, number):
+def test_a_stop_closes_the_trial_and_prints_how_to_continue(launch, workspace, load_study, number):
     process = launch("-m", "behaviour=hang", "study=toy")
     wait_for(workspace / "hanging-2")
     sent = time.monotonic()
@@ -49,7 +49,7 @@ def test_a_stop_closes_the_trial_and_prints_how_to_go_on(launch, workspace, load
     assert load_study().trials[3].params == study.trials[2].params
 
 
-def test_a_killed_sweep_goes_on(launch, workspace, load_study):
+def test_a_killed_sweep_continues(launch, workspace, load_study):
     process = launch("-m", "behaviour=hang")
     wait_for(workspace / "hanging-2")
     process.kill()
