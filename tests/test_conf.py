@@ -1,5 +1,6 @@
 """Every YAML that is shipped composes, names things that exist, and passes the run's own checks."""
 
+import inspect
 import re
 import shlex
 import subprocess
@@ -9,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from toys import ROOT
 from transformers import TrainingArguments
 
+from tunetrail.config.build import require_arguments
 from tunetrail.config.checks import require_settings
+from tunetrail.errors import InputError
 
 CONF = ROOT / "conf"
 GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep")
+FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 # What a person has to give with an option that stands for many.
 NEEDED = {
@@ -29,6 +34,8 @@ NEEDED = {
     ("model", "hub"): ["model.id=some/model"],
     ("model", "directory"): ["model.path=some/where"],
 }
+# What code adds to the arguments that the YAML gives.
+LATER = {"optuna.samplers.GridSampler": {"search_space"}}
 
 
 @pytest.fixture(autouse=True)
@@ -38,22 +45,44 @@ def _config_dir() -> Iterator[None]:
         yield
 
 
-def targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield node["_target_"]
-        for value in node.values():
-            yield from targets(value)
+def nodes(config: Any) -> Iterator[dict[str, Any]]:
+    """Every node of plain values that has a target."""
+    if isinstance(config, dict) and {"_target_", "()"} & config.keys():
+        yield config
+    for value in config.values() if isinstance(config, dict) else ():
+        yield from nodes(value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_target_exists_and_is_given_the_arguments_that_it_has(path: Path) -> None:
+    for node in nodes(yaml.safe_load(path.read_text("utf-8"))):
+        target = node.get("_target_") or node["()"]
+        names = {name for name in node if not name.startswith("_") and name != "()"}
+        if "()" in node:  # logging calls a formatter's format fmt
+            names = {{"format": "fmt"}.get(name, name) for name in names}
+        signature = inspect.signature(get_object(target))
+        assert names <= signature.parameters.keys(), target
+        signature.bind(**dict.fromkeys(names | LATER.get(target, set())))
+
+
+def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
+    task = "tunetrail.tasks.token_classification.TokenClassification"
+    wrong = {"task": {"_target_": task, "max_lenght": 5, "_convert_": "all"}}
+    with pytest.raises(InputError) as caught:
+        require_arguments(wrong)
+    assert str(caught.value).startswith(f"task.max_lenght: {task} has no such argument")
+    assert str(caught.value).endswith("did you mean task.max_length?")
+    wrapped = {"_target_": "optuna.pruners.NopPruner", "more": 1}
+    patient = {"_target_": "optuna.pruners.PatientPruner", "wrapped_pruner": wrapped}
+    with pytest.raises(InputError, match=r"^pruner\[0\]\.wrapped_pruner\.more: optuna\.pruners\."):
+        require_arguments({"pruner": [patient]})
+    with pytest.raises(InputError, match=r"^model\.source\._target_=no\.such: cannot be imported"):
+        require_arguments({"model": {"source": {"_target_": "no.such"}}})
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{g}={o}" for g, o in OPTIONS])
-def test_every_option_composes_and_names_what_exists(group: str, option: str) -> None:
-    cfg = compose("config", [f"{group}={option}", *NEEDED.get((group, option), [])])
-    require_settings(cfg)
-    found = list(targets(OmegaConf.to_container(cfg, resolve=True)))
-    assert len(found) >= 6
-    for target in found:
-        assert callable(get_object(target)), target
+def test_every_option_composes_and_passes_the_checks_of_a_run(group: str, option: str) -> None:
+    require_settings(compose("config", [f"{group}={option}", *NEEDED.get((group, option), [])]))
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)

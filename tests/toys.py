@@ -4,6 +4,7 @@ import logging
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import hydra
 import pytest
 from datasets import DatasetDict
 from hydra.core.global_hydra import GlobalHydra
+from transformers import PreTrainedModel
 
+from tunetrail.models.methods.full import Full
 from tunetrail.tasks.text_classification import TextClassification
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +41,27 @@ def make_rows(num_rows: int, *, seed: int = 0, noise: float = 0.0) -> list[tuple
     return rows
 
 
+_ENTITIES = {"person": ["anna", "bob mill", "carla"], "place": ["rome", "new york", "paris"]}
+
+
+def make_tagged(num_rows: int, *, seed: int = 0) -> list[tuple[list[str], list[str]]]:
+    """Make sentences with one or two entities in IOB2, as (tokens, tags); each fifth has none."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(num_rows):
+        parts = [(word, "") for word in draw.sample(_FILLER, 6)]
+        for _ in range(index % 5 and draw.choice([1, 2])):
+            type_ = draw.choice(sorted(_ENTITIES))
+            parts.insert(draw.randrange(len(parts) + 1), (draw.choice(_ENTITIES[type_]), type_))
+        tokens, tags = [str(index)], ["O"]
+        for words, type_ in parts:
+            split = words.split(" ")
+            tokens += split
+            tags += [f"{'I' if n else 'B'}-{type_}" if type_ else "O" for n in range(len(split))]
+        rows.append((tokens, tags))
+    return rows
+
+
 CLASSIFY = TextClassification(max_length=64, padding="longest", main_metric="accuracy")
 
 
@@ -52,6 +76,35 @@ def write_csv(path: Path, rows: list[tuple[str, str]], *, header: str = "text,la
     lines = [header, *(f'"{text}",{label}' for text, label in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def write_conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
+    sentences = ["".join(f"{w}\t{t}\n" for w, t in zip(*row, strict=True)) for row in rows]
+    path.write_text("\n".join(sentences), encoding="utf-8")
+    return path
+
+
+# Task of conf/task -> how its toy rows are made, how they are written, and to which kind of file.
+# A new task needs a line here, and is then tested like the others.
+TASK_ROWS: dict[str, tuple[Callable[..., list[Any]], Callable[..., Path], str]] = {
+    "text_classification": (make_rows, write_csv, "csv"),
+    "token_classification": (make_tagged, write_conll, "conll"),
+}
+
+
+def write_task(task: str, folder: Path, *, num_rows: int) -> list[str]:
+    """Write three splits for a task, with one row that is long; return overrides that read them."""
+    make, write, suffix = TASK_ROWS[task]
+    overrides = [f"task={task}", "data=files"]
+    for seed, split in enumerate(("train", "validation", "test")):
+        rows = make(num_rows, seed=seed)
+        first, last = rows[0]
+        # Longer than a model of tests/architectures.py reads at once.
+        longer = " ".join([first] * 9) if isinstance(first, str) else first * 9
+        rows[0] = (longer, last if isinstance(last, str) else last * 9)
+        path = write(folder / f"{split}-{task}.{suffix}", rows)
+        overrides.append(f"data.{split}={path}")
+    return overrides
 
 
 def fill_workspace(folder: Path, empty_store: Path) -> None:
@@ -100,6 +153,22 @@ def run_here(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Any:
                 handler.close()
                 logging.getLogger().removeHandler(handler)
     return returned[-1] if returned else None
+
+
+class OtherHead(Full):
+    """A faulty method: what is logged is not what was trained."""
+
+    def finish(self, model: PreTrainedModel) -> PreTrainedModel:
+        for parameter in model.parameters():
+            parameter.data.neg_()
+        return model
+
+
+class NoHead(Full):
+    """A faulty method: what is logged cannot answer."""
+
+    def finish(self, model: PreTrainedModel) -> PreTrainedModel:
+        return model.base_model
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """The arguments of Trainer: those a person may set, and those that the config decides."""
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +31,12 @@ def require_trainer_values(values: Mapping[str, Any]) -> None:
     """Check the values under ``trainer`` before anything is loaded.
 
     Raises:
-        InputError: an unknown name, or a number of the wrong type or out of range.
+        InputError: a name that the run sets itself, or a number of the wrong type or out of range.
 
     """
-    known = {field.name for field in fields(TrainingArguments)}
     for name in values:
         if name in _OURS:
             raise InputError(f"trainer.{name}: cannot be set here; {_OURS[name]}")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean trainer.{near[0]}?" if near else ""
-            raise InputError(f"trainer.{name}: TrainingArguments has no such argument{hint}")
     for name in (
         "per_device_train_batch_size",
         "per_device_eval_batch_size",

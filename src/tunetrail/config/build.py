@@ -1,12 +1,17 @@
 """Turn nodes of a config into objects and plain values."""
 
+import difflib
+import inspect
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
+
+# Keys of a node that Hydra itself reads.
+_OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
 def build(node: DictConfig, **values: Any) -> Any:
@@ -26,3 +31,41 @@ def plain(node: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def require_arguments(node: Any, key: str = "") -> None:
+    """Check that every ``_target_`` exists and has all arguments that stand beside it.
+
+    Args:
+        node: plain values.
+        key: of the node.
+
+    Raises:
+        InputError: naming the key, and the argument that it may have meant.
+
+    """
+    if isinstance(node, list):
+        for index, value in enumerate(node):
+            require_arguments(value, f"{key}[{index}]")
+    if not isinstance(node, dict):
+        return
+    for name, value in node.items():
+        require_arguments(value, f"{key}.{name}".removeprefix("."))
+    if "_target_" in node:
+        _require_known(node, key)
+
+
+def _require_known(node: dict[Any, Any], key: str) -> None:
+    target = node["_target_"]
+    try:
+        parameters = inspect.signature(get_object(target)).parameters
+    except Exception as error:
+        cause = first_line(error.__cause__ or error)
+        raise InputError(f"{key}._target_={target}: cannot be imported ({cause})") from error
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in node:
+        if name not in (*_OF_HYDRA, *parameters):
+            near = difflib.get_close_matches(name, parameters, n=1)
+            hint = f"; did you mean {key}.{near[0]}?" if near else ""
+            raise InputError(f"{key}.{name}: {target} has no such argument{hint}")

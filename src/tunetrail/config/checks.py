@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
-from tunetrail.config.build import plain
+from tunetrail.config.build import plain, require_arguments
 from tunetrail.config.objectives import read_objectives, require_measured
 from tunetrail.errors import InputError
 
@@ -62,10 +62,11 @@ def require_settings(cfg: DictConfig) -> None:
 
     """
     try:
-        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         raise InputError(f"{key} is not set; give it on the command line: {key}=VALUE") from None
+    require_arguments(config)
     for name in ("quality", "leakage"):
         if cfg.checks[name] not in _POLICIES:
             raise InputError(
@@ -83,9 +84,7 @@ def require_settings(cfg: DictConfig) -> None:
     read_constraints(cfg)
     _require_registry_name(cfg.registry.name)
     require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
-    trainer = plain(cfg.trainer)
-    del trainer["_target_"]
-    require_trainer_values(trainer)
+    require_trainer_values(plain(cfg.trainer))
     precision_flags(cfg.precision)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
+from tunetrail.config.build import build
 from tunetrail.errors import InputError
 
 # What a run measures beside the loss and the metrics of its task.
@@ -23,7 +23,7 @@ def read_objectives(cfg: DictConfig) -> dict[str, str]:
         InputError: something else stands there, or a name is none of what a run measures.
 
     """
-    names, metrics = _read_names(cfg), instantiate(cfg.task).metrics
+    names, metrics = _read_names(cfg), build(cfg.task).metrics
     require_measured("sweep.objectives", names, metrics)
     return {name: direction(name, metrics) for name in names}
 

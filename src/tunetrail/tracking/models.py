@@ -121,6 +121,8 @@ def log_model(
                 model_card=card,
                 model_config={"pipeline_tag": answering.pipeline_tag, **answering.config},
                 pip_requirements=requirements,
+                # It would be loaded once more, only to warn where _require_answers raises.
+                validate_serving_input=False,
             )
             _require_answers(info.model_uri, answering)
         except Exception:
@@ -181,7 +183,10 @@ class _Flavor:
     def __init__(self, code: Path) -> None:
         self._code = code
 
-    def save_model(self, path: str, mlflow_model: Any, **kwargs: Any) -> None:
+    def save_model(
+        self, path: str, mlflow_model: Any, *, validate_serving_input: bool, **kwargs: Any
+    ) -> None:
+        del validate_serving_input  # Model.log reads it
         mlflow.transformers.save_model(
             path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
         )

@@ -41,11 +41,6 @@ def test_rates_and_epochs_are_above_zero(name: str, value: object) -> None:
     assert str(caught.value) == f"trainer.{name}={value}: must be a number above 0"
 
 
-def test_an_unknown_argument_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"trainer\.lerning_rate.*mean trainer\.learning_rate\?"):
-        require_trainer_values({**GOOD, "lerning_rate": 1.0})
-
-
 def test_precision_follows_the_hardware() -> None:
     assert precision_flags("fp32") == {"bf16": False, "fp16": False}
     gpu = torch.cuda.is_available()

@@ -1,0 +1,209 @@
+"""The contract of the seam: every task with every method on every architecture.
+
+Each cell is a run of two steps through the door that a person uses. What conf/task and conf/method
+hold is found: a new task needs a line in ``toys.TASK_ROWS``, a new method needs nothing.
+"""
+
+import gc
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from architectures import ARCHITECTURES, NO_TAGGER
+from hydra.utils import instantiate
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from omegaconf import OmegaConf
+from toys import ROOT, fill_workspace, run_here, write_task
+
+from tunetrail.__main__ import main
+from tunetrail.data.tables.files import load_table
+
+TASKS, METHODS = (
+    [path.stem for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+    for group in ("task", "method")
+)
+CELLS = list(itertools.product(TASKS, METHODS, ARCHITECTURES))
+# Each task and each method once, on architectures that differ most; the rest is slow.
+DIAGONAL = [
+    (TASKS[index % len(TASKS)], METHODS[index % len(METHODS)], architecture)
+    for index, architecture in zip(
+        range(max(len(TASKS), len(METHODS))),
+        itertools.cycle(("bert", "llama", "modernbert")),
+        strict=False,
+    )
+]
+SHORT = (
+    "trainer=smoke", "trainer.max_steps=2", "trainer.eval_steps=2", "trainer.save_steps=2",
+    "trainer.per_device_train_batch_size=6", "trainer.learning_rate=1e-2", "precision=fp32",
+)  # fmt: skip
+
+TrainCell = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Checkpoints of all architectures by name, each made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    known = {**ARCHITECTURES, "opt": NO_TAGGER}
+    return lru_cache(lambda name: known[name].save(folder / name))
+
+
+@pytest.fixture(scope="module")
+def here(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> Iterator[pytest.MonkeyPatch]:
+    """A folder with a store for all cells: to open another takes as long as to train."""
+    folder = tmp_path_factory.mktemp("cells")
+    fill_workspace(folder, empty_store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield patch
+
+
+@pytest.fixture
+def cell(here: pytest.MonkeyPatch, checkpoints: Callable[[str], Path]) -> Iterator[TrainCell]:
+    """Train a cell for two steps; return the last run."""
+
+    def run(task: str, method: str, architecture: str, *overrides: str) -> Run:
+        run_here(
+            here, *overrides, *write_task(task, Path.cwd(), num_rows=12), *SHORT,
+            f"method={method}", "model=directory", f"model.path={checkpoints(architecture)}",
+        )  # fmt: skip
+        return all_runs()[0]
+
+    yield run
+    # A run collects garbage first: it need not look at what the libraries hold for good.
+    gc.freeze()
+
+
+def client() -> MlflowClient:
+    return MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+
+
+def all_runs(condition: str = "") -> list[Run]:
+    experiment = client().get_experiment_by_name("tunetrail")
+    return list(client().search_runs([experiment.experiment_id], condition))
+
+
+def artifact(run: Run, path: str) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://")) / path
+
+
+def predict(model: str, path: str, folder: Path) -> list[str]:
+    """``tunetrail predict`` on a file."""
+    out = folder / f"out{Path(path).suffix.replace('conll', 'jsonl')}"
+    assert main(["predict", model, "--input", path, "--output", str(out)]) == 0
+    predictions: list[str] = load_table(out, name="out")["prediction"][:]
+    return predictions
+
+
+def require_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    for name, values in expected.items():
+        if values.dtype.kind == "f":
+            assert found[name].to_numpy() == pytest.approx(values.to_numpy(), abs=1e-5), name
+        else:
+            assert list(found[name]) == list(values), name
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "architecture"),
+    [pytest.param(*c, marks=[] if c in DIAGONAL else pytest.mark.slow) for c in CELLS],
+    ids=["-".join(c) for c in CELLS],
+)
+def test_a_run_scores_test_and_its_logged_model_answers_the_same(
+    cell: TrainCell, tmp_path: Path, task: str, method: str, architecture: str
+) -> None:
+    run = cell(task, method, architecture, "score_test=true")
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["tunetrail.task"], run.data.tags["tunetrail.method"]) == (task, method)
+    cfg = OmegaConf.load(artifact(run, "config.yaml"))
+    built = instantiate(cfg.task)
+    for split in ("train", "validation", "test"):
+        assert {f"{split}/{name}" for name in ("loss", *built.metrics)} <= run.data.metrics.keys()
+
+    table = pd.read_parquet(artifact(run, "predictions/test.parquet"))
+    assert len(table) == 12
+    (output,) = run.outputs.model_outputs
+    served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    require_same(served.predict(table["text"].tolist()), built.answers(table))
+    assert predict(run.info.run_id, cfg.data.test, tmp_path) == list(table["prediction"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "method", "architecture"), DIAGONAL, ids="-".join)
+def test_a_rerun_gives_the_same_bits(
+    cell: TrainCell, capfd: pytest.CaptureFixture[str], task: str, method: str, architecture: str
+) -> None:
+    run = cell(task, method, architecture, "tracking.log_model=false")
+    capfd.readouterr()
+    assert main(["rerun", run.info.run_id]) == 0
+    found = re.search(r"\nbit-identical: (\d+) values of \d+ metrics\n$", capfd.readouterr().out)
+    assert found is not None
+    num_values = sum(
+        len({metric.step for metric in client().get_metric_history(run.info.run_id, name)})
+        for name in run.data.metrics
+        if not name.startswith("speed/")
+    )
+    assert int(found[1]) == num_values > 20
+    (again,) = all_runs(f"tags.`tunetrail.rerun_of` = '{run.info.run_id}'")
+    assert again.data.tags["tunetrail.rerun"] == "bit-identical"
+
+
+@pytest.mark.slow
+# Those of text classification are tested in studies/finals.
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "text_classification"])
+def test_a_study_ends_with_finals_and_a_champion_that_answers(
+    cell: TrainCell, tmp_path: Path, task: str
+) -> None:
+    cell(
+        task, METHODS[-1], "bert", "-m", f"study={task}", f"registry.name={task}",
+        "trainer.num_train_epochs=1,2", "sweep.num_trials=2", "sweep.finalists=1",
+    )  # fmt: skip
+    (parent,) = all_runs(f"attributes.run_name = '{task}'")
+    assert parent.data.tags["tunetrail.registered"] == f"{task}/1"
+    winner = client().get_run(parent.data.tags["tunetrail.winner_run"])
+    assert winner.data.tags["tunetrail.study"] == f"{task}-finals-2"
+    cfg = OmegaConf.load(artifact(winner, "config.yaml"))
+    assert {f"test/{name}" for name in ("loss", *instantiate(cfg.task).metrics)} <= (
+        parent.data.metrics.keys()
+    )
+    table = pd.read_parquet(artifact(winner, "predictions/test.parquet"))
+    assert predict(f"{task}@champion", cfg.data.test, tmp_path) == list(table["prediction"])
+
+
+def test_a_model_without_a_head_for_the_task_is_refused_in_one_line(cell: TrainCell) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cell("token_classification", "full", "opt")
+    message = str(caught.value.code)
+    assert "cannot be loaded by AutoModelForTokenClassification" in message
+    assert "\n" not in message
+    assert all_runs()[0].info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("method", "cause"),
+    [("OtherHead", "the logged model answers {"), ("NoHead", "the logged model does not answer")],
+)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_fails_whose_logged_model_answers_otherwise_and_leaves_no_model(
+    cell: TrainCell, task: str, method: str, cause: str
+) -> None:
+    before = {*Path("mlruns/artifacts").rglob("*.safetensors")}
+    with pytest.raises(SystemExit) as caught:
+        cell(task, "full", "bert", f"method._target_=toys.{method}")
+    message = str(caught.value.code)
+    assert message.startswith(f"error: {cause}")
+    assert "\n" not in message
+    run = all_runs()[0]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["tunetrail.failure"] == f"InputError: {message.removeprefix('error: ')}"
+    assert run.outputs.model_outputs == []
+    models = client().search_logged_models([run.info.experiment_id])
+    assert run.info.run_id not in {model.source_run_id for model in models}
+    assert {*Path("mlruns/artifacts").rglob("*.safetensors")} == before
