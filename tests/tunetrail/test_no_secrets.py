@@ -223,7 +223,7 @@ def test_a_sweep_writes_no_secret_and_continues_with_another(
     run_planted(*sweep)
     assert "1 fail" in capfd.readouterr().out
     require_no_secrets_in(workspace)
-    # the same question is asked when it goes on, and what is hidden is no change
+    # the study is continued with the same config, and what is hidden is no change
     run_planted(*(text.replace(AS_HUB_TOKEN, AS_PASSWORD) for text in sweep))
     assert "was started with another" not in capfd.readouterr().err
     assert find(workspace) == {}

@@ -123,7 +123,7 @@ def test_a_run_that_is_still_training_elsewhere_is_not_resumed(
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
     assert client.get_run(run_id).info.status == "KILLED"
-    # it is still there to go on from, as soon as nobody trains it
+    # it can still be resumed, as soon as no process trains it
     with pytest.raises(SystemExit, match="the config differs from the run's"):
         train(*tiny, *STEPS, f"resume={run_id}")
     assert list((workspace / "mlruns" / "checkpoints" / run_id).glob("checkpoint-*"))

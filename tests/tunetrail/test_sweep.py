@@ -155,7 +155,7 @@ def test_another_objective_takes_the_place_of_the_default(
     (trial,) = study.trials
     run = client.get_run(trial.user_attrs["mlflow_run_id"])
     assert trial.value == run.data.metrics["best/validation/loss"]
-    # However it is written, the same objective goes on, and another one does not.
+    # The same objective in any form continues the study, and another one does not.
     again = (*small, "trainer.metric_for_best_model=validation_loss", "sweep.num_trials=1")
     train(*again, "sweep.objectives=[validation/loss]")
     with pytest.raises(SystemExit):

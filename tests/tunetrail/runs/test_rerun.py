@@ -213,7 +213,7 @@ def test_a_run_that_failed_fails_again_in_the_same_way(
     assert said.exit_code == 0, said
     assert said.verdict.endswith("as far as the original went (FAILED)")
     assert said.run.info.status == "FAILED"
-    # neither saved what it could go on from
+    # neither saved a checkpoint to resume from
     assert not list(Path("mlruns/checkpoints").iterdir())
 
 
