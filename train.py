@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> float | list[float]:
     try:
         return run(cfg)
     except InputError as error:
-        # In a sweep the sweeper records the error on the trial and goes on.
+        # In a sweep the sweeper records the error on the trial and continues.
         if cfg.trial.number is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(redact(f"error: {error}"))

@@ -1,6 +1,8 @@
 """Every YAML that is shipped composes, names things that exist, and passes the run's own checks."""
 
 import inspect
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from toys import ROOT
@@ -109,6 +112,22 @@ def test_the_tutorial_is_the_classic_recipe_on_gpt2() -> None:
     plain = TrainingArguments(output_dir="x", use_cpu=True)
     for name in ("learning_rate", "num_train_epochs", "weight_decay", "warmup_steps", "optim"):
         assert cfg.trainer[name] == getattr(plain, name), name
+
+
+PAGES = "".join(p.read_text("utf-8") for p in (ROOT / "README.md", *sorted(CONF.rglob("*.yaml"))))
+COMMANDS = {
+    command
+    for command in re.findall(r"(?m)^(?:# +)?python train\.py +([^#\n]*?)(?: +#.*)?$", PAGES)
+    if command not in {"", "-m"} and not command.endswith("\\")
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_in_readme_and_conf_composes(command: str) -> None:
+    overrides = [text for text in shlex.split(command) if text != "-m"]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    typed = [o.input_line for o in parsed if not o.is_sweep_override() and o.input_line]
+    require_settings(compose("config", typed))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--cfg", "hydra"]])

@@ -105,6 +105,23 @@ def test_the_values_that_pass_from_room_to_room_are_where_the_table_says() -> No
             assert re.search(rf"^class {name}\b", text, re.MULTILINE), f"{name} in {path}"
 
 
+@pytest.mark.parametrize(
+    ("protocol", "path"),
+    [
+        ("Task", "tasks/base.py"),
+        ("Method", "models/methods/base.py"),
+        ("ServedModel", "served/base.py"),
+    ],
+)
+def test_the_page_names_all_that_a_new_part_must_offer(protocol: str, path: str) -> None:
+    module = ast.parse((SOURCE / PACKAGE / path).read_text("utf-8"))
+    [body] = [n.body for n in module.body if isinstance(n, ast.ClassDef) and n.name == protocol]
+    names = {n.name for n in body if isinstance(n, ast.FunctionDef)}
+    names |= {n.target.id for n in body if isinstance(n, ast.AnnAssign)}  # type: ignore[union-attr]
+    missing = {name for name in names if name[0] != "_" and f"`{name}`" not in PAGE}
+    assert not missing
+
+
 def modules(package: str) -> dict[str, Path]:
     """Name of a module -> its file."""
     files = (SOURCE / package.replace(".", "/")).rglob("*.py")

@@ -1,4 +1,4 @@
-"""Small real parts: texts whose label their words tell, and runs that take a second or two."""
+"""Small real parts: texts whose words decide their label, and runs that take a second or two."""
 
 import logging
 import random
@@ -29,13 +29,13 @@ _FILLER = ["the", "a", "day", "we", "saw", "it", "was", "today", "and", "then"]
 
 
 def make_rows(num_rows: int, *, seed: int = 0, noise: float = 0.0) -> list[tuple[str, str]]:
-    """Make short texts whose label two of their words tell, as (text, label)."""
+    """Make short texts with a label that two of their words decide, as (text, label)."""
     draw = random.Random(seed)
     rows = []
     for index in range(num_rows):
         label = sorted(_WORDS)[index % 3]
-        told = label if draw.random() >= noise else draw.choice(sorted(_WORDS))
-        words = draw.sample(_WORDS[told], 2) + draw.sample(_FILLER, 5)
+        chosen = label if draw.random() >= noise else draw.choice(sorted(_WORDS))
+        words = draw.sample(_WORDS[chosen], 2) + draw.sample(_FILLER, 5)
         draw.shuffle(words)
         rows.append((" ".join([*words, str(index)]), label))
     return rows
@@ -130,7 +130,7 @@ def tiny_overrides(model: Path) -> list[str]:
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Any:
-    """``python train.py …`` in this process: the same door, without the seconds of importing.
+    """``python train.py …`` in this process: the same entry, without the seconds of importing.
 
     Raises SystemExit where the program would leave with an error.
     """

@@ -300,7 +300,7 @@ def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:
         if cfg.checks[name] == "error":
             raise InputError(
                 f"checks.{name}=error: {report.summary()}; fix the data, or set "
-                f"checks.{name}=warn to go on, or clean to drop {_DROPPED[name]}"
+                f"checks.{name}=warn to continue, or clean to drop {_DROPPED[name]}"
             )
         log.info("%s: %s", name, report.summary())
 

@@ -1,4 +1,4 @@
-"""What cannot be done is said in one line, with the key, the value, what was found, the remedy."""
+"""An error is one line with the key, the value, what was found, and the remedy."""
 
 import shutil
 import socket
@@ -72,7 +72,7 @@ def test_bad_files(said: Callable[..., str], content: str | None, found: list[st
         assert part in message, message
 
 
-def test_a_class_too_small_to_be_split(said: Callable[..., str]) -> None:
+def test_a_class_that_is_too_small_to_be_split(said: Callable[..., str]) -> None:
     write("one.csv", "text,label\n" + ROWS + "the only one,c\n")
     message = said("data.train=one.csv", "data.validation=null")
     assert "'c'" in message
@@ -142,7 +142,7 @@ def test_bad_values(said: Callable[..., str], override: str, found: str) -> None
     assert found in said(*([override] if "{" in override else override.split(" ")))
 
 
-def test_a_metric_that_there_is_not_is_said_before_a_run_is_opened(
+def test_an_unknown_metric_is_an_error_before_a_run_is_opened(
     said: Callable[..., str], workspace: Path
 ) -> None:
     message = said(
@@ -245,7 +245,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_that_cause(
 
 
 @pytest.mark.slow
-def test_the_whole_traceback_is_there_for_who_asks(
+def test_the_whole_traceback_is_shown_on_request(
     run_train: Callable[..., Any], tiny: list[str]
 ) -> None:
     short = run_train(*tiny, "data.train=nope.csv")
@@ -259,7 +259,7 @@ def test_the_whole_traceback_is_there_for_who_asks(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_said_and_half_a_run_is_none(
+def test_a_full_disk_is_one_line_and_leaves_a_failed_run(
     run_train: Callable[..., Any], tiny: list[str], workspace: Path
 ) -> None:
     """A real file system of 1 MB under the checkpoints."""

@@ -132,7 +132,7 @@ def test_twenty_kills_lose_nothing_and_count_nothing_twice(
 
 
 def require_exact(trials: list[FrozenTrial]) -> None:
-    """The budget, no trial left open, and every interrupted point tried again once."""
+    """The budget is exact, no trial is open, and every interrupted point was run again once."""
     states = Counter(trial.state for trial in trials)
     assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == NUM_TRIALS
     assert set(states) <= {*FINISHED, TrialState.FAIL}
@@ -149,7 +149,7 @@ def require_exact(trials: list[FrozenTrial]) -> None:
 
 
 def require_agreement(trials: list[FrozenTrial], workspace: Path) -> None:
-    """MLflow and the study tell the same story, trial by trial."""
+    """MLflow and the study agree on every trial."""
     client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
     runs = client.search_runs(["1"], max_results=1000)
     (parent,) = [run for run in runs if "tunetrail.trial" not in run.data.tags]
@@ -180,7 +180,7 @@ def require_agreement(trials: list[FrozenTrial], workspace: Path) -> None:
 
 
 def require_best_weights(trials: list[FrozenTrial], workspace: Path) -> None:
-    """The best finished trial has its weights, whole, whenever the kill came."""
+    """The best finished trial has complete weights, whenever the kill came."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if not complete:
         return

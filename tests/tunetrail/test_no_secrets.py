@@ -1,4 +1,4 @@
-"""Secrets planted in every place they could come from; every byte that was written is searched."""
+"""Secrets are planted in every place, and every byte that was written is searched."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from toys import ROOT, run_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:warned:UserWarning")]
 
-# Each of another shape or from another place, told apart by its number.
+# Each has another shape or place, and its own number.
 MARKERS = [f"Pl4nted{number:02d}Secret" for number in range(10)]
 (
     IN_SECRET_VARIABLE, IN_PLAIN_VARIABLE, AS_HUB_TOKEN, AS_PASSWORD, IN_URI, IN_DATABASE_URL,
@@ -208,13 +208,13 @@ def sweep(planted: list[str]) -> list[str]:
     ]
 
 
-def require_told_without_secrets(workspace: Path) -> None:
+def require_no_secrets_in(workspace: Path) -> None:
     assert find(workspace) == {}
     assert "RuntimeError: raised *** ***" in read_all(workspace, "trial-*/train.log")
     assert "raised ***" in read_all(workspace, "report.md")
 
 
-def test_a_sweep_writes_no_secret_and_goes_on_with_another(
+def test_a_sweep_writes_no_secret_and_continues_with_another(
     run_planted: Callable[..., Any],
     sweep: list[str],
     workspace: Path,
@@ -222,8 +222,8 @@ def test_a_sweep_writes_no_secret_and_goes_on_with_another(
 ) -> None:
     run_planted(*sweep)
     assert "1 fail" in capfd.readouterr().out
-    require_told_without_secrets(workspace)
-    # the same question is asked when it goes on, and what is hidden is no change
+    require_no_secrets_in(workspace)
+    # the study is continued with the same config, and what is hidden is no change
     run_planted(*(text.replace(AS_HUB_TOKEN, AS_PASSWORD) for text in sweep))
     assert "was started with another" not in capfd.readouterr().err
     assert find(workspace) == {}
@@ -237,7 +237,7 @@ def test_what_workers_print_is_written_without_secrets(
     assert process.returncode == 0, err
     # How many fail before the budget is reached is chance with two workers.
     assert "| fail | RuntimeError: raised ***" in out
-    require_told_without_secrets(workspace)
+    require_no_secrets_in(workspace)
     printed = read_all(workspace, "console.log")
     assert "printed ***" in printed
     assert "written ***" in printed

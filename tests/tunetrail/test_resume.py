@@ -1,4 +1,4 @@
-"""A run that was killed goes on from its last checkpoint, to the same numbers."""
+"""A killed run continues from its last checkpoint, to the same numbers."""
 
 import contextlib
 import signal
@@ -123,7 +123,7 @@ def test_a_run_that_is_still_training_elsewhere_is_not_resumed(
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
     assert client.get_run(run_id).info.status == "KILLED"
-    # it is still there to go on from, as soon as nobody trains it
+    # it can still be resumed, as soon as no process trains it
     with pytest.raises(SystemExit, match="the config differs from the run's"):
         train(*tiny, *STEPS, f"resume={run_id}")
     assert list((workspace / "mlruns" / "checkpoints" / run_id).glob("checkpoint-*"))
@@ -155,7 +155,7 @@ def test_the_last_checkpoint_is_that_of_the_highest_step(checkpoints: Path) -> N
 
 
 @pytest.mark.parametrize("content", [None, "", '{"epoch": 1'], ids=["none", "empty", "torn"])
-def test_a_checkpoint_that_a_kill_left_half_written_is_passed_over(
+def test_a_checkpoint_that_a_kill_left_incomplete_is_skipped(
     checkpoints: Path, content: str | None
 ) -> None:
     state = checkpoints / "checkpoint-10" / "trainer_state.json"
@@ -165,7 +165,7 @@ def test_a_checkpoint_that_a_kill_left_half_written_is_passed_over(
     assert find_checkpoint(checkpoints, run_id="r").name == "checkpoint-5"
 
 
-def test_without_a_whole_checkpoint_a_run_cannot_be_resumed(checkpoints: Path) -> None:
+def test_without_a_complete_checkpoint_a_run_cannot_be_resumed(checkpoints: Path) -> None:
     for state in checkpoints.glob("*/trainer_state.json"):
         state.unlink()
     with pytest.raises(InputError, match="resume=r: no checkpoint in"):

@@ -1,4 +1,4 @@
-"""``python train.py``: one run, and what it leaves behind."""
+"""``python train.py``: one run, and what it writes."""
 
 import contextlib
 import hashlib
@@ -48,7 +48,7 @@ def artifact(run: Any, path: str) -> Path:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that ended: where, its record, what it returned and what it said."""
+    """A run that ended: its folder, its record, what it returned and printed."""
 
     workspace: Path
     run: Any
@@ -103,7 +103,7 @@ def test_best_metrics_are_those_of_the_weights_that_are_kept(finished: Finished)
     assert metrics["speed/train_samples_per_second"] > 0
 
 
-def test_tags_and_artifacts_say_where_the_run_came_from(finished: Finished) -> None:
+def test_tags_and_artifacts_name_the_origin_of_the_run(finished: Finished) -> None:
     run = finished.run
     assert run.info.status == "FINISHED"
     assert run.data.tags["tunetrail.state"] == "COMPLETE"
@@ -150,7 +150,7 @@ def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
     assert "train sample" in page.read_text()
 
 
-def test_predictions_stand_beside_their_own_rows(finished: Finished) -> None:
+def test_predictions_are_beside_their_own_rows(finished: Finished) -> None:
     """Evaluation runs sorted by length; the table is in the order of the file."""
     table = finished.predictions()
     source = pd.read_csv(finished.workspace / "validation.csv")
@@ -220,7 +220,7 @@ def test_metric_names_are_those_that_the_task_computes(finished: Finished) -> No
 def test_test_rows_are_scored_only_on_request_and_never_returned(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:
-    """Test rows whose labels are all wrong: a score of theirs could not be mistaken."""
+    """All labels of the test rows are wrong, so that their score is recognised."""
     rows = [
         (text, {"negative": "positive"}.get(label, "negative")) for text, label in make_rows(30)
     ]
@@ -343,7 +343,7 @@ def test_the_tutorial_takes_exactly_the_rows_of_shuffle_and_select(
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_numbers(
+def test_an_interrupted_run_continues_to_the_same_numbers(
     train: Train, tiny: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped by Ctrl-C after its first epoch, resumed into the same MLflow run."""

@@ -101,10 +101,10 @@ def test_the_same_name_continues_a_study_up_to_its_budget(
 
 
 @pytest.mark.slow
-def test_a_bad_value_fails_its_trial_and_the_sweep_goes_on(
+def test_a_bad_value_fails_its_trial_and_the_sweep_continues(
     train: Train, small: list[str], workspace: Path
 ) -> None:
-    """A grid of a batch size that cannot be and one that can, two epoch counts each."""
+    """A grid of an impossible batch size and a possible one, two numbers of epochs each."""
     free = ("trainer.per_device_train_batch_size", "trainer.learning_rate")
     train(
         *(override for override in small if not override.startswith(free)),
@@ -155,7 +155,7 @@ def test_another_objective_takes_the_place_of_the_default(
     (trial,) = study.trials
     run = client.get_run(trial.user_attrs["mlflow_run_id"])
     assert trial.value == run.data.metrics["best/validation/loss"]
-    # The same objective continues the study, however it is written; another one does not.
+    # The same objective in any form continues the study, and another one does not.
     again = (*small, "trainer.metric_for_best_model=validation_loss", "sweep.num_trials=1")
     train(*again, "sweep.objectives=[validation/loss]")
     with pytest.raises(SystemExit):

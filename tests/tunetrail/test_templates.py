@@ -1,4 +1,4 @@
-"""Templates of reports: one table for all, which holds whatever a value holds."""
+"""Templates of reports: one table layout, safe for any value."""
 
 import jinja2
 import pytest

@@ -1,0 +1,1 @@
+"""Config: read, check and record it; hide secrets; trust no recorded one."""

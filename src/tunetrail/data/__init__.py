@@ -1,0 +1,1 @@
+"""Data: read rows from any source, make them canonical, split them, check them."""

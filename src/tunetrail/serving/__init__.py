@@ -1,0 +1,1 @@
+"""Trained models: find them, load them, predict on tables, export them."""

@@ -35,7 +35,7 @@ _NO_ENTITY = "no entity"
 class TokenClassification:
     """A tag for each word: the columns ``tokens`` and ``tags``, lists of the same length.
 
-    Tags are ``O``, or ``B-TYPE`` where an entity of a type begins and ``I-TYPE`` where it goes on
+    Tags are ``O``, or ``B-TYPE`` where an entity of a type begins and ``I-TYPE`` inside it
     (IOB2: Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999).
 
     Args:
@@ -296,7 +296,7 @@ def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], 
             if tag != "O" and not (tag.startswith(("B-", "I-")) and len(tag) > 2):
                 raise InputError(
                     f"{where}: the tag {tag!r} of {word!r} is not in IOB2; tags are O, B-TYPE "
-                    "where an entity begins and I-TYPE where it goes on"
+                    "where an entity begins and I-TYPE inside it"
                 )
 
 

@@ -1,0 +1,1 @@
+"""Tracking: what runs write to MLflow, and how it is read back."""

@@ -1,1 +1,1 @@
-"""Train: Trainer with its callbacks and checkpoints, and the rows as it reads them."""
+"""Training: Trainer with its callbacks and checkpoints, and the rows as it reads them."""

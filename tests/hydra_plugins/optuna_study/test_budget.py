@@ -1,4 +1,4 @@
-"""When a sweep ends, and what it answers to each way a trial can go wrong."""
+"""When a sweep ends, and what it does about each kind of failure."""
 
 import errno
 import time
@@ -37,7 +37,7 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr("hydra_plugins.optuna_study._jobs.pool.POLL_SECONDS", 0.02)
 
 
-def test_no_trial_begins_after_the_timeout(sweep, capfd):
+def test_no_trial_starts_after_the_timeout(sweep, capfd):
     def task(cfg):
         time.sleep(0.2)
         return cfg.n
@@ -78,7 +78,7 @@ def test_progress_on_a_pareto_front_is_a_new_point_on_it(sweep):
 
 
 @pytest.mark.slow
-def test_what_the_machine_cannot_hold_is_infeasible_and_tpe_moves_away(sweep, capfd):
+def test_a_point_that_does_not_fit_into_memory_is_infeasible_and_tpe_avoids_it(sweep, capfd):
     def task(cfg):
         if cfg.n >= 2:
             raise MemoryError(f"no room for {cfg.n}")
@@ -111,7 +111,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial_alone(sweep):
     assert kinds(study)[:5] == ["not finite"] * 4 + [None]
 
 
-def test_a_value_that_is_not_finite_is_reported_as_that(sweep):
+def test_a_value_that_is_not_finite_is_reported_as_such(sweep):
     def task(cfg):
         return float("nan") if cfg.trial.number == 0 else 1.0
 
@@ -119,7 +119,7 @@ def test_a_value_that_is_not_finite_is_reported_as_that(sweep):
     assert kinds(study) == ["not finite", None, None]
 
 
-def test_an_outage_is_waited_for_and_the_point_tried_again(sweep, no_pauses):
+def test_after_an_outage_the_point_is_run_again(sweep, no_pauses):
     tried = []
 
     def task(cfg):
@@ -163,7 +163,7 @@ def test_a_full_disk_ends_the_sweep_at_once_and_keeps_the_point(sweep, load_stud
 
 
 @pytest.mark.parametrize(("rate", "num_failed"), [("0", 1), ("0.25", 2), ("1", 5)])
-def test_the_share_that_may_fail(sweep, load_study, rate, num_failed):
+def test_more_failures_than_the_limit_end_the_sweep(sweep, load_study, rate, num_failed):
     def task(cfg):
         raise ValueError("abcdef"[cfg.trial.number])
 
@@ -232,7 +232,7 @@ class TestChangedStudies:
         assert "hydra.sweeper.allow_changes=true" in str(caught.value)
 
     @pytest.mark.slow
-    def test_allowed_it_continues_and_reuses_nothing_of_before(self, sweep, capfd):
+    def test_allow_changes_continues_and_reuses_nothing_of_before(self, sweep, capfd):
         sweep("x=0", "n=choice(1)", "num_trials=1")
         changed = ("x=0", "n=choice(1)", "shape=square", "num_trials=3")
         study = sweep(*changed, "hydra.sweeper.allow_changes=true")
@@ -243,7 +243,7 @@ class TestChangedStudies:
         assert len(sweep(*changed[:3], "num_trials=4").trials) == 4
 
     @pytest.mark.slow
-    def test_a_wider_space_is_possible_other_choices_are_not(self, sweep):
+    def test_a_wider_space_is_allowed_other_choices_are_not(self, sweep):
         allow = "hydra.sweeper.allow_changes=true"
         sweep("name=a,b", "num_trials=1")
         study = sweep("name=a,b", "x=interval(2,3)", "num_trials=2", allow)
@@ -251,7 +251,7 @@ class TestChangedStudies:
         with pytest.raises(SweepError, match="cannot hold it beside its earlier trials"):
             sweep("name=a,b,c", "x=interval(2,3)", "num_trials=3", allow)
 
-    def test_a_study_that_tried_nothing_is_no_obstacle(self, sweep, load_study):
+    def test_a_study_without_trials_takes_another_config(self, sweep, load_study):
         with pytest.raises(SweepError, match="could not start"):
             sweep(recorder(broken="start"))
         assert len(load_study().trials) == 0

@@ -74,7 +74,7 @@ def test_it_refuses_what_hydra_refuses(hydra, master, override):
     assert str(ours.value) == str(theirs.value)
 
 
-def test_many_combinations_of_groups_do_not_pile_up(hydra, master, monkeypatch):
+def test_many_combinations_of_groups_do_not_fill_the_memory(hydra, master, monkeypatch):
     monkeypatch.setattr("hydra_plugins.optuna_study._jobs.compose.CACHE_SIZE", 1)
     composer = Composer(hydra.config_loader, master)
     offsets = [composer.compose([f"shape={s}"]).shape.offset for s in ("round", "square", "round")]

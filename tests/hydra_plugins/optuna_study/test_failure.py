@@ -1,4 +1,4 @@
-"""What a job raised, by what the study should do about it."""
+"""Errors of jobs, by what the study should do about them."""
 
 import errno
 import pickle
@@ -51,11 +51,11 @@ def sqlite(message):
         (FileNotFoundError("x.csv"), "error"),
     ],
 )
-def test_the_kind_follows_from_the_chain_of_causes(error, kind):
+def test_the_chain_of_causes_gives_the_kind(error, kind):
     assert classify(error).kind == FailureKind(kind)
 
 
-def test_what_was_being_handled_is_not_the_cause():
+def test_an_error_that_was_being_handled_is_not_the_cause():
     error = KeyError("missing")
     error.__context__ = TimeoutError()
     assert classify(error).kind is FailureKind.ERROR

@@ -1,4 +1,4 @@
-"""The best points of a study again on fresh seeds: which, on what, and what is made of them."""
+"""The best points of a study again on fresh seeds: which points, which seeds, which results."""
 
 import json
 import re
@@ -105,7 +105,7 @@ def test_the_best_points_and_the_default_are_trained_again_on_fresh_seeds(
     assert results.finals.trials[0].search_values == [study.best_value]
 
 
-def test_callbacks_hear_of_the_finals_after_the_search(sweep):
+def test_callbacks_of_the_finals_come_after_the_search(sweep):
     study = sweep(*FINALS, "num_trials=3", recorder())
     best = ranking(study)[:2]
     assert [event[:2] for event in EVENTS] == [
@@ -169,7 +169,7 @@ def test_equal_points_are_one_finalist(sweep, load_finals):
 
 
 @pytest.mark.slow
-def test_a_default_that_was_interrupted_takes_part_as_its_second_try(sweep, load_finals):
+def test_a_default_that_was_interrupted_takes_part_as_its_second_trial(sweep, load_finals):
     task = Task(break_at=("search", 0, None), error=KeyboardInterrupt())
     command = (*FINALS, DEFAULT, "objectives.score=maximize", "num_trials=4")
     with pytest.raises(SystemExit):
@@ -247,7 +247,7 @@ def test_a_finalist_without_a_result_is_named_and_the_others_are_compared(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_on_a_fresh_seed_is_an_answer(sweep, load_finals):
+def test_a_loss_that_is_not_finite_on_a_fresh_seed_is_a_result(sweep, load_finals):
     task = Task(break_at=("final", 0, 0), error=FloatingPointError("loss is nan"))
     command = ("hydra.sweeper.finalists=3", FINALS[1], "num_trials=4", recorder())
     sweep(*command, task=task)
@@ -258,7 +258,7 @@ def test_a_loss_that_is_not_finite_on_a_fresh_seed_is_an_answer(sweep, load_fina
 
 
 @pytest.mark.slow
-def test_points_that_break_a_constraint_are_no_finalists(sweep, load_finals):
+def test_points_that_violate_a_constraint_are_no_finalists(sweep, load_finals):
     def task(cfg):
         open_trial(cfg).set_constraint("gap", 0.1 if cfg.trial.number == 1 else -0.1)
         if cfg.trial.study != cfg.study:
@@ -299,7 +299,7 @@ def test_several_objectives_rank_by_the_first(sweep, load_finals, capfd):
 
 
 @pytest.mark.slow
-def test_a_function_finds_its_own_parameters_given(sweep, load_finals):
+def test_a_function_gets_its_own_parameters_in_the_finals(sweep, load_finals):
     seen = []
 
     def task(cfg):
@@ -386,7 +386,7 @@ def test_the_finals_are_no_study_to_search_in(sweep):
 
 
 @pytest.mark.slow
-def test_a_study_that_has_their_name_is_left_alone(sweep, load_study):
+def test_another_study_with_their_name_is_not_changed(sweep, load_study):
     sweep("num_trials=1", study="toy-finals-2")
     with pytest.raises(SweepError, match="which has trials of its own; set study to a new name"):
         sweep(*FINALS, "num_trials=2")
@@ -407,21 +407,21 @@ def test_a_bad_setting_is_one_line(sweep, override, message):
     assert message in str(caught.value)
 
 
-def test_finals_need_a_seed_to_count_on_from(sweep):
+def test_finals_need_a_first_seed(sweep):
     with pytest.raises(SweepError, match=r"^name=None: hydra.sweeper.final_seeds=2 needs a whole"):
         sweep(*FINALS, "hydra.sweeper.seed_key=name")
 
 
 @pytest.mark.slow
 def test_a_broken_callback_loses_no_finals(sweep, load_finals, capfd):
-    sweep(*FINALS, "num_trials=2", recorder("broken", broken="finals"), recorder("sound"))
+    sweep(*FINALS, "num_trials=2", recorder("broken", broken="finals"), recorder("good"))
     assert "callbacks.broken failed (RuntimeError: broken at finals)" in capfd.readouterr().out
     assert EVENTS[-1][0] == "finals"
     assert states(load_finals()) == ["COMPLETE"] * 2
 
 
 class Stopped(StudyCallback):
-    """Is stopped by a person in the middle of its comparison."""
+    """A person stops it in the middle of its comparison."""
 
     def on_finals_end(self, study, finals, finalists, config):
         raise KeyboardInterrupt
@@ -528,7 +528,7 @@ def test_two_processes_share_the_finals_of_their_study(launch, load_study, load_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), (TWO,)])
-def test_a_kill_in_the_finals_is_made_good_by_the_same_command(
+def test_after_a_kill_the_same_command_completes_the_finals(
     launch, load_study, load_finals, workspace, workers
 ):
     command = ("-m", "behaviour=slow", *FINALS, "hydra.sweeper.finalists=3", "num_trials=3")

@@ -129,8 +129,8 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_failed(launch, load_study,
 
 
 @pytest.mark.slow
-def test_a_death_is_noticed_while_a_child_of_the_dead_lives(launch, load_study):
-    """A job's own processes (a data loader's, for one) inherit the pipes that show its end."""
+def test_a_death_is_noticed_although_a_child_process_lives(launch, load_study):
+    """A job's own processes, such as a data loader's, inherit pipes that would close at its end."""
     began = time.monotonic()
     process = launch("-m", "behaviour='fork and die on 1'", TWO, "num_trials=4")
     # Not finish: the child keeps this end of the console open, too.
@@ -186,7 +186,7 @@ def test_a_worker_killed_from_outside_is_replaced(launch, workspace, load_study)
 
 
 @pytest.mark.slow
-def test_memory_without_end_under_a_limit_is_infeasible(launch, load_study):
+def test_a_job_that_exceeds_a_memory_limit_is_infeasible(launch, load_study):
     limit = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, limit[1]))
     try:
@@ -254,7 +254,7 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
 
 
 @pytest.mark.slow
-def test_a_second_stop_has_no_patience_with_jobs_that_do_not_stop(launch, workspace, load_study):
+def test_a_second_stop_does_not_wait_for_jobs(launch, workspace, load_study):
     process = launch("-m", "behaviour='hang on'", TWO, "num_trials=5")
     wait_for_hanging(load_study, 2)
     process.send_signal(signal.SIGINT)
@@ -297,7 +297,7 @@ def test_two_sweeps_with_workers_share_one_budget(launch, load_study):
 
 
 @pytest.mark.slow
-def test_the_one_that_is_left_takes_over_what_the_other_leaves(launch, workspace, load_study):
+def test_a_process_takes_over_the_trial_of_one_that_died(launch, workspace, load_study):
     """The budget is filled by a trial of a process that dies: the other was waiting for it."""
     dying = launch("-m", "behaviour=hang", "num_trials=3")
     wait_for(workspace / "hanging-2")
@@ -393,7 +393,7 @@ def test_a_stop_that_came_before_a_job_stops_the_job():
         raise AssertionError("it began")
 
 
-def test_a_trial_that_another_process_closed_is_left_to_it(sweep, load_study, capfd):
+def test_a_trial_that_another_process_closed_is_not_changed(sweep, load_study, capfd):
     def task(cfg):
         if cfg.trial.number == 1:
             load_study().tell(1, state=TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""The points a sampler proposes follow from the seed and the study, not from the process."""
+"""The points of a sampler depend on the seed and the study, not on the process."""
 
 import optuna
 import pytest
@@ -50,7 +50,7 @@ def draw(space):
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else []) for name in SAMPLERS],
 )
-def test_five_and_five_are_the_ten_of_one_go(draw, name):
+def test_two_times_five_points_are_the_ten_of_one_process(draw, name):
     whole = draw(SAMPLERS[name], optuna.storages.InMemoryStorage(), 10)
     storage = optuna.storages.InMemoryStorage()
     draw(SAMPLERS[name], storage, 5)

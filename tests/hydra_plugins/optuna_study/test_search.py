@@ -1,4 +1,4 @@
-"""Which points a study tries: the default first, points asked for, what a function adds."""
+"""Which points a study tries: the default first, enqueued points, parameters of a function."""
 
 import pytest
 from optuna.trial import TrialState
@@ -60,7 +60,7 @@ def test_the_default_is_queued_once_in_a_studys_life(sweep):
 
 
 @pytest.mark.slow
-def test_a_queued_point_outlives_a_kill_while_it_is_being_drawn(sweep, load_study):
+def test_a_queued_point_survives_a_kill_while_it_is_being_drawn(sweep, load_study):
     """Killed between taking the point from the queue and writing what was drawn for it."""
     asked = "hydra.sweeper.enqueue=[{n: 3}]"
     whole = sweep(DEFAULT, asked, "num_trials=4", study="whole")
@@ -76,7 +76,7 @@ def test_a_queued_point_outlives_a_kill_while_it_is_being_drawn(sweep, load_stud
     assert {trial.user_attrs.get("enqueued") for trial in complete} == {"default", "point", None}
 
 
-def test_points_that_are_asked_for_come_first_whole_or_in_part(sweep):
+def test_enqueued_points_come_first_complete_or_in_part(sweep):
     asked = "hydra.sweeper.enqueue=[{x: 0.5, n: 2}, {n: 3}]"
     study = sweep(DEFAULT, asked, "num_trials=4")
     assert study.trials[1].params == {"x": 0.5, "n": 2}
@@ -105,7 +105,7 @@ def test_a_point_that_cannot_be_tried_is_refused(sweep, point, message):
     assert message in str(caught.value)
 
 
-def test_a_function_adds_what_depends_on_the_rest(sweep):
+def test_a_function_adds_parameters_that_depend_on_others(sweep):
     seen = []
 
     def task(cfg):
@@ -122,7 +122,7 @@ def test_a_function_adds_what_depends_on_the_rest(sweep):
     assert study.trials[0].params == {"x": 0.0}
 
 
-def test_a_function_may_be_all_there_is_to_search(sweep):
+def test_a_function_may_suggest_every_parameter(sweep):
     study = sweep(f"{CUSTOM}.outside", "~space.x", "~space.n", "num_trials=2", DEFAULT)
     assert all(5 <= trial.params["n"] <= 9 for trial in study.trials)
     # The default n=0 is not in the function's range.

@@ -1,4 +1,4 @@
-"""A database that is away for a while is asked again."""
+"""A database that does not answer for a while is asked again."""
 
 import sqlite3
 import threading
@@ -32,8 +32,8 @@ def test_a_call_waits_for_the_database(impatient, blocker, caplog):
     study = optuna.create_study(storage=storage.open_storage(URL))
     blocker.execute("BEGIN EXCLUSIVE")
     threading.Timer(0.7, blocker.rollback).start()
-    study.set_user_attr("reported", 1.0)
-    assert study.user_attrs["reported"] == 1.0
+    study.set_user_attr("written", 1.0)
+    assert study.user_attrs["written"] == 1.0
     assert "the storage fails (OperationalError: (sqlite3.OperationalError) database is" in (
         caplog.text
     )
@@ -43,13 +43,13 @@ def test_in_the_end_it_is_one_line_with_the_remedy(impatient, blocker):
     study = optuna.create_study(storage=storage.open_storage(URL))
     blocker.execute("BEGIN EXCLUSIVE")
     with pytest.raises(SweepError) as caught, storage.outages(URL, remedy="try later"):
-        study.set_user_attr("reported", 1.0)
+        study.set_user_attr("written", 1.0)
     assert "database is locked" in str(caught.value)
     assert str(caught.value).endswith("; try later")
     assert "\n" not in str(caught.value)
 
 
-def test_what_asking_again_cannot_mend_is_not_asked_again(impatient, workspace, caplog):
+def test_an_error_that_will_not_go_away_is_not_retried(impatient, workspace, caplog):
     study = optuna.create_study(storage=storage.open_storage(URL))
     with pytest.raises(KeyError):
         study._storage.get_trial(10_000)

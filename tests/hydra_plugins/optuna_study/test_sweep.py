@@ -1,4 +1,4 @@
-"""What a study holds and what a person reads after a sweep of the toy app."""
+"""What a study holds, and what is printed, after a sweep of the toy app."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ EVENTS = []
 
 
 class Recorder(StudyCallback):
-    """Keeps the calls that it gets; fails where it is asked to."""
+    """Records the calls; raises an error at the event that is named."""
 
     def __init__(self, broken: str | None = None) -> None:
         self.broken = broken
@@ -221,7 +221,7 @@ def test_numbers_and_folders_continue_where_the_study_stopped(sweep):
     assert states(sweep("num_trials=3")) == ["COMPLETE"] * 3
 
 
-def test_an_abandoned_trial_is_tried_again(sweep):
+def test_an_abandoned_trial_is_run_again(sweep):
     study = sweep("num_trials=1")
     dead = study.ask(study.trials[0].distributions)
     dead.set_user_attr("overrides", ["x=0.5", "n=1"])
@@ -237,7 +237,7 @@ def test_an_abandoned_trial_is_tried_again(sweep):
 
 
 @pytest.mark.slow
-def test_a_trial_on_another_machine_is_left_alone(sweep):
+def test_a_trial_on_another_machine_is_not_changed(sweep):
     study = sweep("num_trials=1")
     elsewhere = study.ask(study.trials[0].distributions)
     elsewhere.set_user_attr(
@@ -255,7 +255,7 @@ def test_a_trial_of_another_container_is_taken_over_when_its_lock_is_free(sweep)
     folder = Path("sweeps/toy/.workers")
     identity = {"host": "container-1", "boot": boot, "pid": 1, "lock": "1.lock"}
     left.set_user_attr("worker", identity)
-    # Where its folder is not shared there is no telling.
+    # If its folder is not shared, nobody can know.
     assert states(sweep("num_trials=2")) == ["COMPLETE", "RUNNING"]
     (folder / "1.lock").touch()
     assert states(sweep("num_trials=2")) == ["COMPLETE", "FAIL", "COMPLETE"]
@@ -274,7 +274,7 @@ def test_grid_tries_every_cell_once_and_ends(sweep):
 
 
 @pytest.mark.slow
-def test_grid_goes_past_failed_cells(sweep):
+def test_a_grid_skips_failed_cells(sweep):
     study = sweep(GRID, "x=-1,0.5", "n=range(2)", "num_trials=100", "behaviour='raise on odd'")
     assert states(study) == ["COMPLETE", "FAIL"] * 2
 
@@ -289,7 +289,7 @@ CHANGES = [
 ]
 
 
-def test_a_study_that_asks_something_else_is_refused(sweep, load_study):
+def test_a_study_with_another_search_is_refused(sweep, load_study):
     sweep("num_trials=1")
     for change, message in CHANGES:
         with pytest.raises(SweepError) as caught:
@@ -301,12 +301,12 @@ def test_a_study_that_asks_something_else_is_refused(sweep, load_study):
 
 
 @pytest.mark.slow
-def test_what_only_says_how_to_search_may_change(sweep):
+def test_sampler_and_pruner_may_change(sweep):
     sweep("num_trials=1")
     assert len(sweep("num_trials=2", *THRESHOLD[:2], "behaviour=null").trials) == 2
 
 
-def test_callbacks_hear_of_everything_in_order(sweep):
+def test_callbacks_are_called_in_order(sweep):
     sweep("num_trials=2", recorder())
     assert EVENTS == [
         ("start", "toy", 0),
@@ -319,7 +319,7 @@ def test_callbacks_hear_of_everything_in_order(sweep):
 @pytest.mark.slow
 @pytest.mark.parametrize("event", ["trial", "end"])
 def test_a_broken_callback_loses_no_trial(sweep, capfd, event):
-    study = sweep("num_trials=2", recorder("broken", broken=event), recorder("sound"))
+    study = sweep("num_trials=2", recorder("broken", broken=event), recorder("good"))
     assert states(study) == ["COMPLETE"] * 2
     assert EVENTS[-1] == ("end", 2, False, None)
     output = capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""How a MODEL is found, and what is said where there is none."""
+"""How a MODEL is found, and the error if there is none."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def refused(model: object, *, uri: str = URI) -> str:
     return str(error.value)
 
 
-def test_what_was_found_says_where_it_came_from(here: Store) -> None:
+def test_a_found_model_names_its_source(here: Store) -> None:
     sources = {
         "tiny": "tiny version 1 (champion)",
         "models:/tiny@champion": "tiny version 1 (champion)",
@@ -78,9 +78,7 @@ def test_a_directory_needs_no_store(here: Store) -> None:
         ("file", "model file: that is a file"),
     ],
 )
-def test_a_name_that_leads_nowhere_lists_what_there_is(
-    here: Store, model: str, message: str
-) -> None:
+def test_an_unknown_name_lists_what_there_is(here: Store, model: str, message: str) -> None:
     Path("file").touch()
     assert message in refused(model)
 
@@ -115,7 +113,7 @@ def test_a_name_without_alias_is_its_champion_or_nothing(
     with open_model("tweets@challenger", uri=URI) as model:
         assert model.source == "tweets version 2 (challenger)"
 
-    # the weights go, as those of a beaten trial do; the version stays
+    # the weights are deleted, as those of a worse trial are; the version stays
     (logged,) = list_models(client, run.info.experiment_id)
     remove_model(client, logged)
     assert "tweets version 2: its weights were removed" in refused("tweets/2")
@@ -207,7 +205,7 @@ def test_a_directory_says_what_it_lacks(
 
 
 def test_the_code_in_a_logged_model_is_not_run(here: Store) -> None:
-    """Its weights are read as data; only MLflow itself runs what lies beside them."""
+    """Its weights are read as data; only MLflow itself runs the code beside them."""
     client = MlflowClient(f"sqlite:///{here.folder}/mlruns/mlflow.db")
     location = client.get_model_version_download_uri("tiny", "1")
     copy = Path("copy")

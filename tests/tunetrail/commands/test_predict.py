@@ -1,4 +1,4 @@
-"""What a person gets from ``tunetrail predict``, from a real run, its registry name and an export.
+"""What ``tunetrail predict`` writes, with a real run, its registry name and an export.
 
 Most tests run the command in this process; those about pipes and memory as one of its own.
 """
@@ -94,8 +94,8 @@ def test_on_a_terminal_arguments_come_out_as_a_table(
 @pytest.mark.parametrize(
     "kind", ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "csv.gz", "json.gz", "jsonl.gz"]
 )
-def test_the_same_kind_comes_out_with_all_that_went_in(here: Store, kind: str) -> None:
-    frame = pd.DataFrame(make_rows(20, seed=5), columns=["text", "told"])
+def test_the_same_format_comes_out_with_all_columns(here: Store, kind: str) -> None:
+    frame = pd.DataFrame(make_rows(20, seed=5), columns=["text", "label_given"])
     frame["id"] = range(20)
     source, target = Path(f"in.{kind}"), Path(f"out.{kind}")
     write = {
@@ -132,7 +132,7 @@ def test_a_prefix_makes_room_for_columns_that_are_there(here: Store) -> None:
     assert list(answers["confidence"]) == [0.5]
 
 
-def test_values_of_json_come_out_as_they_were_written(
+def test_values_of_json_stay_as_they_were_written(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = '{"text":"a day", "n": 1.10, "big": 1e400, "s": "\\u00e9"}'
@@ -290,7 +290,7 @@ def test_the_first_bad_rows_are_named_and_the_others_counted(
     assert said.endswith("  and 30 more\n")
 
 
-def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store) -> None:
+def test_a_quote_that_is_never_closed_loses_one_line_of_a_long_file(here: Store) -> None:
     lines = [f"good {n},{n}" for n in range(60_000)]
     lines[10] = '"' + lines[10]
     Path("in.csv").write_text("\n".join(["text,id", *lines]))
@@ -300,7 +300,7 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(here: Store)
     assert [row.number for row in rows] == list(range(2, 60_002))
 
 
-def test_a_line_longer_than_any_that_is_read_is_passed_over(
+def test_a_line_that_is_too_long_is_skipped(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tunetrail.data.tables.lines.MAX_LINE_CHARACTERS", 1 << 20)
@@ -329,7 +329,7 @@ def test_a_line_longer_than_any_that_is_read_is_passed_over(
         (["--format", "parquet"], "invalid choice: 'parquet'"),
     ],
 )
-def test_a_wrong_command_line_is_told_so(
+def test_a_wrong_command_line_is_reported(
     here: Store, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -338,7 +338,7 @@ def test_a_wrong_command_line_is_told_so(
     assert message in capsys.readouterr().err
 
 
-def test_nothing_to_label_is_no_reason_to_wait_for_a_terminal(
+def test_without_input_it_does_not_wait_for_a_terminal(
     here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     give_stdin(monkeypatch, b"")
@@ -426,12 +426,12 @@ def test_what_cannot_be_read_or_written_is_one_line(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_said(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_an_error(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("tiny", "x", "--device", "cuda") == 1
     assert "--device cuda: no GPU was found; use auto or cpu" in capsys.readouterr().err
 
 
-def test_a_full_gpu_halves_the_batches_and_goes_on(here: Store) -> None:
+def test_a_full_gpu_halves_the_batches_and_continues(here: Store) -> None:
     classifier = ServedModel(here.exported, here.exported, max_length=64)
     texts = [f"good {'day ' * (n % 9)}" for n in range(40)]
     whole = classifier.probabilities(texts)
@@ -456,7 +456,7 @@ def test_a_full_gpu_halves_the_batches_and_goes_on(here: Store) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_enough_ends_it_quietly(here: Store) -> None:
+def test_a_closed_pipe_ends_it_quietly(here: Store) -> None:
     Path("in.txt").write_text("good day\n" * 20_000)
     with subprocess.Popen(
         [*TUNETRAIL, "predict", here.exported, "--input", "in.txt"],
@@ -472,7 +472,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(here: Store) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_interrupted_leaves_what_was_there(here: Store) -> None:
+def test_an_interruption_leaves_the_old_file(here: Store) -> None:
     Path("in.txt").write_text("good day\n" * 3_000_000)
     Path("out.tsv").write_text("as it was")
     with subprocess.Popen(
@@ -504,8 +504,8 @@ print(status.partition("VmHWM:")[2].split()[0])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_memory_stays_as_it_is_on_a_file_ten_times_as_large(here: Store, kind: str) -> None:
-    """Peak memory, which the libraries alone bring to some 600 MB, grows by less than the file."""
+def test_memory_does_not_grow_with_the_file(here: Store, kind: str) -> None:
+    """Peak memory (600 MB of libraries) grows by less than the file."""
     peaks, sizes = [], []
     for num_rows in (10_000, 100_000):
         source = write_large(kind, num_rows)

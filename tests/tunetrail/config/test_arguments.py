@@ -8,7 +8,7 @@ import torch
 from tunetrail.config.arguments import precision_flags, require_trainer_values
 from tunetrail.errors import InputError
 
-SOUND: dict[str, Any] = {
+GOOD: dict[str, Any] = {
     "learning_rate": 1e-4,
     "num_train_epochs": 3,
     "per_device_train_batch_size": 16,
@@ -17,9 +17,9 @@ SOUND: dict[str, Any] = {
 }
 
 
-def test_sound_values_pass() -> None:
-    require_trainer_values(SOUND)
-    require_trainer_values({**SOUND, "num_train_epochs": 0.5, "warmup_steps": 0.1})
+def test_good_values_pass() -> None:
+    require_trainer_values(GOOD)
+    require_trainer_values({**GOOD, "num_train_epochs": 0.5, "warmup_steps": 0.1})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many", True, None])
@@ -29,7 +29,7 @@ def test_sound_values_pass() -> None:
 )
 def test_batch_sizes_are_whole_numbers_of_one_or_more(name: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
-        require_trainer_values({**SOUND, name: value})
+        require_trainer_values({**GOOD, name: value})
     assert str(caught.value) == f"trainer.{name}={value}: must be a whole number of 1 or more"
 
 
@@ -37,7 +37,7 @@ def test_batch_sizes_are_whole_numbers_of_one_or_more(name: str, value: object) 
 @pytest.mark.parametrize("name", ["learning_rate", "num_train_epochs"])
 def test_rates_and_epochs_are_above_zero(name: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
-        require_trainer_values({**SOUND, name: value})
+        require_trainer_values({**GOOD, name: value})
     assert str(caught.value) == f"trainer.{name}={value}: must be a number above 0"
 
 

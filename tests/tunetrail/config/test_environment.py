@@ -1,4 +1,4 @@
-"""The environment is read whole, whatever threads of libraries do to it meanwhile."""
+"""The environment is read completely, even if threads of libraries change it meanwhile."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ def test_what_is_set_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_environment()["TUNETRAIL_TEST"] == "x"
 
 
-def test_a_variable_that_another_thread_takes_away_is_no_error() -> None:
+def test_a_variable_that_another_thread_removes_is_no_error() -> None:
     """MLflow's telemetry does so while a run begins."""
     over = threading.Event()
 

@@ -39,7 +39,7 @@ def test_every_measured_value_has_a_direction() -> None:
 
 
 @pytest.mark.parametrize("given", [{"validation/accuracy": "maximize"}, None, [], [3]])
-def test_what_is_no_name_is_refused_with_the_form_that_is_read(given: object) -> None:
+def test_another_form_is_refused_with_the_right_one(given: object) -> None:
     with pytest.raises(
         InputError, match=r"^sweep\.objectives=.*: must be a name or a list"
     ) as error:

@@ -1,4 +1,4 @@
-"""What may be written of a config, and what two configs have to share."""
+"""What is recorded of a config, and what two configs must have in common."""
 
 from typing import Any
 
@@ -88,10 +88,10 @@ def test_params_have_no_value_of_the_environment(config: DictConfig) -> None:
     assert flatten_params(record(config))["nested.both"] == "${oc.env:PLANTED}-else"
 
 
-def test_like_is_compared_with_like_when_a_run_is_resumed(
+def test_a_resume_compares_redacted_values_with_redacted_values(
     config: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable or token of another value is no other setting; another number is."""
+    """Another value of a variable or token is not another setting; another number is."""
     written = OmegaConf.to_yaml(OmegaConf.create(record(config)))
     monkeypatch.setenv("NUMBER", "4")
     config.hub_token = "another"

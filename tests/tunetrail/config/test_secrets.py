@@ -84,7 +84,7 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
     assert redact(text) == text
 
 
-def test_secret_variables_are_hidden_wherever_their_values_stand(
+def test_secret_variables_are_hidden_wherever_their_values_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", 'cor"rect horse')
@@ -98,7 +98,7 @@ def test_secret_variables_are_hidden_wherever_their_values_stand(
     assert redact("short falsefalse") == "short falsefalse"
 
 
-def test_a_variable_that_the_config_has_read_stands_by_its_name(
+def test_a_variable_that_the_config_has_read_is_shown_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DATA_DIR", "/somewhere/else")
@@ -166,8 +166,8 @@ def test_source_code_holds_a_secret_only_where_it_is_written_out() -> None:
 def test_a_log_record_is_formatted_without_its_secrets() -> None:
     formatter = RedactingFormatter("[%(levelname)s] %(message)s")
     error = ValueError(f"refused {HF}")
-    told = (type(error), error, None)
-    record = logging.LogRecord("x", logging.INFO, "f", 1, "at %s", ("http://u:p@h",), told)
+    info = (type(error), error, None)
+    record = logging.LogRecord("x", logging.INFO, "f", 1, "at %s", ("http://u:p@h",), info)
     text = formatter.format(record)
     assert text.startswith("[INFO] at http://***@h\nValueError: refused ***")
     assert HF not in text

@@ -31,7 +31,7 @@ Record = Callable[..., str]
 
 @pytest.fixture
 def config(tiny: list[str]) -> dict[str, Any]:
-    """What a sound run records."""
+    """What a good run records."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", tiny)
@@ -209,7 +209,7 @@ def test_a_text_that_is_no_config_is_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_sound_config_passes_and_says_nothing_about_where_to_write(
+def test_a_good_config_passes_and_does_not_say_where_to_write(
     config: dict[str, Any], workspace: Path
 ) -> None:
     config["tracking"] |= {"uri": "sqlite:////elsewhere/x.db", "artifact_dir": "/elsewhere"}
@@ -238,7 +238,7 @@ def test_a_sound_config_passes_and_says_nothing_about_where_to_write(
     assert "_target_: os" not in text
 
 
-def test_what_a_person_gives_stands_for_what_the_record_must_not_say(
+def test_an_override_may_replace_what_the_record_must_not_name(
     config: dict[str, Any], workspace: Path
 ) -> None:
     config["data"]["train"] = "${oc.env:TOKEN}"
@@ -290,7 +290,7 @@ def test_an_override_that_a_rerun_cannot_take_is_an_error(
     ],
     ids=" ".join,
 )
-def test_overrides_count_wherever_they_stand_and_options_are_checked(
+def test_overrides_count_anywhere_and_options_are_checked(
     config: dict[str, Any],
     record: Record,
     capsys: pytest.CaptureFixture[str],
@@ -316,6 +316,6 @@ def test_every_target_of_the_project_s_own_yaml_may_be_named() -> None:
     assert not any(name.startswith(("os", "subprocess", "builtins")) for name in targets)
 
 
-def test_numbers_and_texts_come_back_as_what_they_were() -> None:
+def test_numbers_and_texts_keep_their_types() -> None:
     values = {"a": 1e-05, "b": "1e-5", "c": "null", "d": None, "e": True, "f": "off", "g": [1, "2"]}
     assert parse_config(OmegaConf.to_yaml(OmegaConf.create(values))) == values

@@ -11,7 +11,7 @@ from tunetrail.data.columns import canonical_split
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is read from, or left in, the cache of who runs the tests; no bars, as in a run."""
+    """Tests do not use the cache of the person who runs them, and show no bars."""
     datasets.disable_progress_bars()
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("datasets")

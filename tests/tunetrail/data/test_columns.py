@@ -1,4 +1,4 @@
-"""Columns come out as the config says, or the reason comes in one line."""
+"""Columns are as the config says, or the error is one line."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every config in conf/data can be carried out as it stands."""
+"""Every config in conf/data works."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which texts count as the same."""
+"""Which texts are duplicates."""
 
 import pytest
 from datasets import DatasetDict
@@ -19,7 +19,7 @@ from tunetrail.data.duplicates import normalise
         ("नमस्ते, दुनिया", "नमस्ते दुनिया"),
     ],
 )
-def test_copies_of_a_text_are_the_same(one: str, other: str) -> None:
+def test_duplicates_of_a_text_are_the_same(one: str, other: str) -> None:
     assert normalise(one) == normalise(other)
 
 

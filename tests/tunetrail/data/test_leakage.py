@@ -31,7 +31,7 @@ TEST: list[Row] = [
 ]
 
 
-def test_exact_normalised_and_near_copies_are_told_apart(make_splits: MakeSplits) -> None:
+def test_exact_normalised_and_near_duplicates_are_distinguished(make_splits: MakeSplits) -> None:
     (pair,) = check_leakage(make_splits(train=TRAIN, test=TEST)).pairs
     assert (pair.source, pair.held_out, pair.num_rows) == ("train", "test", 5)
     assert (pair.num_exact, pair.num_normalised, pair.num_near) == (1, 1, 1)
@@ -156,7 +156,9 @@ def test_blocks_do_not_change_what_is_found(
     assert check_leakage(dataset) == whole
 
 
-def test_a_thousand_rows_against_a_thousand_take_no_second(split_tweets: DatasetDict) -> None:
+def test_a_thousand_rows_against_a_thousand_take_less_than_a_second(
+    split_tweets: DatasetDict,
+) -> None:
     sizes = {"train": 1000, "validation": 1000, "test": 1}
     dataset = take_subsets(split_tweets, sizes=sizes, method="shuffled", seed=0)
     seconds = []

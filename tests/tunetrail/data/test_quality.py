@@ -12,7 +12,7 @@ from tunetrail.errors import InputError
 Row = tuple[str | None, str | None]
 MakeSplits = Callable[..., DatasetDict]
 
-SOUND: list[Row] = [("a fine day", "pos"), ("a bad day", "neg"), ("ceci n'est pas Ça", "neg")]
+GOOD: list[Row] = [("a fine day", "pos"), ("a bad day", "neg"), ("ceci n'est pas Ça", "neg")]
 FAULTY: list[Row] = [
     ("Great phone, buy it", "pos"),  # 0
     ("", "pos"),  # 1 empty
@@ -22,11 +22,11 @@ FAULTY: list[Row] = [
     ("Battery died.", "pos"),  # 5 conflicts with 4, normalised copy of it
     (" \t", None),  # 6 empty, missing label
     ("no label here", None),  # 7 missing label
-    ("no label here", "neg"),  # 8 sound: what it copies has no label
+    ("no label here", "neg"),  # 8 good: the text that it repeats has no label
     ("caf\ufffd closed", "neg"),  # 9 broken
     ("cafÃ© closed", "neg"),  # 10 broken: é in UTF-8 read as Windows-1252
     (None, "neg"),  # 11 empty
-    ("a fine | <b>day</b>\nwith markup", "pos"),  # 12 sound
+    ("a fine | <b>day</b>\nwith markup", "pos"),  # 12 good
 ]
 
 
@@ -36,7 +36,7 @@ def findings(report: QualityReport, split: str = "train") -> dict[str, Finding]:
 
 
 def test_every_known_fault_is_counted(make_splits: MakeSplits) -> None:
-    report = check_quality(make_splits(train=FAULTY, validation=SOUND))
+    report = check_quality(make_splits(train=FAULTY, validation=GOOD))
     assert {kind: found.num_rows for kind, found in findings(report).items()} == {
         "empty texts": 3,
         "missing labels": 2,
@@ -91,7 +91,7 @@ def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
         ("👩\u200d👩 नमस्ते \u200fعربي", False),
     ],
 )
-def test_broken_characters_are_told_from_unusual_ones(
+def test_broken_characters_are_distinguished_from_unusual_ones(
     make_splits: MakeSplits, text: str, is_broken: bool
 ) -> None:
     found = findings(check_quality(make_splits(train=[(text, "a"), ("b", "b")])))
@@ -99,7 +99,7 @@ def test_broken_characters_are_told_from_unusual_ones(
 
 
 def test_the_report_reads_well(make_splits: MakeSplits) -> None:
-    report = check_quality(make_splits(train=FAULTY, validation=SOUND))
+    report = check_quality(make_splits(train=FAULTY, validation=GOOD))
     assert report.summary() == (
         "10 of 16 rows at fault: 3 empty texts, 2 missing labels, 1 exact duplicates, "
         "2 normalised duplicates, 2 conflicting labels, 2 broken characters"
@@ -122,7 +122,7 @@ def test_the_report_reads_well(make_splits: MakeSplits) -> None:
     }
 
 
-def test_a_text_cannot_break_the_page(make_splits: MakeSplits) -> None:
+def test_a_text_cannot_change_the_page(make_splits: MakeSplits) -> None:
     nasty = "| <img src=x> `\n# title | *b* &amp; " + "x" * 500
     dataset = make_splits(train=[(nasty, "a|b"), (nasty, "a|b"), ("c", "d")])
     page = check_quality(dataset).to_markdown()
@@ -131,14 +131,14 @@ def test_a_text_cannot_break_the_page(make_splits: MakeSplits) -> None:
     assert len(line) < 300
 
 
-def test_sound_rows_have_no_problems(make_splits: MakeSplits) -> None:
-    report = check_quality(make_splits(train=SOUND))
+def test_good_rows_have_no_problems(make_splits: MakeSplits) -> None:
+    report = check_quality(make_splits(train=GOOD))
     assert report.problems == 0
     assert report.summary() == "nothing wrong with 3 rows"
 
 
-def test_cleaning_drops_what_is_at_fault_and_keeps_the_rest(make_splits: MakeSplits) -> None:
-    dataset, cleaning = clean(make_splits(train=FAULTY, validation=SOUND))
+def test_cleaning_drops_faulty_rows_and_keeps_the_rest(make_splits: MakeSplits) -> None:
+    dataset, cleaning = clean(make_splits(train=FAULTY, validation=GOOD))
     assert dataset["train"]["row"][:] == [0, 8, 9, 10, 12]
     assert dataset["validation"]["row"][:] == [0, 1, 2]
     assert cleaning.dropped["train"] == {
@@ -154,14 +154,14 @@ def test_cleaning_drops_what_is_at_fault_and_keeps_the_rest(make_splits: MakeSpl
     assert report.problems == findings(report)["broken characters"].num_rows == 2
 
 
-def test_cleaning_sound_rows_drops_none(make_splits: MakeSplits) -> None:
-    dataset, cleaning = clean(make_splits(train=SOUND))
+def test_cleaning_good_rows_drops_none(make_splits: MakeSplits) -> None:
+    dataset, cleaning = clean(make_splits(train=GOOD))
     assert len(dataset["train"]) == 3
     assert cleaning.summary() == "cleaning dropped no rows"
 
 
 def test_cleaning_that_leaves_nothing_is_refused(make_splits: MakeSplits) -> None:
-    dataset = make_splits(train=SOUND, test=[("same", "neg"), ("same", "pos")])
+    dataset = make_splits(train=GOOD, test=[("same", "neg"), ("same", "pos")])
     with pytest.raises(
         InputError, match=r"checks\.quality=clean leaves no rows of test \(2 before"
     ):

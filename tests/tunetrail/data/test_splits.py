@@ -1,4 +1,4 @@
-"""Splits and subsets come out as the config says, or the reason comes in one line."""
+"""Splits and subsets are as the config says, or the error is one line."""
 
 import re
 from collections import Counter
@@ -85,7 +85,7 @@ def test_only_missing_splits_are_split_off(make_splits: MakeSplits) -> None:
     assert split_off(dataset, validation_fraction=0.2, test_fraction=None, seed=0) is dataset
 
 
-def test_the_rarest_label_stands_in_every_split(make_splits: MakeSplits) -> None:
+def test_the_rarest_label_is_in_every_split(make_splits: MakeSplits) -> None:
     rows = [(f"word{i} a", "common") for i in range(97)] + [
         (f"word{i} b", "rare") for i in range(3)
     ]
@@ -96,7 +96,7 @@ def test_the_rarest_label_stands_in_every_split(make_splits: MakeSplits) -> None
         assert [spelled(part).count("rare") for part in splits.values()] == [1, 1, 1]
 
 
-def test_labels_with_many_duplicates_only_still_stand_in_every_split(
+def test_labels_with_many_duplicates_are_in_every_split(
     make_splits: MakeSplits,
 ) -> None:
     duplicates = [(text, "copied") for text in ("a", "b", "c") for _ in range(8)]

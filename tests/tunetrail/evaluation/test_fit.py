@@ -48,7 +48,7 @@ def judge(
         ([0.76, 0.78], [0.75, 0.76], [0.60, 0.70], Verdict.OVERFITTING),
         ([0.95, 0.99], [0.43, 0.43], [1.20, 1.19], Verdict.OVERFITTING),
     ],
-    ids=["learnt nothing", "still falling", "sound", "gap", "loss turned", "memorised"],
+    ids=["learnt nothing", "still falling", "good", "gap", "loss turned", "memorised"],
 )
 def test_verdict(
     train: list[float], validation: list[float], losses: list[float], verdict: Verdict
@@ -67,7 +67,7 @@ def test_a_gap_within_its_noise_is_no_overfitting() -> None:
     assert report.verdict is Verdict.GOOD
 
 
-def test_of_a_metric_of_which_less_is_better_the_gap_is_the_other_way_round() -> None:
+def test_if_less_of_a_metric_is_better_the_gap_is_reversed() -> None:
     evaluations = [
         Evaluation(1, 10, 1.0, {"perplexity": 20.0, "loss": 3.0}, {"perplexity": 30.0, "loss": 3.4})
     ]

@@ -1,4 +1,4 @@
-"""Every metric, and how sure it is, from what each row adds."""
+"""Metrics and their intervals from the statistics of rows."""
 
 from statistics import NormalDist
 

@@ -37,14 +37,14 @@ def test_the_sign_test_is_exact_where_it_can_be_counted() -> None:
     assert found.p_value == pytest.approx(22 / 1024, abs=0.004)
 
 
-def test_draws_are_the_seed_s() -> None:
+def test_the_seed_decides_the_draws() -> None:
     pair = right(300, 0.7, 0), right(300, 0.66, 1)
     assert compare_rows(*pair, seed=1) == compare_rows(*pair, seed=1)
     assert compare_rows(*pair, seed=1) != compare_rows(*pair, seed=2)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
-    """On rows alone, one seed that is far better and one that is far worse would be certain."""
+    """With rows alone, one far better and one far worse seed would prove something."""
     other = right(2000, 0.6, 9)
     agreeing = np.stack([right(2000, 0.7, 0), right(2000, 0.7, 1)])
     differing = np.stack([right(2000, 0.8, 0), right(2000, 0.6, 1)])
@@ -56,7 +56,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert found.difference == pytest.approx(0.1, abs=0.02)
 
 
-def test_two_seeds_that_agree_by_chance_are_no_finding() -> None:
+def test_two_seeds_that_agree_by_chance_prove_nothing() -> None:
     """Many rows make each seed's lead certain; another seed might well lead the other way."""
     other = right(20_000, 0.6, 9)
     found = compare_rows(np.stack([right(20_000, 0.68, 0), right(20_000, 0.62, 1)]), other, seed=0)
@@ -66,7 +66,7 @@ def test_two_seeds_that_agree_by_chance_are_no_finding() -> None:
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
-def test_one_row_and_rows_that_all_differ_alike_are_judged_too(num_seeds: int) -> None:
+def test_one_row_and_rows_with_equal_differences_work(num_seeds: int) -> None:
     one_row = compare_rows(np.ones((num_seeds, 1)), [0.0], seed=0)
     assert one_row.p_value == 1
     alike = compare_rows(np.ones((num_seeds, 20)), np.zeros(20), seed=0)
@@ -74,7 +74,7 @@ def test_one_row_and_rows_that_all_differ_alike_are_judged_too(num_seeds: int) -
     assert 0 < alike.p_value < 0.001
 
 
-def test_scores_need_not_be_right_or_wrong() -> None:
+def test_scores_may_be_any_numbers() -> None:
     draw = np.random.default_rng(0)
     one, other = draw.normal(0.2, 1, 400), draw.normal(0, 1, 400)
     found = compare_rows(one, other, seed=0)
@@ -106,7 +106,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 def test_seeds_that_differ_as_much_as_rows_raise_few_false_alarms(
     num_seeds: int, num_rows: int, seed_noise: float
 ) -> None:
-    """Two recipes that are equal, whose every seed is a little better or worse than the recipe."""
+    """Two equal recipes, of which each seed is a little better or worse than the recipe."""
     false_alarms = rejected = 0
     for seed in range(300):
         draw = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ def test_the_interval_is_the_middle_of_the_resamples() -> None:
     assert (found.low, found.high) == (25, 975)
 
 
-def test_many_rows_take_no_time() -> None:
+def test_many_rows_take_less_than_a_second() -> None:
     started = time.perf_counter()
     compare_rows(right(100_000, 0.7, 0), right(100_000, 0.7, 1), seed=0)
     assert time.perf_counter() - started < 1

@@ -69,7 +69,7 @@ def test_an_absent_distribution_names_the_remedy() -> None:
 
 @pytest.mark.slow
 def test_smollm2_is_converted_once_and_still_knows_the_capital_of_france(tmp_path: Path) -> None:
-    """Dequantised weights are the model they were: greedy decoding finds Paris."""
+    """Dequantised weights are the same model: greedy decoding finds Paris."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     def convert() -> Checkpoint:

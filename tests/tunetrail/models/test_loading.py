@@ -37,7 +37,9 @@ def test_a_decoder_without_padding_token_pads_with_its_end_token(tiny_gpt2: Path
     assert model.config.label2id == {"a": 0, "b": 1}
 
 
-def test_a_new_head_is_said_in_one_line(tiny_gpt2: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_head_is_logged_in_one_line(
+    tiny_gpt2: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, logger="tunetrail"):
         load(tiny_gpt2, ["a", "b", "c"])
     said = [r.getMessage() for r in caplog.records if r.name.startswith("tunetrail")]

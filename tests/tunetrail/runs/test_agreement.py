@@ -1,4 +1,4 @@
-"""How far two runs agree, from their numbers alone."""
+"""How far the numbers of two runs agree."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_one_bit_is_a_difference() -> None:
 
 
 def test_a_gap_near_zero_is_measured_on_the_scale_of_its_family() -> None:
-    """A hundred times as large, and still nothing beside losses of 1."""
+    """A hundred times as large, and still small against losses of 1."""
     found = compare({**BASE, "gap/loss": {1: 1e-7, 2: -0.01}})
     assert found.verdict is Verdict.WITHIN_TOLERANCE
 
@@ -63,7 +63,7 @@ def test_the_first_step_beyond_the_tolerance_is_named_and_the_end_comes_last() -
     assert format_verdict(only_best, [], so_far="").startswith("diverged at the end (best/loss")
 
 
-def test_without_a_reason_none_is_made_up() -> None:
+def test_without_a_known_reason_none_is_given() -> None:
     line = format_verdict(compare({**BASE, "best/loss": {0: 0.6}}), [], so_far="")
     assert "because" not in line
     assert "trainer.full_determinism=true" in line

@@ -1,4 +1,4 @@
-"""Code as git knows it: recorded commits with their patch, beside what stands here now."""
+"""Code as git trees: recorded commits with their patch, and the present code."""
 
 import os
 import subprocess
@@ -80,7 +80,7 @@ def test_code_that_cannot_be_known_is_none(repository: Path, tmp_path: Path) -> 
         assert trees.present() is None
 
 
-def test_a_checkout_has_commit_and_patch_and_goes_away(repository: Path) -> None:
+def test_a_checkout_has_commit_and_patch_and_is_removed(repository: Path) -> None:
     before = head(repository)
     (repository / "src" / "a.py").write_text("x = 2\n")
     patch = patch_of(repository)

@@ -113,7 +113,7 @@ def test_every_task_and_method_gives_the_same_bits(
 
 
 @pytest.mark.slow
-def test_a_rerun_says_what_it_is_of_and_holds_the_comparison(again: Again, original: str) -> None:
+def test_a_rerun_names_its_original_and_holds_the_comparison(again: Again, original: str) -> None:
     # that trial was not trained: what it says of itself is another run's
     reused = put_run({"tunetrail.reused_from": original, "tunetrail.trial": "7"})
     said = again(reused[:8])
@@ -213,7 +213,7 @@ def test_a_run_that_failed_fails_again_in_the_same_way(
     assert said.exit_code == 0, said
     assert said.verdict.endswith("as far as the original went (FAILED)")
     assert said.run.info.status == "FAILED"
-    # neither saved what it could go on from
+    # neither saved a checkpoint to resume from
     assert not list(Path("mlruns/checkpoints").iterdir())
 
 
@@ -277,7 +277,7 @@ def change_numbers(clone: Path, factor: float) -> None:
 
 
 @pytest.mark.slow
-def test_later_code_shows_as_the_reason_and_does_not_matter_with_checkout(
+def test_later_code_is_the_reason_and_does_not_matter_with_checkout(
     workspace: Path, clone: Path, tiny: list[str]
 ) -> None:
     # the run has uncommitted changes of its own, not all of them UTF-8
@@ -308,7 +308,7 @@ def test_later_code_shows_as_the_reason_and_does_not_matter_with_checkout(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_rerun_that_is_stopped_leaves_things_in_order(
+def test_a_stopped_rerun_closes_its_run_and_removes_its_checkout(
     workspace: Path, clone: Path, tiny: list[str], stop: signal.Signals
 ) -> None:
     done = in_clone(clone, str(clone / "train.py"), *tiny, *BARE)

@@ -1,4 +1,4 @@
-"""Any model that keeps to the protocol answers any table: texts or tokens in, lists out."""
+"""Any served model answers any table: texts or tokens in, lists out."""
 
 import io
 import json
@@ -71,7 +71,7 @@ def test_tokens_of_conll_come_out_as_json_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_lists_stand_in_a_cell_as_json(tmp_path: Path) -> None:
+def test_a_cell_holds_lists_as_json(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text\nAnn went\nshe\n")
     answer(tmp_path / "in.csv", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text().splitlines() == [

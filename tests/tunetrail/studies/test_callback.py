@@ -1,4 +1,4 @@
-"""The study in MLflow: what its runs say, and whose weights are kept, whoever was killed when."""
+"""The study in MLflow: its runs, and whose weights are kept, also after kills."""
 
 import json
 import os
@@ -97,7 +97,7 @@ class Bench:
     def add(
         self, value: float | None = None, state: TrialState = TrialState.COMPLETE, **attrs: Any
     ) -> FrozenTrial:
-        """Tell the study of a trial, as the sweeper does, without calling the callback."""
+        """Report a trial to the study, as the sweeper does, without calling the callback."""
         values = None if value is None else [value] * len(self.names)
         constraints = attrs.pop("constraints", None)
         self.study.add_trial(
@@ -120,7 +120,7 @@ class Bench:
         model: bool = False,
         **attrs: Any,
     ) -> FrozenTrial:
-        """A job that ended, told, and the callback called."""
+        """A job that ended, was reported, and for which the callback was called."""
         run_id = self.run(len(self.study.get_trials()), kept="true" if model else "false")
         if model:
             self.model(run_id)
@@ -188,7 +188,7 @@ def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
     assert "No trial completed." in (folder / "report.md").read_text()
 
 
-def test_registered_weights_stay_when_they_are_beaten(bench: Bench) -> None:
+def test_weights_with_a_version_stay_after_a_better_trial(bench: Bench) -> None:
     registered = bench.trial(0.5, model=True).user_attrs["mlflow_run_id"]
     (model,) = bench.client.search_logged_models([bench.parent.info.experiment_id])
     bench.client.create_registered_model("m")
@@ -208,10 +208,10 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_run_says_how_its_trial_ended(
+def test_a_run_shows_how_its_trial_ended(
     bench: Bench, ending: tuple[TrialState, dict[str, str], str, str]
 ) -> None:
-    """Whatever the dying job had said, and though it had not noted its run in the study."""
+    """The job said something else before it died, and its run was not noted in the study."""
     state, attrs, status, tag = ending
     for number, left_as in enumerate(("RUNNING", "FINISHED", "KILLED", "FAILED")):
         run_id = bench.run(number, left_as, state="COMPLETE", failure="KeyboardInterrupt")
@@ -227,7 +227,7 @@ def test_a_run_says_how_its_trial_ended(
 
 
 def test_a_start_synchronises_what_ended_before_a_kill(bench: Bench) -> None:
-    """The sweeper was killed between telling the study and calling the callback."""
+    """The sweeper was killed after the report to the study and before the callback."""
     runs = [bench.run(number) for number in range(5)]
     for state, attrs, _, _ in ENDINGS:
         bench.add(0.5 if state is TrialState.COMPLETE else None, state, **attrs)
@@ -308,7 +308,7 @@ def test_the_first_keep_best_trials_keep_their_weights(workspace: Path, keep_bes
     assert set(kept_pages()) == kept_weights()
 
 
-def test_weights_of_a_trial_that_breaks_a_constraint_give_way(bench: Bench) -> None:
+def test_weights_of_a_trial_that_violates_a_constraint_are_deleted(bench: Bench) -> None:
     broken = bench.trial(0.9, model=True, constraints={"gap/accuracy": 0.1})
     assert kept_weights() == {broken.user_attrs["mlflow_run_id"]}  # nothing better so far
     assert bench.parent.data.metrics == {}
@@ -318,19 +318,19 @@ def test_weights_of_a_trial_that_breaks_a_constraint_give_way(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("by", ["mlflow.modelVersions", "tunetrail.registered"])
-def test_weights_that_are_registered_stay_when_beaten(bench: Bench, by: str) -> None:
+def test_weights_that_are_registered_stay_after_a_better_trial(bench: Bench, by: str) -> None:
     """Registered by hand, or by a study that was killed before there was a version."""
     first = bench.run(0)
     bench.client.set_logged_model_tags(bench.model(first), {by: "[]"})
     bench.add(0.5)
     better = bench.trial(0.9, model=True)
-    beaten = bench.run(2)
-    bench.model(beaten)
+    worse = bench.run(2)
+    bench.model(worse)
     bench.track.on_trial_end(bench.study, bench.add(0.7))
     assert kept_weights() == {first, better.user_attrs["mlflow_run_id"]}
 
 
-def test_what_killed_processes_left_behind_goes_and_nothing_else(bench: Bench) -> None:
+def test_what_killed_processes_left_is_deleted_and_nothing_else(bench: Bench) -> None:
     """A model half copied, a model unknown to its run, checkpoints: of ended trials alone."""
     other = Bench("other")
     theirs = other.run(0)
@@ -395,7 +395,7 @@ TrackStudy(OmegaConf.create(test_callback.TRACKING), 1).on_study_start(
 @pytest.mark.parametrize(
     "moment", ["search_logged_models", "delete_logged_model", "list_artifacts"]
 )
-def test_the_best_weights_survive_a_kill_while_others_are_removed(
+def test_the_best_weights_survive_a_kill_while_others_are_deleted(
     bench: Bench, moment: str
 ) -> None:
     runs = [bench.run(number, kept="true") for number in range(3)]
@@ -460,7 +460,7 @@ def test_a_trial_s_end_costs_the_same_however_many_there_were(
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2])
-def test_the_end_sums_the_study_up(workspace: Path, num_objectives: int) -> None:
+def test_the_end_logs_report_tables_and_figures(workspace: Path, num_objectives: int) -> None:
     bench = Bench(num_objectives=num_objectives)
     bench.trial(0.5, enqueued="default")
     best = bench.trial(0.7)
@@ -511,7 +511,7 @@ def test_the_run_of_a_study_is_open_until_its_finals_are_over(bench: Bench, fina
 
 
 @pytest.mark.parametrize(("failure", "status"), [(None, "KILLED"), ("ValueError: x", "FAILED")])
-def test_finals_that_end_before_their_time_end_the_run_of_their_study(
+def test_finals_that_end_early_close_the_run_of_their_study(
     bench: Bench, finals: Bench, failure: str | None, status: str
 ) -> None:
     finals.track.on_study_end(finals.study, interrupted=failure is None, failure=failure)
@@ -523,9 +523,7 @@ def test_finals_that_end_before_their_time_end_the_run_of_their_study(
     assert "tunetrail.failure" not in bench.parent.data.tags
 
 
-def test_a_winner_that_cannot_be_examined_is_told_by_the_run_of_its_study(
-    bench: Bench, finals: Bench
-) -> None:
+def test_an_error_of_the_winner_is_on_the_run_of_its_study(bench: Bench, finals: Bench) -> None:
     finals.add(0.5, repeats=[[0.4], [0.6]])  # whose runs are in another store
     with pytest.raises(InputError, match="has no finished run in this store"):
         conclude(bench, finals, {0: 0})

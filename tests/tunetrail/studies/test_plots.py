@@ -89,7 +89,7 @@ def test_each_pair_of_objectives_has_a_front(num_objectives: int) -> None:
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2])
-def test_a_trial_that_breaks_a_constraint_is_never_the_best(num_objectives: int) -> None:
+def test_a_trial_that_violates_a_constraint_is_never_the_best(num_objectives: int) -> None:
     figures = draw(make_study(30, num_objectives=num_objectives, broken=True), num_objectives)
     assert "Pareto-front" not in figures
     for history in figures["Optimization History"]:

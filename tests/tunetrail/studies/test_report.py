@@ -1,4 +1,4 @@
-"""The report of a study: right counts, the right best, and tables that hold whatever happened."""
+"""The report of a study: right counts, the right best trial, tables of everything that happened."""
 
 import datetime as dt
 import re
@@ -119,7 +119,7 @@ def test_several_objectives_have_a_front_of_trials_that_meet_the_constraints() -
 
 @pytest.mark.parametrize("attempts", [["x"], ["interrupted", "x"]])
 def test_the_best_is_compared_with_the_default_config(attempts: list[str]) -> None:
-    """Tried again where it was interrupted."""
+    """It was interrupted and run again."""
     study = make_study()
     add(study, 0.8)
     for number, attempt in enumerate(attempts, start=1):

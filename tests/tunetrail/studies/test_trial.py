@@ -1,4 +1,4 @@
-"""What a run tells its trial, and which trials keep their weights."""
+"""What a run reports to its trial, and which trials keep their weights."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def study(storage: str) -> optuna.Study:
     return optuna.create_study(storage=storage, study_name="s", direction="maximize")
 
 
-def tell(
+def report(
     study: optuna.Study, value: float, *, violation: float | None = None, **attributes: Any
 ) -> int:
     trial = study.ask()
@@ -50,18 +50,18 @@ def reopen(study: optuna.Study, storage: str, number: int, **repeats: int) -> Tr
 def test_feasible_trials_rank_before_others_and_the_first_of_equals_wins(
     study: optuna.Study,
 ) -> None:
-    worse = tell(study, 0.6, violation=-0.1)
-    far_off = tell(study, 0.99, violation=0.5)
-    near = tell(study, 0.7, violation=0.1)
-    best = tell(study, 0.8)
-    equal = tell(study, 0.8)
-    tell(study, 0.8, reused_from=best)
+    worse = report(study, 0.6, violation=-0.1)
+    far_off = report(study, 0.99, violation=0.5)
+    near = report(study, 0.7, violation=0.1)
+    best = report(study, 0.8)
+    equal = report(study, 0.8)
+    report(study, 0.8, reused_from=best)
     study.tell(study.ask(), state=TrialState.PRUNED)
     study.tell(study.ask(), state=TrialState.FAIL)
     assert [trial.number for trial in rank(study)] == [best, equal, worse, near, far_off]
 
 
-def test_of_a_loss_the_least_is_best(storage: str) -> None:
+def test_the_lowest_loss_is_the_best(storage: str) -> None:
     study = optuna.create_study(
         storage=storage, study_name="s", directions=["minimize", "maximize"]
     )
@@ -71,10 +71,10 @@ def test_of_a_loss_the_least_is_best(storage: str) -> None:
     assert reopen(study, storage, study.ask().number).is_kept(0.5, keep_best=1)
 
 
-def test_the_first_of_the_ranking_are_kept(study: optuna.Study, storage: str) -> None:
+def test_the_best_of_the_ranking_are_kept(study: optuna.Study, storage: str) -> None:
     for value in (0.5, 0.7, 0.6):
-        tell(study, value)
-    tell(study, 0.9, violation=0.3)
+        report(study, value)
+    report(study, 0.9, violation=0.3)
     trial = reopen(study, storage, study.ask().number)
     assert trial.is_kept(0.8, keep_best=1)
     assert not trial.is_kept(0.7, keep_best=1)  # an equal that finished first stays
@@ -93,7 +93,7 @@ def test_without_repeats_constraints_are_set_at_once(study: optuna.Study, storag
 
 
 def test_repeats_set_the_mean_and_the_last_alone_is_kept(study: optuna.Study, storage: str) -> None:
-    tell(study, 0.7)
+    report(study, 0.7)
     asked = study.ask()
 
     def repeat(index: int) -> Trial:

@@ -1,4 +1,4 @@
-"""The local metric gives the textbook's numbers, offline."""
+"""The local metric gives the numbers of the textbook, without a network."""
 
 from pathlib import Path
 

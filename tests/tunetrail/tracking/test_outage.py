@@ -1,4 +1,4 @@
-"""A real MLflow server that goes away in the middle and comes back, or does not."""
+"""A real MLflow server that stops answering, and comes back or does not."""
 
 import contextlib
 import threading
@@ -32,7 +32,7 @@ def server(workspace: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def restarting(server: Server) -> Iterator[None]:
-    """Gone at the beginning of the block; back some seconds later, while the block waits."""
+    """The server is stopped at the start of the block, and started some seconds later."""
     server.stop()
     thread = threading.Thread(target=server.start)
     thread.start()
@@ -101,7 +101,7 @@ def test_a_study_waits_for_a_server_that_starts_again(server: Server) -> None:
 
 
 def test_a_server_that_stays_away_ends_in_one_line(server: Server, impatient: None) -> None:
-    """And what it missed is made good when the study goes on."""
+    """What was missed is logged when the study is continued."""
     track, study = start_study(server)
     opened: list[RunLog] = []
     parent = {

@@ -146,7 +146,7 @@ def change_everything(folder: Path) -> None:
     (folder / "link.py").symlink_to("b.py")
 
 
-def test_the_patch_brings_back_every_change(checkout: Path, tmp_path: Path) -> None:
+def test_the_patch_restores_every_change(checkout: Path, tmp_path: Path) -> None:
     """Edited, deleted, new, binary, staged, made executable; odd names; no newline at the end."""
     change_everything(checkout)
     index = (checkout / ".git" / "index").read_bytes()
@@ -165,7 +165,7 @@ def test_the_patch_brings_back_every_change(checkout: Path, tmp_path: Path) -> N
     assert list(snapshot(rebuilt)) == list(snapshot(checkout))
 
 
-def test_settings_of_the_user_do_not_bend_the_patch(
+def test_settings_of_the_user_do_not_change_the_patch(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_everything(checkout)
@@ -238,9 +238,7 @@ def test_secrets_large_files_and_data_are_left_out_with_the_reason(
     assert blob not in objects_of(checkout)
 
 
-def test_of_a_submodule_it_is_said_that_its_changes_are_not_there(
-    checkout: Path, tmp_path: Path
-) -> None:
+def test_changes_of_a_submodule_are_named_as_left_out(checkout: Path, tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
     git(inner, "init", "-q")

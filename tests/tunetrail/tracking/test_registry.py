@@ -1,4 +1,4 @@
-"""Who is champion, on a real store: by a strictly higher score on the same test split."""
+"""Which version is champion, on a real store: a strictly higher score on the same test split."""
 
 import threading
 from dataclasses import replace
@@ -51,7 +51,7 @@ def aliases(client: MlflowClient) -> dict[str, int]:
     return {alias: int(version) for alias, version in found.items()}
 
 
-def test_the_champion_is_beaten_by_a_higher_score_alone(client: MlflowClient) -> None:
+def test_only_a_higher_score_beats_the_champion(client: MlflowClient) -> None:
     given = [enter(client, candidate(client, score)).alias for score in (0.7, 0.6, 0.7, 0.71)]
     assert given == ["champion", "challenger", "challenger", "champion"]
     assert aliases(client) == {"champion": 4, "challenger": 3}
@@ -66,7 +66,7 @@ def test_the_champion_is_beaten_by_a_higher_score_alone(client: MlflowClient) ->
         (0.6, "t1", "accuracy", "test accuracy 0.6000 against 0.7000 of version 1, the champion"),
     ],
 )
-def test_a_challenger_is_told_why(
+def test_a_challenger_has_its_reason(
     client: MlflowClient, score: float | None, fingerprint: str | None, metric: str, reason: str
 ) -> None:
     enter(client, candidate(client, 0.7))
@@ -77,7 +77,7 @@ def test_a_challenger_is_told_why(
     assert tags["tunetrail.alias_reason"] == found.reason
 
 
-def test_of_a_metric_of_which_less_is_better_the_lower_score_wins(client: MlflowClient) -> None:
+def test_if_less_of_a_metric_is_better_the_lower_score_wins(client: MlflowClient) -> None:
     given = [
         enter(client, candidate(client, score, metric="perplexity", greater_is_better=False)).alias
         for score in (30.0, 40.0, 20.0)
@@ -90,7 +90,7 @@ def test_without_a_test_score_there_is_no_first_champion(client: MlflowClient) -
     assert enter(client, candidate(client, 0.2)).alias == "champion"
 
 
-def test_a_champion_named_by_hand_is_not_judged_by_what_it_does_not_say(
+def test_a_champion_set_by_hand_without_a_score_stays(
     client: MlflowClient,
 ) -> None:
     client.create_registered_model("model")
@@ -117,7 +117,7 @@ def test_a_score_that_comes_later_counts(client: MlflowClient) -> None:
     assert client.get_model_version("model", "1").tags["tunetrail.test_score"] == "0.7"
 
 
-def test_a_version_says_how_it_did_against_the_champion_row_by_row(client: MlflowClient) -> None:
+def test_a_version_is_compared_with_the_champion_row_by_row(client: MlflowClient) -> None:
     first = candidate(client, 0.7)
     enter(client, first)
     asked: list[Rival] = []
@@ -134,7 +134,7 @@ def test_a_version_says_how_it_did_against_the_champion_row_by_row(client: Mlflo
 
 
 @pytest.mark.parametrize("scores", [(0.8, 0.9), (0.9, 0.8)])
-def test_of_two_that_come_at_once_the_better_stays(
+def test_if_two_versions_come_at_once_the_better_one_stays(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, scores: tuple[float, float]
 ) -> None:
     """Both have read that there is no champion when each makes itself one."""
@@ -162,11 +162,11 @@ def test_of_two_that_come_at_once_the_better_stays(
     one = ones[scores.index(0.9)]
     better = int(client.search_model_versions(f"run_id = '{one.run_id}'")[0].version)
     assert aliases(client)["champion"] == better
-    # The other one may have been champion for a moment, and have been told so.
+    # The other one may have been champion for a moment, and been reported as such.
     assert {one.version: one.alias for one in found}[better] == "champion"
 
 
-def test_weights_are_held_before_there_is_a_version(
+def test_weights_are_marked_before_there_is_a_version(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = candidate(client, 0.7)

@@ -1,4 +1,4 @@
-"""A real store: what is opened is closed with what became of it."""
+"""A real store: every run that is opened is closed with its status."""
 
 import json
 import socket
@@ -74,7 +74,7 @@ def test_a_run_that_breaks_off_says_why(
     assert run.data.metrics == {"train/loss": 0.5}
 
 
-def test_an_earlier_run_goes_on_in_place(client: MlflowClient) -> None:
+def test_an_earlier_run_is_continued_in_place(client: MlflowClient) -> None:
     log = create_run(**STORE, name="study", tags={})
     with open_run(**STORE, run_id=log.run_id) as again:
         assert client.get_run(log.run_id).info.status == "RUNNING"

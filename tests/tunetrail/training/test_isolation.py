@@ -1,4 +1,4 @@
-"""A process that runs many trials: each gives what it would give alone, and reads things once."""
+"""A process that runs many trials: each gives the same as alone, and things are read once."""
 
 import gc
 import json
@@ -37,7 +37,7 @@ def study(workspace: Path) -> optuna.Study:
 
 @pytest.fixture
 def run_trial(train: Train, tiny: list[str], study: optuna.Study) -> RunTrial:
-    """Ask a trial, run its job in this process, tell the study; all without a sweeper."""
+    """Ask for a trial, run its job in this process, report it to the study, without a sweeper."""
 
     def run(*overrides: str) -> FrozenTrial:
         asked = study.ask()
@@ -142,7 +142,9 @@ def test_rows_are_loaded_and_encoded_once_for_the_same_settings(
 
 
 @pytest.mark.slow
-def test_another_file_of_the_same_name_is_read_anew(run_trial: RunTrial, workspace: Path) -> None:
+def test_a_changed_file_of_the_same_name_is_read_again(
+    run_trial: RunTrial, workspace: Path
+) -> None:
     def fingerprint() -> str:
         trial = run_trial(*QUICK)
         run = client().get_run(trial.user_attrs["mlflow_run_id"])
@@ -179,7 +181,7 @@ def test_weights_from_memory_are_those_from_disk(tiny_gpt2: Path) -> None:
     assert loaded.training == from_disk.training
 
 
-def test_what_is_done_to_a_model_never_reaches_the_next(tiny_gpt2: Path) -> None:
+def test_changes_of_a_model_never_reach_the_next(tiny_gpt2: Path) -> None:
     checkpoint = Checkpoint(str(tiny_gpt2), origin="a test")
     first = load(checkpoint)
     before = {name: tensor.clone() for name, tensor in first.state_dict().items()}
@@ -221,7 +223,7 @@ def test_a_checkpoint_is_read_once_until_it_is_written_again(
     assert len(loading._held) == 1
 
 
-def test_a_sharded_checkpoint_is_held_whole(tiny_gpt2: Path, tmp_path: Path) -> None:
+def test_all_shards_of_a_checkpoint_are_kept_in_memory(tiny_gpt2: Path, tmp_path: Path) -> None:
     load(Checkpoint(str(tiny_gpt2), origin="a test")).save_pretrained(
         tmp_path, max_shard_size="60KB"
     )
@@ -252,7 +254,7 @@ def test_a_model_is_free_once_its_run_is_over(
     assert [model() for model in models] == [None]
 
 
-def test_switches_of_one_run_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_one_run_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "default")
     precision = torch.backends.fp32_precision
@@ -273,14 +275,14 @@ def test_switches_of_one_run_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_tokenizer_that_is_saved_is_the_checkpoint_s_own(
     run_trial: RunTrial, tiny_gpt2: Path
 ) -> None:
-    """Cutting rows leaves a length in a tokenizer; the one that is saved has none."""
+    """Truncation leaves a length in a tokenizer; the saved one has none."""
     found = record_of(run_trial("task.max_length=6"))
     assert json.loads(found["tokenizer.json"])["truncation"] is None
     assert PreTrainedTokenizerFast.from_pretrained(tiny_gpt2).model_max_length == 64
 
 
 @pytest.mark.slow
-def test_a_trial_notes_its_constraints_and_how_far_it_will_go(
+def test_a_trial_notes_its_constraints_and_its_number_of_evaluations(
     run_trial: RunTrial, study: optuna.Study
 ) -> None:
     constraints = '{gap/accuracy: "<= -0.5", validation/accuracy: " >= 0.9 "}'

@@ -1,4 +1,4 @@
-"""Evaluations come in pairs."""
+"""Evaluations come in pairs of train and validation."""
 
 from pathlib import Path
 from typing import Any

@@ -6,7 +6,7 @@ from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 
 class Slow(StudyCallback):
-    """Keeps the sweep from hearing of anything else for a while after trial 0."""
+    """Blocks the sweep for a while after trial 0."""
 
     def on_trial_end(self, study, trial):
         if trial.number == 0:

@@ -1,4 +1,4 @@
-"""Who won the finals, and what is said of it."""
+"""The winner of finals, and the report on it."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def studies(direction: str = "maximize") -> tuple[optuna.Study, optuna.Study]:
     return study, finals
 
 
-def test_the_winner_is_the_best_mean_over_fresh_seeds_whatever_the_search_said() -> None:
+def test_the_winner_has_the_best_mean_over_fresh_seeds() -> None:
     result = collect_result(*studies(), {1: 1, 2: 2, 0: 0}, objective="validation/accuracy")
     assert [one.number for one in result.finalists] == [2, 1, 0]
     assert result.winner is result.finalists[0]
@@ -58,12 +58,12 @@ def test_less_may_be_better() -> None:
 
 
 def test_only_the_present_finalists_can_win() -> None:
-    """The study went on: an earlier finalist is still in the finals."""
+    """The study was continued: an earlier finalist is still in the finals."""
     result = collect_result(*studies(), {1: 1, 0: 0}, objective="validation/accuracy")
     assert [one.number for one in result.finalists] == [1, 0]
 
 
-def test_a_finalist_that_breaks_a_constraint_on_fresh_seeds_does_not_win() -> None:
+def test_a_finalist_that_violates_a_constraint_on_fresh_seeds_does_not_win() -> None:
     study, _ = studies()
     finals = optuna.create_study(direction="maximize")
     add(finals, 0.9, constraints={"gap": 0.1})
@@ -75,7 +75,7 @@ def test_a_finalist_that_breaks_a_constraint_on_fresh_seeds_does_not_win() -> No
 
 
 @pytest.mark.parametrize("again", ["retry_of", "reused_from"])
-def test_the_default_is_known_where_it_was_tried_again_or_reused(again: str) -> None:
+def test_the_default_is_known_if_it_was_run_again_or_reused(again: str) -> None:
     study = optuna.create_study(direction="maximize")
     if again == "retry_of":
         study.add_trial(
@@ -173,7 +173,7 @@ def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
     ]  # fmt: skip
 
 
-def test_one_seed_more_looks_and_a_default_that_wins_are_said() -> None:
+def test_one_seed_more_test_scores_and_a_default_that_wins_are_reported() -> None:
     assert "One seed each" in write_winner(conclude("same", num_seeds=1))
     assert "2 models of this study were measured on it" in write_winner(conclude("same", looks=2))
     text = write_winner(conclude("same", is_default=True))

@@ -1,4 +1,4 @@
-"""The end of a study killed for real, between one thing that it writes and the next."""
+"""The end of a study, killed between one thing that it writes and the next."""
 
 import signal
 import subprocess
@@ -59,7 +59,7 @@ def start(workspace: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
 
 
 @pytest.mark.timeout(900)
-def test_an_end_that_was_killed_after_each_of_its_steps_is_finished_by_the_same_command(
+def test_after_a_kill_at_any_step_of_the_end_the_same_command_completes_it(
     workspace: Path, tiny: list[str]
 ) -> None:
     write_csv(workspace / "test.csv", make_rows(45, seed=3))

@@ -1,4 +1,4 @@
-"""The winner of a study, from real finals: scored on test once, judged, registered, told."""
+"""The winner of a study, from real finals: scored on test once, compared, registered, reported."""
 
 import json
 import logging
@@ -109,7 +109,7 @@ class Finals:
         return asked.number
 
     def end(self, **changes: Any) -> list[str]:
-        """What the plugin does last; the lines it says come back."""
+        """What the plugin does last; returns the lines of the console."""
         records: list[str] = []
         handler = logging.Handler()
         handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
@@ -160,7 +160,7 @@ def run(workspace: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> Ca
 def played(
     tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gpt2: Path
 ) -> Iterator[Finals]:
-    """A default config that learns nothing, and a point that does: told by its end."""
+    """A default config that learns nothing, a point that does, and the lines at the end."""
     folder = tmp_path_factory.mktemp("winner")
     fill_workspace(folder, empty_store)
     write_csv(folder / "test.csv", make_rows(45, seed=3))
@@ -210,7 +210,7 @@ def test_the_saved_weights_score_what_the_training_run_would_have(
     assert {n: single.data.metrics[n] for n in names} == {n: last.data.metrics[n] for n in names}
 
 
-def test_the_report_says_what_can_be_believed(played: Finals) -> None:
+def test_the_report_says_what_is_more_than_noise(played: Finals) -> None:
     report = played.artifact("report.md").read_text()
     assert report.index("## Winner: trial 1") < report.index("## Best: trial 1")
     assert "better than the default config by more than noise: +" in report
@@ -223,7 +223,7 @@ def test_the_report_says_what_can_be_believed(played: Finals) -> None:
     assert width(played.artifact("figures/finals.png")) > 500
 
 
-def test_the_console_says_it_in_a_line_each(played: Finals) -> None:
+def test_the_console_has_a_line_for_each_fact(played: Finals) -> None:
     said = played.said  # type: ignore[attr-defined]
     heads = [line.split()[0] for line in said]
     assert heads == ["winner", "test", "against", "against", "against", "registered"]
@@ -279,10 +279,8 @@ def test_the_champion_answers_with_label_names(played: Finals) -> None:
     assert answers["label"].tolist() == table["prediction"].tolist()
 
 
-def test_weights_that_the_registry_hands_out_are_never_removed(
-    run: Callable[..., Any], workspace: Path
-) -> None:
-    """The study goes on, and another point wins: it alone would be kept."""
+def test_registered_weights_are_never_deleted(run: Callable[..., Any], workspace: Path) -> None:
+    """The study continues, and another point wins: only that would be kept."""
     finals = Finals(run, seeds=1)
     finals.add(1e-6, 0.3, enqueued="default")
     finals.end()
@@ -315,10 +313,10 @@ STEPS = [
 ]
 
 
-def test_giving_the_command_again_finishes_and_repeats_nothing(
+def test_the_same_command_completes_the_end_and_repeats_nothing(
     run: Callable[..., Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped after each step of the end in turn, as by a kill."""
+    """Stopped after each step of the end, as by a kill."""
     finals = Finals(run, seeds=1)
     finals.add(4e-3, 0.9, enqueued="default")
     real = [getattr(module, name) for module, name in STEPS]
@@ -360,7 +358,7 @@ def test_giving_the_command_again_finishes_and_repeats_nothing(
     ],
     ids=["no test", "no weights", "no registry"],
 )
-def test_what_cannot_be_done_is_said_in_a_line_and_the_rest_is_done(
+def test_a_step_that_fails_is_one_line_and_the_others_are_done(
     run: Callable[..., Any],
     overrides: list[str],
     changes: dict[str, Any],
@@ -378,7 +376,7 @@ def test_what_cannot_be_done_is_said_in_a_line_and_the_rest_is_done(
     assert "## Winner: trial 0" in finals.artifact("report.md").read_text()
 
 
-def test_data_that_has_changed_is_not_scored_and_the_same_command_mends_it(
+def test_changed_data_is_not_scored_and_the_same_command_completes_the_end(
     run: Callable[..., Any], workspace: Path
 ) -> None:
     finals = Finals(run, seeds=1)
@@ -416,17 +414,17 @@ def test_a_server_holds_it_all_as_well(run: Callable[..., Any], workspace: Path)
         server.stop()
 
 
-def test_no_finalist_that_can_be_used_is_said(run: Callable[..., Any], workspace: Path) -> None:
+def test_no_usable_finalist_is_reported(run: Callable[..., Any], workspace: Path) -> None:
     finals = Finals(run, seeds=1)
     assert finals.end() == ["winner       none: no finalist completed"]
     assert "## Winner: none" in finals.artifact("report.md").read_text()
     assert json.loads(finals.artifact("reports/winner.json").read_text())["complete"] is True
 
 
-def test_a_registry_that_refuses_costs_a_line_not_the_study(
+def test_a_registry_that_refuses_does_not_fail_the_study(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another user's model of the same name with a version of the same number in the making."""
+    """Another user's model of the same name, while its version of the same number is being made."""
     finals = Finals(run, seeds=1)
     finals.add(4e-3, 0.9, enqueued="default")
     with monkeypatch.context() as patch:
