@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
+from tunetrail.templates import render
 from tunetrail.tracking.run_log import RunLog
 from tunetrail.tracking.store import quiet_mlflow
 
@@ -89,11 +90,7 @@ def log_model(
     from mlflow.types import ColSpec, DataType, Schema
 
     model.cpu()
-    card = ModelCard(
-        f"---\nlibrary_name: transformers\n---\n\n# {run_log.name}\n\n"
-        f"Fine-tuned from `{redact(origin)}` in MLflow run `{run_log.run_id}`, which "
-        "holds config, data fingerprint, metrics and figures.\n"
-    )
+    card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
     model.name_or_path = f"run:{run_log.run_id}"
@@ -118,7 +115,7 @@ def log_model(
                     ),
                 ),
                 input_example=answering.example,
-                model_card=card,
+                model_card=ModelCard(card),
                 model_config={"pipeline_tag": answering.pipeline_tag, **answering.config},
                 pip_requirements=requirements,
                 # It would be loaded once more, only to warn where _require_answers raises.
