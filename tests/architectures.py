@@ -1,5 +1,6 @@
 """A checkpoint of each architecture: two layers of width 32, and a tokenizer of the kind it has."""
 
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,20 +9,28 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer
+from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 from toys import make_rows
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # Tokens that each of them reads.
 MAX_LENGTH = 64
-_TEXTS = [text for text, _ in make_rows(300)]
+# Every character that tests use is known to all of them.
+_TEXTS = [*(text for text, _ in make_rows(300)), " ".join(string.ascii_letters + ".,:-'()")]
 
 
 def _trained(name: str) -> Callable[[], PreTrainedTokenizerBase]:
     """Train a tokenizer of a class of transformers anew."""
-    return lambda: getattr(transformers, name)().train_new_from_iterator(
-        _TEXTS, 400, show_progress=False
-    )
+
+    def train() -> PreTrainedTokenizerBase:
+        tokenizer = getattr(transformers, name)()
+        if isinstance(tokenizer.backend_tokenizer.pre_tokenizer, Metaspace):
+            # As sentencepiece trains: no token stands for parts of two words.
+            tokenizer.backend_tokenizer.pre_tokenizer.split = True
+        return tokenizer.train_new_from_iterator(_TEXTS, 400, show_progress=False)
+
+    return train
 
 
 def _modernbert_tokenizer() -> PreTrainedTokenizerBase:

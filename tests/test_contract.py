@@ -136,7 +136,9 @@ def test_a_run_scores_test_and_its_logged_model_answers_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "method", "architecture"), DIAGONAL, ids="-".join)
+@pytest.mark.parametrize(
+    ("task", "method", "architecture"), DIAGONAL, ids=["-".join(c) for c in DIAGONAL]
+)
 def test_a_rerun_gives_the_same_bits(
     cell: TrainCell, capfd: pytest.CaptureFixture[str], task: str, method: str, architecture: str
 ) -> None:

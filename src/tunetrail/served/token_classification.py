@@ -28,8 +28,9 @@ def encode_windows(
 ) -> list[dict[str, Any]]:
     """Encode rows of words; a row longer than the model reads becomes several windows.
 
-    Windows overlap by a quarter. Each word is tagged in the window in which it is furthest from an
-    edge, and its tag is that of its first token. Training uses the same windows.
+    Windows overlap by a quarter, and each word is tagged in the one where it stands furthest from
+    an edge. Its tag is that of its first token. A window in which no word is tagged is left out:
+    the loss of a batch without a tag would be no number.
 
     Returns:
         For each window the model's inputs; ``index``, the number of its row; and ``words``, for
@@ -70,7 +71,7 @@ def encode_windows(
         window["words"] = [-1] * len(window["input_ids"])
     for (_, word), (number, place) in owners.items():
         windows[number]["words"][place] = word
-    return windows
+    return [window for window in windows if max(window["words"], default=-1) >= 0]
 
 
 def _find_words(
@@ -97,20 +98,20 @@ def _find_words(
     return found
 
 
-def list_entities(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
+def list_entities(text: str, words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
     """Return the entities in IOB2 tags: type, text, and the characters where they start and end."""
     entities: list[dict[str, Any]] = []
     position, last = 0, "O"
     for word, tag in zip(words, tags, strict=True):
-        end = position + len(word)
+        start = text.index(word, position)
+        position = start + len(word)
         if tag != "O":
             goes_on = tag.startswith("I-") and last != "O" and last[2:] == tag[2:]
-            if goes_on:
-                entities[-1]["text"] += f" {word}"
-                entities[-1]["end"] = end
-            else:
-                entities.append({"type": tag[2:], "text": word, "start": position, "end": end})
-        position, last = end + 1, tag
+            if not goes_on:
+                entities.append({"type": tag[2:], "text": "", "start": start, "end": position})
+            entities[-1]["text"] = text[entities[-1]["start"] : position]
+            entities[-1]["end"] = position
+        last = tag
     return entities
 
 
@@ -131,11 +132,14 @@ class ServedModel(base.ServedModel):
         self._collate = DataCollatorForTokenClassification(self.tokenizer)
 
     def answer(self, inputs: Sequence[str | Sequence[str]]) -> list[dict[str, Any] | None]:
-        """Return tags and entities of each text or list of words; None if it has no word."""
+        """Return the columns of each answer; None for a text without a word."""
+        texts = [row if isinstance(row, str) else " ".join(row) for row in inputs]
         words = [split_words(row) if isinstance(row, str) else list(row) for row in inputs]
         return [
-            {"prediction": " ".join(tags), "entities": list_entities(row, tags)} if row else None
-            for row, tags in zip(words, self.tag(words), strict=True)
+            {"prediction": " ".join(tags), "entities": list_entities(text, row, tags)}
+            if row
+            else None
+            for text, row, tags in zip(texts, words, self.tag(words), strict=True)
         ]
 
     def serve(self, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A tag for each word of a text: named entities in IOB2."""
 
 import copy
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from tunetrail.tasks.plots import plot_scores_by_label
 # A smaller group of sentences has no share of its own in each split.
 _LEAST = 30
 _NO_ENTITY = "no entity"
+_IOB2 = re.compile(r"O|[BI]-\S+")
+_ARE = "tags are O, B-TYPE where an entity begins and I-TYPE where it goes on"
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class TokenClassification:
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         length = length_for(tokenizer, self.max_length)
+        if not tokenizer.is_fast:
+            raise InputError(
+                f"model: its {type(tokenizer).__name__} cannot say where in a text a token stands, "
+                "as tagging needs; choose a model with a fast tokenizer"
+            )
 
         def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, list[Any]]:
             try:
@@ -288,24 +296,22 @@ def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], 
                 f"{where} has {len(words)} tokens and {len(found)} tags; give a tag for each token"
             )
         for word, tag in zip(words, found, strict=True):
-            if not word.strip() or " " in word:
+            if not (word or "").strip() or " " in word:
                 raise InputError(
                     f"{where}: the token {word!r} is empty or holds a space; leave it out, or "
                     "split it"
                 )
-            if tag != "O" and not (tag.startswith(("B-", "I-")) and len(tag) > 2):
-                raise InputError(
-                    f"{where}: the tag {tag!r} of {word!r} is not in IOB2; tags are O, B-TYPE "
-                    "where an entity begins and I-TYPE inside it"
-                )
+            if not _IOB2.fullmatch(str(tag)):
+                raise InputError(f"{where}: the tag {tag!r} of {word!r} is not in IOB2; {_ARE}")
 
 
 def _order_names(train: list[list[str] | None], label_names: Sequence[Any] | None) -> list[str]:
     """Return O, then B- and I- of each type, also if train has only one of the two."""
     if label_names is not None:
         names = [str(name) for name in label_names]
-        if "O" not in names or len(set(names)) != len(names):
-            raise InputError(f"data.label_names={names}: must name each tag once, O among them")
+        sound = all(_IOB2.fullmatch(name) for name in names) and len(set(names)) == len(names)
+        if "O" not in names or not sound:
+            raise InputError(f"data.label_names={names}: must hold O and each tag once; {_ARE}")
         return ["O", *(name for name in names if name != "O")]
     types = sorted({type_ for tags in train if tags for type_ in _types(tags)})
     if not types:
