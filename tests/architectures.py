@@ -11,13 +11,17 @@ import transformers
 from tokenizers import ByteLevelBPETokenizer
 from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
-from toys import make_rows
+from toys import make_rows, make_tagged
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # Tokens that each of them reads.
 MAX_LENGTH = 64
-# Every character that tests use is known to all of them.
-_TEXTS = [*(text for text, _ in make_rows(300)), " ".join(string.ascii_letters + ".,:-'()")]
+_TEXTS = [
+    *(text for text, _ in make_rows(300)),
+    *(" ".join(words) for words, _ in make_tagged(300)),
+    # Every character that tests use is known to all of them.
+    " ".join(string.ascii_letters + ".,:-'()"),
+]
 
 
 def _trained(name: str) -> Callable[[], PreTrainedTokenizerBase]:

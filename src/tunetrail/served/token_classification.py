@@ -161,15 +161,18 @@ class ServedModel(base.ServedModel):
 
     def describe_use(self, name: str) -> str:
         """Describe in Markdown how transformers alone uses an export in the directory ``name``."""
+        stride = self._max_length // _OVERLAP
         return f"""Tags: {", ".join(self.label_names)}.
 
 ```python
 from transformers import pipeline
 
-tag = pipeline("token-classification", "{name}", aggregation_strategy="first")
+tag = pipeline("token-classification", "{name}", aggregation_strategy="first", stride={stride})
 tag("a text, its words apart by spaces")
 ```
-"""
+
+A text of more than {self._max_length} tokens is read in windows that overlap by `stride` tokens;
+without `stride` it is cut there."""
 
     def _classify(self, windows: list[dict[str, Any]]) -> np.ndarray:
         features = [
