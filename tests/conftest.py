@@ -1,25 +1,15 @@
 """Real parts, small: two-layer models of width 32 on disk, a real store in a folder of its own."""
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import process_environment  # noqa: F401 - first: libraries read it when they are imported
 import pytest
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides
-
-# Before any library reads them: no test may ask the hub, none may write to the user's cache.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="tunetrail-tests-")
-atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Models this small gain nothing from threads, and several test processes would fight over cores.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
