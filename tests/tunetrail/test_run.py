@@ -347,13 +347,13 @@ def test_an_interrupted_run_continues_to_the_same_numbers(
     train: Train, tiny: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped by Ctrl-C after its first epoch, resumed into the same MLflow run."""
-    from tunetrail.training.trainer import callbacks
+    from tunetrail.training.callbacks import ProgressBar
 
     whole = train(*tiny)
     reference = only_run(workspace)
     client = client_of(workspace)
 
-    class Stop(callbacks.ProgressBar):
+    class Stop(ProgressBar):
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.epoch >= 1:
                 raise KeyboardInterrupt
