@@ -4,6 +4,7 @@ A run that trains uses it, and a run that is scored later from its recorded conf
 """
 
 import json
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,14 +60,25 @@ def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
     """Load and prepare the rows that ``cfg`` names; the runs of a process share them."""
     config = json.dumps(plain(cfg.data))
     stamp = _stamp_sources(cfg.data)
-    return _load_data(config, task, stamp, cfg.seed, (cfg.checks.quality, cfg.checks.leakage))
+    return _load_data(
+        config, _Reader(type(task), task), stamp, cfg.seed, (cfg.checks.quality, cfg.checks.leakage)
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A task by its kind: how long a text may be changes nothing of the rows."""
+
+    kind: type
+    task: Task = field(compare=False)
 
 
 @lru_cache(maxsize=1)
 def _load_data(
-    config: str, task: Task, stamp: object, seed: int, checks: tuple[str | bool, str | bool]
+    config: str, reader: _Reader, stamp: object, seed: int, checks: tuple[str | bool, str | bool]
 ) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
+    task = reader.task
     del stamp  # part of the cache's key: a file that was written again is loaded again
     cfg = OmegaConf.create(json.loads(config))
     # Without an entry in data.columns the column is named like its role.
