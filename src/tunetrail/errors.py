@@ -35,6 +35,11 @@ def first_line(error: object) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def describe(error: BaseException) -> str:
+    """Return the type of an error and its message, if it has one."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def chain_of(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and all that caused it. The chain may be a circle: each comes once."""
     seen: set[int] = set()

@@ -202,7 +202,7 @@ def test_a_finished_run_is_not_resumed_and_keeps_its_record(
     (run,) = client.search_runs([experiment.experiment_id])
     with pytest.raises(SystemExit) as caught:
         train(*tiny, f"resume={run.info.run_id}")
-    assert "this run is FINISHED" in str(caught.value.code)
+    assert "the run is FINISHED" in str(caught.value.code)
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 

@@ -34,19 +34,22 @@ def token(marker: str) -> str:
 METHOD = f"""
 import logging, os, sys, warnings
 
+from tunetrail.models.methods.full import Full
+
 calls = []
 
-def apply(model):
-    calls.append(model)
-    said = "hf_" + "{SAID_BY_JOB[:6]}" + "{SAID_BY_JOB[6:]}" + "AbCdEfGhIjKl "
-    said += os.environ["SERVICE_PASSWORD"]
-    print("printed", said, flush=True)
-    os.write(2, f"written {{said}}\\n".encode())
-    logging.getLogger("planted").info("logged %s", said)
-    warnings.warn("warned " + said)
-    if len(calls) == 2:
-        raise RuntimeError("raised " + said)
-    return model
+class Planted(Full):
+    def prepare(self, model):
+        calls.append(model)
+        said = "hf_" + "{SAID_BY_JOB[:6]}" + "{SAID_BY_JOB[6:]}" + "AbCdEfGhIjKl "
+        said += os.environ["SERVICE_PASSWORD"]
+        print("printed", said, flush=True)
+        os.write(2, f"written {{said}}\\n".encode())
+        logging.getLogger("planted").info("logged %s", said)
+        warnings.warn("warned " + said)
+        if len(calls) == 2:
+            raise RuntimeError("raised " + said)
+        return model
 """
 
 
@@ -117,7 +120,7 @@ def planted(tiny: list[str]) -> list[str]:
         f"+trainer.hub_token={AS_HUB_TOKEN}",
         f"+login={{user: me, password: {AS_PASSWORD}, tokens: [{token(AS_PASSWORD)}]}}",
         f"+note={token(AS_PASSWORD)}",
-        "method.apply._target_=planted_method.apply",
+        "method._target_=planted_method.Planted",
     ]
 
 

@@ -1,9 +1,7 @@
 """The parent run of a study: opened at its start, kept up to date, completed at its end."""
 
-import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
-from tunetrail.tracking.run_log import RunLog, close_run, create_run, reopen_run
+from tunetrail.tracking.run_log import RunLog, closed_at_end, create_run, reopen_run
 from tunetrail.tracking.store import store_errors
 from tunetrail.training.inputs import require_job
 
@@ -106,9 +104,9 @@ class TrackStudy:
         with store_errors(self._uri):
             run_ids = self._synchronise(study, parent)
             # Before figures and report, which may fail, such as on a full disk.
-            _close(parent, status, failure)
+            parent.close(status, failure=failure)
             if self._searched is not None and status != "FINISHED":
-                _close(self._searched, status, failure)
+                self._searched.close(status, failure=failure)
             self._log_summary(study, parent, run_ids)
         log.info("parent run   %s", parent.run_id)
 
@@ -137,7 +135,7 @@ class TrackStudy:
             scores_all=config.score_test,
             known_targets=_list_known_targets(config),
         )
-        with store_errors(self._uri), _closed_at_end(parent):
+        with store_errors(self._uri), closed_at_end(parent):
             for line in register_winner(study, finals, finalists, parent=parent, terms=terms):
                 log.info("%s", line)
             self._log_report(study, parent, self._synchronise(study, parent))
@@ -225,27 +223,6 @@ def _list_known_targets(config: DictConfig) -> frozenset[str]:
     """List the targets that the project's YAML and this study's own config name."""
     chosen = list_targets(OmegaConf.to_container(config, resolve=False))
     return load_project(ROOT).targets | chosen
-
-
-def _close(run: RunLog, status: str, failure: str | None) -> None:
-    if failure is not None:
-        run.tags({"tunetrail.failure": failure})
-    close_run(run, status)
-
-
-@contextlib.contextmanager
-def _closed_at_end(run: RunLog) -> Iterator[None]:
-    """Close a run with the status of the block: finished, failed or killed."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = not isinstance(error, Exception)
-        # If the store itself failed, closing fails too, and must not hide the first error.
-        with contextlib.suppress(Exception):
-            failure = None if stopped else f"{type(error).__name__}: {error}"
-            _close(run, "KILLED" if stopped else "FAILED", failure)
-        raise
-    _close(run, "FINISHED", None)
 
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:

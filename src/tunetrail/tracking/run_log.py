@@ -5,6 +5,7 @@ import io
 import json
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tunetrail.config.secrets import redact
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, chain_of, describe
 from tunetrail.tracking.store import (
     ask_server,
     connect,
@@ -55,6 +56,22 @@ class RunLog:
         self.experiment_id: str = run.info.experiment_id
         self.name: str = run.info.run_name
         self.artifact_uri: str = run.info.artifact_uri
+
+    def close(self, status: str, *, failure: str | None = None) -> None:
+        """End the run.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            failure: the cause, for the tag ``tunetrail.failure``.
+
+        Raises:
+            InputError: the store cannot be used.
+
+        """
+        with store_errors(self.client.tracking_uri):
+            if failure is not None:
+                self.tags({"tunetrail.failure": failure})
+            self.client.set_terminated(self.run_id, status)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log params; a value is cut at MLflow's limit of 6,000 characters."""
@@ -158,36 +175,38 @@ def open_run(
         else reopen_run(uri=uri, run_id=run_id)
     )
     try:
-        yield run_log
-    except no_failure:
-        with store_errors(uri):
-            close_run(run_log, "FINISHED")
-        raise
+        with closed_at_end(run_log, no_failure=no_failure):
+            yield run_log
     except Exception as error:
-        _close(run_log, uri, "FAILED", failure=f"{type(error).__name__}: {error}")
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
         raise
-    except BaseException as stop:
-        _close(run_log, uri, "KILLED", failure=type(stop).__name__)
+
+
+@contextlib.contextmanager
+def closed_at_end(
+    run_log: RunLog, *, no_failure: type[Exception] | tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Close a run with the status of the block: see open_run."""
+    try:
+        yield
+    except no_failure:
+        run_log.close("FINISHED")
         raise
-    with store_errors(uri):
-        close_run(run_log, "FINISHED")
-
-
-def close_run(run_log: RunLog, status: str) -> None:
-    """Close a run that no block has opened."""
-    run_log.client.set_terminated(run_log.run_id, status)
-
-
-def _close(run_log: RunLog, uri: str, status: str, *, failure: str) -> None:
-    # Do not wait a second time for a server that is down.
-    if ask_server(uri) is not None:
-        return
-    # The store may be what failed: another error of it must not hide the first one.
-    with contextlib.suppress(Exception):
-        run_log.tags({"tunetrail.state": status, "tunetrail.failure": failure})
-        close_run(run_log, status)
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        if status == "KILLED":
+            # A signal may come in the middle of a statement, which locks the database for as long
+            # as a frame of the traceback holds its cursor.
+            for link in chain_of(error):
+                traceback.clear_frames(link.__traceback__)
+        # The store may be what failed: another error of it must not hide the first one, and
+        # nobody waits twice for a server that is down.
+        if ask_server(run_log.client.tracking_uri) is None:
+            with contextlib.suppress(Exception):
+                run_log.close(status, failure=describe(error))
+        raise
+    run_log.close("FINISHED")
 
 
 def create_run(

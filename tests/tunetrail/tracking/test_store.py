@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_more_params_than_one_batch_takes_all_arrive(client: MlflowClient) -> No
     [
         (ValueError("no such column"), "FAILED", "ValueError: no such column"),
         (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"),
-        (SystemExit(143), "KILLED", "SystemExit"),
+        (SystemExit(143), "KILLED", "SystemExit: 143"),
     ],
 )
 def test_a_run_that_breaks_off_says_why(
@@ -142,3 +143,24 @@ def test_a_run_log_writes_no_password(workspace: Path) -> None:
     assert {"mlflow.db", "text.md", "data.json"} <= {path.name for path in files}
     for path in files:
         assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_a_run_stopped_in_the_middle_of_a_statement_is_closed(tmp_path: Path) -> None:
+    """A statement that has not ended locks the database, as long as somebody holds its cursor."""
+
+    def stop_in_a_statement(store: Path) -> None:
+        rows = sqlite3.connect(store).execute("SELECT * FROM experiments, alembic_version")
+        rows.fetchone()
+        raise KeyboardInterrupt
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_run(uri=uri, experiment="e", artifact_dir=str(tmp_path / "artifacts")) as run_log,
+    ):
+        # a second experiment: the statement has another row to give
+        run_log.client.create_experiment("other")
+        stop_in_a_statement(tmp_path / "mlflow.db")
+    run = MlflowClient(uri).get_run(run_log.run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["tunetrail.failure"] == "KeyboardInterrupt"

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 MOMENTS = [
     "tunetrail.tracking.models.load_components",
     "tunetrail.studies.finals.scoring.score_saved",
-    "tunetrail.tracking.store.RunLog.table",
+    "tunetrail.tracking.run_log.RunLog.table",
     "tunetrail.tracking.recording.log_test",
     "tunetrail.tracking.registry.hold_model",
     "mlflow.tracking.MlflowClient.create_registered_model",
