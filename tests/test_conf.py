@@ -33,6 +33,7 @@ NEEDED = {
     ("data", "hub"): ["data.path=some/set", "data.text_column=text", "data.label_column=label"],
     ("model", "hub"): ["model.id=some/model"],
     ("model", "directory"): ["model.path=some/where"],
+    ("model", "run"): ["model.run_id=tunetrail-tweets@champion"],
 }
 # What code adds to the arguments that the YAML gives.
 LATER = {"optuna.samplers.GridSampler": {"search_space"}}

@@ -26,6 +26,7 @@ from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
+from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task, order_metrics
 from tunetrail.tracking import recording
@@ -81,6 +82,7 @@ def run(cfg: DictConfig) -> float | list[float]:
         require_job(cfg)
         quiet_libraries()
         trial = open_trial(cfg)
+        pin_start(cfg, trial)
         with open_run_log(cfg, trial) as (run_log, resume_from):
             # Config and code first, so that a run that crashes can be run again.
             log_origin(run_log, cfg)
@@ -105,6 +107,7 @@ def run(cfg: DictConfig) -> float | list[float]:
 def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     """Load the rows, apply the checks of the data, and encode them."""
     task, checkpoint = build_task(cfg), build(cfg.model.source)
+    recording.log_checkpoint(run_log, checkpoint)
     data = load_rows(cfg, task)
     recording.log_data(run_log, data)
     _apply_checks(data, cfg)

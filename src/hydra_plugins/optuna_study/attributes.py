@@ -39,6 +39,9 @@ SPREAD = "spread"
 
 # Written by the app. On a study or a trial: its run in MLflow.
 RUN_ID = "mlflow_run_id"
+# On a study: names of the registry that its trials start from, with the run that each stood for at
+# first.
+PINNED = "pinned"
 # On a study: the runs whose weights were measured on test, in order.
 TEST_LOOKS = "test_looks"
 # On a trial: how many evaluations it makes unless it is pruned; of several seeds, by how much each

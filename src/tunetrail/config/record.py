@@ -24,6 +24,8 @@ _NOT_PARAMS = (
     "resume",
     "cache_dir",
 )
+# Nor are copies of them that a source is given.
+_PLACES = ("tracking_uri", "cache_dir")
 
 
 def record(cfg: DictConfig) -> dict[str, Any]:
@@ -108,7 +110,11 @@ def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> Non
 def flatten_params(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten the settings that decide the result, with dots between their keys."""
     deciding = {name: value for name, value in config.items() if name not in _NOT_PARAMS}
-    return flatten(deciding)
+    return {
+        key: value
+        for key, value in flatten(deciding).items()
+        if key.rpartition(".")[2] not in _PLACES
+    }
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:

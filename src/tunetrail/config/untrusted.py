@@ -25,6 +25,8 @@ _MAX_DEPTH = 30
 # Never taken from a record: where to write, and which job of which study it is.
 _PLACES = ("tracking", "registry", "cache_dir")
 _JOB = ("study", "trial", "resume")
+# The argument of a source that is in the store of the runs.
+_STORE = "tracking_uri"
 # Hydra reads these two itself, before any code of the project runs.
 _OF_HYDRA = ("hydra", "defaults")
 # Arguments of TrainingArguments that upload, or name a file that says where to write.
@@ -189,7 +191,7 @@ def require_safe(
     for value in given:
         _put(kept, value.key, None)
     for key, name, value in _walk(kept):
-        if isinstance(value, str):
+        if isinstance(value, str) and name != _STORE:  # use_store replaces that one
             _require_plain(key, value)
         if name.endswith("_dir") and value is not None:
             _require_inside(key, str(value), folders)
@@ -197,7 +199,19 @@ def require_safe(
             raise InputError(f"{key}={value}: would upload the results; refused")
 
 
-def resolve_config(text: str, *, known: frozenset[str]) -> DictConfig:
+def use_store(config: Mapping[str, Any], uri: str) -> dict[str, Any]:
+    """Let a recorded config read models from the store that the record itself was read from.
+
+    The recorded URI may be anybody's, the store may be reached in another way now, and a password
+    was not recorded.
+    """
+    return {
+        name: use_store(value, uri) if isinstance(value, dict) else uri if name == _STORE else value
+        for name, value in config.items()
+    }
+
+
+def resolve_config(text: str, *, known: frozenset[str], uri: str) -> DictConfig:
     """Load a recorded config that is instantiated where its run was.
 
     It reads the environment variables of this process.
@@ -205,12 +219,13 @@ def resolve_config(text: str, *, known: frozenset[str]) -> DictConfig:
     Args:
         text: a recorded ``config.yaml``.
         known: every target that it may name.
+        uri: of the store that its run is in.
 
     Raises:
         InputError: it names another target, before or after it is resolved, or cannot be resolved.
 
     """
-    config = OmegaConf.create(parse_config(text))
+    config = OmegaConf.create(use_store(parse_config(text), uri))
     try:
         # An interpolation may give a mapping with a target.
         resolved = OmegaConf.to_container(config, resolve=True)
@@ -267,7 +282,7 @@ def build_config(
     """
     lacking = {name: value for name, value in code.config.items() if name not in _OF_HYDRA}
     config: dict[str, Any] = {**lacking, "sweep": code.sweep}
-    for name, value in recorded.items():
+    for name, value in use_store(recorded, uri).items():
         before = config.get(name)
         if isinstance(before, dict) and isinstance(value, dict):
             config[name] = {**before, **value}

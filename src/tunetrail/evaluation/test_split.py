@@ -72,14 +72,19 @@ class Recorded:
         return load_rows(self.cfg, self.task)
 
 
-def load_recorded(config: str, *, known_targets: frozenset[str]) -> Recorded:
+def load_recorded(config: str, *, known_targets: frozenset[str], uri: str) -> Recorded:
     """Read a run's ``config.yaml``.
+
+    Args:
+        config: its text.
+        known_targets: all that it may instantiate.
+        uri: of the store that the run is in.
 
     Raises:
         InputError: it names a target that is not known.
 
     """
-    cfg = resolve_config(config, known=known_targets)
+    cfg = resolve_config(config, known=known_targets, uri=uri)
     return Recorded(cfg, build(cfg.task))
 
 

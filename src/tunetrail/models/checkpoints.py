@@ -1,19 +1,18 @@
 """Where pretrained weights come from. Each function finds a checkpoint; none loads it.
 
-All weights are read as safetensors: a pickle file runs code when it is opened.
+All weights are read as safetensors: a pickle file runs code when it is opened. The weights of an
+earlier run are found by ``tracking/starts.py``, which knows the store of the runs.
 """
 
 import hashlib
 import logging
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from tunetrail.errors import InputError
+from tunetrail.models.cache import make_once
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +22,24 @@ class Checkpoint:
     """What ``from_pretrained`` needs.
 
     ``path`` is a directory; with a ``revision`` it is an id of the hub. ``origin`` names it for a
-    person: an id with its revision, a package with its version, a directory.
+    person: an id with its revision, a package with its version, a directory, a run. The tokenizer
+    may be in a directory of its own. ``run_id`` is the run whose model it is, if it is one.
     """
 
     path: str
     origin: str
     revision: str | None = None
+    tokenizer_path: str | None = None
+    run_id: str | None = None
 
     @property
     def is_on_hub(self) -> bool:
         return self.revision is not None
+
+    @property
+    def tokenizer(self) -> str:
+        """Where its tokenizer is: a directory, or an id of the hub."""
+        return self.tokenizer_path or self.path
 
 
 def hub(*, id: str, revision: str) -> Checkpoint:  # noqa: A002 - the hub's own word
@@ -81,8 +88,7 @@ def package_gguf(*, distribution: str, path: str, cache_dir: str) -> Checkpoint:
             f"{', '.join(sorted(p.name for p in source.parent.glob('*'))) or 'nothing'}"
         )
     target = Path(cache_dir) / f"{source.stem}-{_digest(source)}"
-    if not target.is_dir():
-        _convert_gguf(source, target)
+    make_once(target, lambda folder: _convert_gguf(source, folder))
     return Checkpoint(path=str(target), origin=_package(distribution))
 
 
@@ -131,22 +137,11 @@ def _convert_gguf(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     log.info("converting %s to safetensors, once", source.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
     folder, file = str(source.parent), source.name
     model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
     # Trainer and save_pretrained refuse a model that is marked as quantised; these weights, read
     # as float32, no longer are.
     model.hf_quantizer.remove_quantization_config(model)
-    # Several workers may convert at once: each into its own folder, and the first rename wins.
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
-        model.save_pretrained(work)
-        tokenizer.save_pretrained(work)
-        try:
-            os.rename(work, target)  # noqa: PTH104 - rename is the commit: it must not overwrite
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

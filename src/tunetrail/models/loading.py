@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         InputError: the checkpoint cannot be loaded, or has no tokenizer.
 
     """
-    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, checkpoint)
+    place = replace(checkpoint, path=checkpoint.tokenizer)
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, place)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise InputError(
@@ -174,6 +175,9 @@ def _from_memory(
 
 
 def _from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:
+    if not checkpoint.is_on_hub:
+        # The code beside weights in a directory is never run, nor does a prompt offer to.
+        kwargs["trust_remote_code"] = False
     with _said_in_one_line(auto, checkpoint):
         return auto.from_pretrained(checkpoint.path, **_where(checkpoint), **kwargs)
 

@@ -89,7 +89,7 @@ def _model(record: RunRecord) -> _Facts:
     if record.model is None:
         return None
     # Not their path: another virtual environment has the same weights elsewhere.
-    names = ("revision", "num_parameters")
+    names = ("revision", "run_id", "num_parameters")
     facts = {name: _text(record.model[name]) for name in names if name in record.model}
     return facts | {"weights": str(record.model.get("sha256"))[:12]}
 

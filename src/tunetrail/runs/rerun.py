@@ -3,8 +3,9 @@
 import contextlib
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunetrail.config.untrusted import (
     GivenValue,
@@ -14,7 +15,7 @@ from tunetrail.config.untrusted import (
     parse_given,
     require_safe,
 )
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, OutageError
 from tunetrail.runs.agreement import check_agreement, format_verdict
 from tunetrail.runs.child import build_environment, require_own_sources, run_train
 from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
@@ -22,6 +23,7 @@ from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
 from tunetrail.tracking.run_log import add_to_run
+from tunetrail.tracking.starts import resolve_run
 
 # Config groups whose choice is a tag of the original: a recorded config does not have it.
 _CHOICES = ("experiment", "task", "data", "model", "method")
@@ -123,6 +125,7 @@ def run_again(
     recorded = parse_config(original.config_text)
     given = parse_given(overrides, recorded)
     require_safe(recorded, code, given=given, store_dirs=_store_dirs(present, given, uri))
+    _require_start(original, recorded, given, uri=uri)
     config = build_config(recorded, code, present, given=given, uri=uri, run_name=run_name)
     environment = build_environment(code.root, num_threads=num_threads, num_gpus=original.num_gpus)
     require_own_sources(code.root, environment)
@@ -141,6 +144,25 @@ def run_again(
             f"the rerun of {original.run_id} failed before it logged a metric; see above"
         )
     return repeated
+
+
+def _require_start(
+    original: RunRecord, recorded: Mapping[str, Any], given: Sequence[GivenValue], *, uri: str
+) -> None:
+    """Check that the run which the original started from still has its model."""
+    key = "model.source.run_id"
+    run_id = recorded["model"]["source"].get("run_id")
+    if run_id is None or any(value.key == key for value in given):
+        return
+    try:
+        resolve_run(run_id, uri=uri)
+    except OutageError:
+        raise
+    except InputError as error:
+        raise InputError(
+            f"run {original.run_id} started from another: {error}; give {key}=RUN_ID to start "
+            "from a run that has it"
+        ) from error
 
 
 def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list[Path]:

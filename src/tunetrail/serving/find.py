@@ -2,30 +2,22 @@
 
 import contextlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
-from mlflow.entities import LoggedModelStatus, Run
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
-from mlflow.utils.file_utils import local_file_uri_to_path
 
-from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.places import fetch, find_files, find_place
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
-_CHAMPION = "champion"
 # A tokenizer without a limit gives a number far above this.
 _MOST_TOKENS = 10_000_000
-_NUM_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -66,124 +58,15 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
         raise InputError(f"model {name}: that is a file; give the directory that it is in")
     try:
         client = connect_existing(uri)
+        with store_errors(uri):
+            place = find_place(client, name, uri=uri, option="--uri")
     except InputError as error:
         raise type(error)(f"model {name} is no directory here, and {error}") from error
-    with store_errors(uri):
-        find = _find_in_run if _RUN_ID.fullmatch(name) else _find_in_registry
-        place = find(client, name, redact(uri))
     with tempfile.TemporaryDirectory(prefix="tunetrail-model-") as scratch:
         with store_errors(uri):
-            folder = _fetch(place, Path(scratch))
+            folder = fetch(place, Path(scratch))
             card = _read_run_card(client, place.run_id)
         yield _inspect(folder, source=place.source, run_card=card)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a store holds a model, and the run it came out of."""
-
-    location: str
-    run_id: str | None
-    source: str
-
-
-def _find_in_run(client: MlflowClient, run_id: str, uri: str) -> _Place:
-    run = look_up(client.get_run, run_id)
-    if run is None:
-        raise InputError(f"run {run_id} is not in {uri}; give its store with --uri")
-    outputs = run.outputs.model_outputs if run.outputs else []
-    for output in sorted(outputs, key=lambda output: output.step, reverse=True):
-        logged = look_up(client.get_logged_model, output.model_id)
-        if logged is not None and logged.status == LoggedModelStatus.READY:
-            return _Place(logged.artifact_location, run_id, f"run {run_id}")
-    raise InputError(f"run {run_id} holds no weights: {_why_no_weights(client, run)}")
-
-
-def _why_no_weights(client: MlflowClient, run: Run) -> str:
-    tags = run.data.tags
-    study = tags.get("tunetrail.study")
-    if study is None:
-        state = "it did not finish" if run.info.status != "FINISHED" else "tracking.log_model=false"
-        return f"{state}; train again with tracking.log_model=true"
-    parent = tags.get("mlflow.parentRunId")
-    best = (client.get_run(parent).data.tags if parent else tags).get("tunetrail.best_run")
-    what = f"trial {tags['tunetrail.trial']}" if "tunetrail.trial" in tags else "the parent run"
-    advice = f"the best run is {best}" if best and best != "None" else "it has no best run yet"
-    return (
-        f"it is {what} of study {study}, which keeps those of its sweep.keep_best trials; {advice}"
-    )
-
-
-def _find_in_registry(client: MlflowClient, name: str, uri: str) -> _Place:
-    match = re.fullmatch(r"(?:models:/)?([^@]+?)(?:@([^@/]+)|/(\d+))?", name)
-    if match is None:
-        raise InputError(
-            f"model {name}: no such directory; give one, a run id, NAME@ALIAS or NAME/VERSION"
-        )
-    registered, alias, version = match.groups()
-    found = look_up(client.get_registered_model, registered)
-    if found is None:
-        raise InputError(
-            f"model {name}: no such directory, nor a registered model {registered!r} in {uri} "
-            f"({_list_names(client)})"
-        )
-    if version is None:
-        alias = alias or _CHAMPION
-        version = found.aliases.get(alias)
-        if version is None:
-            raise InputError(
-                f"model {name}: {registered} has no {alias} ({_list_versions(client, registered)})"
-            )
-    chosen = look_up(client.get_model_version, registered, str(version))
-    if chosen is None:
-        raise InputError(
-            f"model {name}: {registered} has no version {version} "
-            f"({_list_versions(client, registered)})"
-        )
-    source = f"{registered} version {version}" + (f" ({alias})" if alias else "")
-    location = client.get_model_version_download_uri(registered, str(version))
-    return _Place(location, chosen.run_id or None, source)
-
-
-def _list_names(client: MlflowClient) -> str:
-    names = [found.name for found in client.search_registered_models(max_results=_NUM_LISTED)]
-    return f"registered: {', '.join(names)}" if names else "nothing is registered there"
-
-
-def _list_versions(client: MlflowClient, name: str) -> str:
-    aliases = client.get_registered_model(name).aliases
-    # A registry's own names may hold a quote; its search takes no other sign for one.
-    quoted = name.replace("'", "''")
-    page = client.search_model_versions(
-        f"name='{quoted}'", max_results=_NUM_LISTED, order_by=["version_number DESC"]
-    )
-    versions = ", ".join(str(found.version) for found in page) or "none"
-    said = ", ".join(f"{alias}={version}" for alias, version in aliases.items()) or "none"
-    return f"aliases: {said}; versions: {versions}"
-
-
-def _fetch(place: _Place, scratch: Path) -> Path:
-    """Return the folder itself where it lies on this machine, else a copy in ``scratch``.
-
-    Raises:
-        InputError: its files are gone.
-
-    """
-    gone = (
-        f"{place.source}: its weights were removed; a study keeps those of its sweep.keep_best "
-        "trials"
-    )
-    if urlsplit(place.location).scheme in ("", "file"):
-        folder = Path(local_file_uri_to_path(place.location))
-        if not folder.is_dir():
-            raise InputError(gone)
-        return folder
-    copy = scratch / "model"
-    copy.mkdir()
-    repository = get_artifact_repository(place.location)
-    if not repository.list_artifacts():
-        raise InputError(gone)
-    return Path(repository.download_artifacts("", str(copy)))
 
 
 def _read_run_card(client: MlflowClient, run_id: str | None) -> str | None:
@@ -200,24 +83,12 @@ def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
         InputError: something is missing, or it is unknown what the model does.
 
     """
-    model_dir, tokenizer_dir, trained_length = folder, folder, _MOST_TOKENS
-    card, pipeline_tag = folder / "README.md", None
+    card, pipeline_tag, trained_length = folder / "README.md", None, _MOST_TOKENS
     if (folder / "MLmodel").is_file():
-        # As MLflow names them. A path in MLmodel could lead anywhere.
-        model_dir, tokenizer_dir = folder / "model", folder / "components" / "tokenizer"
         pipeline_tag, trained_length = _read_description(folder / "MLmodel", source)
         card = folder / "model_card.md"
+    model_dir, tokenizer_dir = find_files(folder, source=source)
     config = _read_json(model_dir / "config.json", source, "write it with save_pretrained")
-    if not any(model_dir.glob("*.safetensors")):
-        raise InputError(
-            f"{source}: no *.safetensors in {model_dir}, and nothing else is read because "
-            "pickle files run code; save the model with save_pretrained"
-        )
-    if not any((tokenizer_dir / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise InputError(
-            f"{source}: no tokenizer in {tokenizer_dir}; save the model's own there with "
-            "tokenizer.save_pretrained"
-        )
     settings = _read_json(
         tokenizer_dir / "tokenizer_config.json", source, "save it with tokenizer.save_pretrained"
     )

@@ -17,6 +17,7 @@ from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
+from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, closed_at_end, create_run, reopen_run
@@ -59,10 +60,12 @@ class TrackStudy:
         """Check what every trial needs, before the study is created.
 
         Raises:
-            InputError: a value that is not searched, or the name of a metric, is wrong.
+            InputError: a value that is not searched, or the name of a metric, is wrong, or there is
+                no such run to start from.
 
         """
         require_job(config)
+        pin_start(config, None)
 
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
         """Open the parent run, or the one that an earlier start of this study opened.

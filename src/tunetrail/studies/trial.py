@@ -1,6 +1,6 @@
 """The trial of a study that a run belongs to: reopened by number; the run reports to it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -55,6 +55,7 @@ class Trial:
         repeat: int | None = None,
         num_repeats: int = 1,
     ) -> None:
+        self._storage = storage
         self._study = _load_study(storage, study, pruner=pruner)
         store = self._study._storage  # noqa: SLF001 - optuna has no public way to reopen a trial
         trial_id = store.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001 - as above
@@ -82,6 +83,16 @@ class Trial:
         """The MLflow run of the study."""
         found = self._study.user_attrs.get(attributes.RUN_ID)
         return str(found) if found else None
+
+    def pin(self, name: str, resolve: Callable[[str], str]) -> str:
+        """Return what a name stands for; looked up once for the whole study and its finals."""
+        searched = self._study.user_attrs.get(attributes.FINAL_OF)
+        study = self._study if searched is None else _load_study(self._storage, searched)
+        known = study.user_attrs.get(attributes.PINNED, {})
+        if name not in known:
+            known[name] = resolve(name)
+            study.set_user_attr(attributes.PINNED, known)
+        return str(known[name])
 
     def set_run_id(self, run_id: str) -> None:
         """Note the MLflow run of this trial; of several repeats the one that began last."""

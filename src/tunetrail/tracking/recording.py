@@ -14,6 +14,7 @@ from tunetrail.evaluation.test_split import TestScores
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking import provenance
 from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
+from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.training.evaluations import Evaluation
 
 _MODEL_PACKAGES = (
@@ -79,6 +80,12 @@ def _folder(*, resumed: bool) -> str:
     return "environment/resumed" if resumed else "environment"
 
 
+def log_checkpoint(run_log: RunLog, checkpoint: Checkpoint) -> None:
+    """Log the run that the weights come from, if they come from one."""
+    if checkpoint.run_id is not None:
+        run_log.tags({INITIALIZED_FROM: checkpoint.run_id})
+
+
 def log_start(
     run_log: RunLog, model: PreTrainedModel, *, checkpoint: Checkpoint, resumed: bool
 ) -> None:
@@ -100,6 +107,7 @@ def log_start(
         "checkpoint": checkpoint.path,
         "revision": checkpoint.revision,
         "origin": checkpoint.origin,
+        "run_id": checkpoint.run_id,
         "num_parameters": num_parameters,
         "num_trainable_parameters": num_trainable,
         "sha256": sha256,

@@ -77,8 +77,12 @@ def connect(uri: str) -> MlflowClient:
         return MlflowClient(uri)
 
 
-def connect_existing(uri: str) -> MlflowClient:
+def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
     """Connect to a store that must exist already, so that a look does not create one.
+
+    Args:
+        uri: of the store.
+        option: what names another store, for the remedy of an error.
 
     Raises:
         OutageError: the server does not answer.
@@ -88,7 +92,7 @@ def connect_existing(uri: str) -> MlflowClient:
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not path.is_file():
         raise InputError(
-            f"no store in {path.absolute()}; give another with --uri, or change to the folder "
+            f"no store in {path.absolute()}; give another with {option}, or change to the folder "
             "that train.py was started in"
         )
     return connect(uri)

@@ -55,7 +55,7 @@ def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> dic
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
     """
     fingerprints = tuple((name, split._fingerprint) for name, split in dataset.items())  # noqa: SLF001 - datasets has no public name for the hash of its content
-    folder = Path(checkpoint.path)
+    folder = Path(checkpoint.tokenizer)
     files = sorted(path for path in folder.glob("*") if _is_of_tokenizer(path))
     return _encode(_Source((task, checkpoint, stamp_files(files), fingerprints), dataset))
 

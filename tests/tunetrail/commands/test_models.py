@@ -65,15 +65,15 @@ def test_a_directory_needs_no_store(here: Store) -> None:
     [
         (
             "large",
-            "no such directory, nor a registered model 'large' in sqlite:///mlruns/mlflow.db",
+            "there is no registered model 'large' in sqlite:///mlruns/mlflow.db",
         ),
         ("large@champion", "(registered: tiny)"),
         ("tiny@best", "tiny has no best (aliases: champion=1; versions: 1)"),
         ("tiny/2", "tiny has no version 2 (aliases: champion=1; versions: 1)"),
         ("models:/tiny/99999999999999", "tiny has no version"),
-        ("a/b/c", "no such directory, nor a registered model 'a/b/c'"),
-        ("it's", 'no such directory, nor a registered model "it\'s"'),
-        ("@champion", "give one, a run id, NAME@ALIAS or NAME/VERSION"),
+        ("a/b/c", "there is no registered model 'a/b/c'"),
+        ("it's", 'there is no registered model "it\'s"'),
+        ("@champion", "give a run id, NAME@ALIAS or NAME/VERSION"),
         (NO_RUN, f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with --uri"),
         ("file", "model file: that is a file"),
     ],
@@ -131,7 +131,7 @@ def test_a_run_without_weights_says_why_and_where_there_are_some(workspace: Path
         return str(run_id)
 
     assert "it did not finish; train again" in refused(create("FAILED"))
-    assert "tracking.log_model=false; train again" in refused(create("FINISHED"))
+    assert "tracking.log_model=false; `tunetrail rerun" in refused(create("FINISHED"))
     parent = create("FINISHED", tunetrail__study="s", tunetrail__best_run="abc")
     said = refused(parent)
     assert "it is the parent run of study s" in said

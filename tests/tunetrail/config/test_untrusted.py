@@ -175,7 +175,7 @@ def test_the_record_of_a_winner_is_not_trusted_either(
 ) -> None:
     put(config, key, value)
     with pytest.raises(InputError) as caught:
-        load_recorded(yaml.safe_dump(config), known_targets=load_project(ROOT).targets)
+        load_recorded(yaml.safe_dump(config), known_targets=load_project(ROOT).targets, uri=URI)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not trap.exists()
@@ -188,7 +188,7 @@ def test_the_record_of_a_winner_may_read_the_environment_and_name_what_the_study
     put(config, "data.source.train", "${oc.env:ROWS}")
     put(config, "method._target_", "mine.apply")
     known = load_project(ROOT).targets | {"mine.apply"}
-    recorded = load_recorded(yaml.safe_dump(config), known_targets=known)
+    recorded = load_recorded(yaml.safe_dump(config), known_targets=known, uri=URI)
     assert recorded.values["data"]["source"]["train"] == "/data/rows.csv"
 
 

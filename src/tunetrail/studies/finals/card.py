@@ -17,6 +17,9 @@ _TRAINER_KEYS = (
     "lr_scheduler_type", "warmup_steps",
 )  # fmt: skip
 
+# What names the weights, whatever kind of source they have; a package has a path, too.
+_NAMES_OF_MODEL = ("id", "distribution", "path", "run_id")
+
 
 def write_card(
     conclusion: Conclusion,
@@ -85,7 +88,7 @@ def _licence(source: Mapping[str, Any]) -> str:
 def _params(conclusion: Conclusion, config: Mapping[str, Any]) -> dict[str, Any]:
     source, trainer = config["model"]["source"], config["trainer"]
     return {
-        "model": source.get("id") or source.get("distribution") or source.get("path"),
+        "model": next(filter(None, map(source.get, _NAMES_OF_MODEL)), None),
         "licence of the model's package": _licence(source),
         "method": config["method"]["name"],
         "training_seed": config["training_seed"],

@@ -84,7 +84,7 @@ def load_winner(
             "set tracking.uri to the store that holds it"
         )
     config = read_artifact(uri=terms.uri, run_id=own[-1].run_id, path="config.yaml")
-    recorded = load_recorded(config, known_targets=terms.known_targets)
+    recorded = load_recorded(config, known_targets=terms.known_targets, uri=terms.uri)
     return WinnerRecord(terms, study, runs, own, recorded)
 
 

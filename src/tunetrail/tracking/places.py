@@ -1,0 +1,211 @@
+"""Where a store holds a trained model: found by a run or a name of the registry, and its files.
+
+Others may write to a store. So paths inside a model are those that MLflow always uses, and only
+safetensors count as weights: pickle files run code.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from tunetrail.config.secrets import redact
+from tunetrail.errors import InputError
+from tunetrail.tracking.registry import CHAMPION
+from tunetrail.tracking.store import look_up
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_NUM_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store holds a model.
+
+    ``source`` names it for a person. ``run_id`` is the run it came out of, if that is known.
+    """
+
+    location: str
+    run_id: str | None
+    source: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its files are on this machine."""
+        return urlsplit(self.location).scheme in ("", "file")
+
+
+def is_run_id(name: str) -> bool:
+    return _RUN_ID.fullmatch(name) is not None
+
+
+def find_place(client: MlflowClient, name: str, *, uri: str, option: str) -> Place:
+    """Find a model by the id of its run, or by ``NAME@ALIAS`` or ``NAME/VERSION``.
+
+    ``NAME`` alone is its champion; ``models:/`` may stand before it.
+
+    Args:
+        client: of the store.
+        name: as above.
+        uri, option: of the store, and what names another one, for errors.
+
+    Raises:
+        InputError: there is no such model.
+
+    """
+    if is_run_id(name):
+        return find_in_run(client, find_run(client, name, uri=uri, option=option))
+    return _find_in_registry(client, name, uri)
+
+
+def find_run(client: MlflowClient, run_id: str, *, uri: str, option: str) -> Run:
+    """Look a run up.
+
+    Raises:
+        InputError: the store has no such run.
+
+    """
+    run = look_up(client.get_run, run_id)
+    if run is None:
+        raise InputError(f"run {run_id} is not in {redact(uri)}; give its store with {option}")
+    return run
+
+
+def find_in_run(client: MlflowClient, run: Run) -> Place:
+    """Find the last complete model that a run has logged.
+
+    Raises:
+        InputError: it has none, or no longer.
+
+    """
+    outputs = run.outputs.model_outputs if run.outputs else []
+    for output in sorted(outputs, key=lambda output: output.step, reverse=True):
+        logged = look_up(client.get_logged_model, output.model_id)
+        if logged is not None and logged.status == LoggedModelStatus.READY:
+            run_id = run.info.run_id
+            return Place(logged.artifact_location, run_id, f"run {run_id}")
+    why = _why_no_weights(client, run, was_logged=bool(outputs))
+    raise InputError(f"run {run.info.run_id} holds no weights: {why}")
+
+
+def _why_no_weights(client: MlflowClient, run: Run, *, was_logged: bool) -> str:
+    tags, run_id = run.data.tags, run.info.run_id
+    again = f"`tunetrail rerun {run_id} tracking.log_model=true`"
+    study = tags.get("tunetrail.study")
+    if study is not None:
+        parent = tags.get("mlflow.parentRunId")
+        best = (client.get_run(parent).data.tags if parent else tags).get("tunetrail.best_run")
+        is_trial = "tunetrail.trial" in tags
+        what = f"trial {tags['tunetrail.trial']}" if is_trial else "the parent run"
+        advice = f"the best run is {best}" if best and best != "None" else "it has no best run yet"
+        advice += f", and {again} makes these again" if is_trial else ""
+        return (
+            f"it is {what} of study {study}, which keeps those of its sweep.keep_best trials; "
+            f"{advice}"
+        )
+    if was_logged:
+        return f"its model was deleted; {again} makes it again"
+    if run.info.status != "FINISHED":
+        return "it did not finish; train again with tracking.log_model=true"
+    return f"tracking.log_model=false; {again} makes them"
+
+
+def _find_in_registry(client: MlflowClient, name: str, uri: str) -> Place:
+    match = re.fullmatch(r"(?:models:/)?([^@]+?)(?:@([^@/]+)|/(\d+))?", name)
+    if match is None:
+        raise InputError("it is no name either; give a run id, NAME@ALIAS or NAME/VERSION")
+    registered, alias, version = match.groups()
+    found = look_up(client.get_registered_model, registered)
+    if found is None:
+        raise InputError(
+            f"there is no registered model {registered!r} in {redact(uri)} ({_list_names(client)})"
+        )
+    if version is None:
+        alias = alias or CHAMPION
+        version = found.aliases.get(alias)
+        if version is None:
+            raise InputError(f"{registered} has no {alias} ({_list_versions(client, registered)})")
+    chosen = look_up(client.get_model_version, registered, str(version))
+    if chosen is None:
+        raise InputError(
+            f"{registered} has no version {version} ({_list_versions(client, registered)})"
+        )
+    source = f"{registered} version {version}" + (f" ({alias})" if alias else "")
+    location = client.get_model_version_download_uri(registered, str(version))
+    return Place(location, chosen.run_id or None, source)
+
+
+def _list_names(client: MlflowClient) -> str:
+    names = [found.name for found in client.search_registered_models(max_results=_NUM_LISTED)]
+    return f"registered: {', '.join(names)}" if names else "nothing is registered there"
+
+
+def _list_versions(client: MlflowClient, name: str) -> str:
+    aliases = client.get_registered_model(name).aliases
+    # A registry's own names may hold a quote; its search takes no other sign for one.
+    quoted = name.replace("'", "''")
+    page = client.search_model_versions(
+        f"name='{quoted}'", max_results=_NUM_LISTED, order_by=["version_number DESC"]
+    )
+    versions = ", ".join(str(found.version) for found in page) or "none"
+    said = ", ".join(f"{alias}={version}" for alias, version in aliases.items()) or "none"
+    return f"aliases: {said}; versions: {versions}"
+
+
+def fetch(place: Place, scratch: Path) -> Path:
+    """Return the folder of a model where it lies on this machine, else a copy in ``scratch``.
+
+    Raises:
+        InputError: its files are gone.
+
+    """
+    gone = (
+        f"{place.source}: its weights were removed; a study keeps those of its sweep.keep_best "
+        "trials"
+    )
+    if place.is_local:
+        folder = Path(local_file_uri_to_path(place.location))
+        if not folder.is_dir():
+            raise InputError(gone)
+        return folder
+    copy = scratch / "model"
+    copy.mkdir()
+    repository = get_artifact_repository(place.location)
+    if not repository.list_artifacts():
+        raise InputError(gone)
+    return Path(repository.download_artifacts("", str(copy)))
+
+
+def find_files(folder: Path, *, source: str) -> tuple[Path, Path]:
+    """Find the folders of weights and tokenizer in one that MLflow or ``save_pretrained`` wrote.
+
+    Args:
+        folder: of the model.
+        source: names the model in an error.
+
+    Raises:
+        InputError: something is missing.
+
+    """
+    model_dir, tokenizer_dir = folder, folder
+    if (folder / "MLmodel").is_file():
+        # As MLflow names them. A path in MLmodel could lead anywhere.
+        model_dir, tokenizer_dir = folder / "model", folder / "components" / "tokenizer"
+    if not (model_dir / "config.json").is_file():
+        raise InputError(f"{source}: no config.json in {model_dir}; write it with save_pretrained")
+    if not any(model_dir.glob("*.safetensors")):
+        raise InputError(
+            f"{source}: no *.safetensors in {model_dir}, and nothing else is read because "
+            "pickle files run code; save the model with save_pretrained"
+        )
+    if not any((tokenizer_dir / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise InputError(
+            f"{source}: no tokenizer in {tokenizer_dir}; save the model's own there with "
+            "tokenizer.save_pretrained"
+        )
+    return model_dir, tokenizer_dir
