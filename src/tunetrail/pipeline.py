@@ -135,7 +135,7 @@ def _build_trainer(run_log: RunLog, parts: Parts) -> MeasuringTrainer:
     transformers.set_seed(cfg.training_seed)
     loader = Loader(parts.checkpoint, weights)
     model = task.load_model(loader, parts.tokenizer, parts.splits["train"].rows)
-    model = parts.method.prepare(model)
+    model = parts.method.prepare(model, new=loader.new)
     trainer = MeasuringTrainer(
         task=task,
         # Validation last: when its scores arrive, those of train are there to compare with.

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,13 @@ class Loader:
         checkpoint: where the weights come from.
         weights: as :func:`read_weights` returns them. The model is the same, bit for bit; only its
             config is read from disk. None: the weights are read from disk, too.
+        new: is filled with the names of the weights that the checkpoint lacks.
 
     """
 
     checkpoint: Checkpoint
     weights: Weights | None = None
+    new: set[str] = field(default_factory=set)
 
     def __call__(
         self, auto: Any, *, label_names: list[str] | None = None, **config: Any
@@ -147,6 +149,7 @@ class Loader:
         else:
             model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)
         made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
+        self.new.update(made)
         if made:
             log.info("new weights, to be trained: %s", ", ".join(made))
         elif label_names is not None and (known := _known_labels(self.checkpoint)) != label_names:

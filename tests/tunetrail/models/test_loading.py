@@ -12,7 +12,6 @@ from tunetrail.errors import InputError
 from tunetrail.models import hub
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer
-from tunetrail.models.methods.frozen import Frozen
 from tunetrail.models.methods.full import Full
 
 
@@ -94,16 +93,6 @@ def test_a_broken_checkpoint_is_one_line(tiny_gpt2: Path, tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_full_trains_every_weight_and_frozen_only_the_head(tiny_gpt2: Path) -> None:
+def test_full_trains_every_weight(tiny_gpt2: Path) -> None:
     model = Full("full").prepare(load(tiny_gpt2, ["a", "b", "c"]))
     assert all(p.requires_grad for p in model.parameters())
-    model = Frozen("frozen").prepare(load(tiny_gpt2, ["a", "b", "c"]))
-    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["score.weight"]
-
-
-def test_frozen_refuses_a_model_that_is_all_body() -> None:
-    from transformers import GPT2Config, GPT2Model
-
-    body = GPT2Model(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50))
-    with pytest.raises(InputError, match="method=frozen"):
-        Frozen("frozen").prepare(body)

@@ -1,5 +1,6 @@
 """What a method must offer."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -13,8 +14,12 @@ class Method(Protocol):
 
     name: str
 
-    def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
         """Return the model ready to train: only what is trained requires a gradient.
+
+        Args:
+            model: with the weights that training starts from.
+            new: names of the weights that no checkpoint has; they are random.
 
         Raises:
             InputError: the architecture cannot be trained this way.

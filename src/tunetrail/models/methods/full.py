@@ -1,5 +1,6 @@
 """Supervised fine-tuning: every weight is trained."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -13,5 +14,6 @@ class Full(WholeModel):
 
     name: str
 
-    def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
+        del new
         return model

@@ -1,6 +1,7 @@
 """LoRA: the body keeps its weights, and small matrices beside its linear layers are trained."""
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,8 +56,9 @@ class Lora:
                 "[q_proj,v_proj], all-linear, or null for the default of the architecture"
             )
 
-    def prepare(self, model: PreTrainedModel) -> Any:
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> Any:
         """Put the matrices into the model; what comes back stands for it in training."""
+        del new
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,

@@ -1,5 +1,6 @@
 """What a run is made from: code, packages, machine, data, weights."""
 
+from tunetrail.models.fingerprint import fingerprint_weights
 from tunetrail.tracking.provenance.code import Code, LeftOut, describe_code
 from tunetrail.tracking.provenance.data import (
     SplitFingerprint,
@@ -9,7 +10,6 @@ from tunetrail.tracking.provenance.data import (
     shorten,
 )
 from tunetrail.tracking.provenance.machine import describe_machine, list_packages
-from tunetrail.tracking.provenance.model import fingerprint_weights
 
 __all__ = [
     "Code",
