@@ -122,5 +122,7 @@ def _seeds(cfg: DictConfig) -> dict[str, int]:
     """Return the seed of every generator; Trainer seeds its own from its arguments."""
     batches = cfg.trainer.data_seed if cfg.trainer.data_seed is not None else cfg.trainer.seed
     rows = dict.fromkeys(("splits", "subsets", "train_sample"), cfg.seed)
+    if cfg.data.get("per_label") is not None:
+        rows["per_label"] = cfg.data.per_label_seed
     training = dict.fromkeys(("python", "numpy", "torch", "torch_cuda"), cfg.trainer.seed)
     return {**rows, "head": cfg.training_seed, **training, "batches": batches}

@@ -30,29 +30,33 @@ class PreparedData:
     files: tuple[SourceFile, ...]
 
 
-def prepare_data(
+@dataclass(frozen=True)
+class WholeSplits:
+    """All rows of every split, before any subset is taken; see :class:`PreparedData`."""
+
+    dataset: DatasetDict
+    notes: tuple[str, ...]
+    files: tuple[SourceFile, ...]
+
+
+def load_splits(
     rows: DatasetDict,
     *,
     canonicalise: Callable[[DatasetDict], DatasetDict],
     validation_fraction: float | None,
     test_fraction: float | None,
-    subset: str,
-    sizes: dict[str, int | None],
     seed: int,
-    quality: str | bool,
-    leakage: str | bool,
-) -> PreparedData:
-    """Canonical columns, splits, subsets, checks.
-
-    Rows are dropped (``clean``) before splits are split off and subsets taken: subsets have the
-    sizes that were asked for.
+    clean_quality: bool,
+    clean_leakage: bool,
+) -> WholeSplits:
+    """Canonical columns, and every split; what is to be cleaned is dropped.
 
     Args:
         rows: as they were read.
         canonicalise: what the task makes of them.
-        sizes: rows wanted of each split; None is all of them.
-        quality, leakage: off, warn, clean or error. Raising is the caller's: here ``warn`` and
-            ``error`` do the same.
+        validation_fraction, test_fraction: of train, where there is no such split.
+        seed: of the splits.
+        clean_quality, clean_leakage: whether rows that the checks find are dropped.
 
     Raises:
         InputError: the rows cannot be used as asked.
@@ -60,16 +64,15 @@ def prepare_data(
     """
     notes = []
     dataset = canonicalise(rows)
-    if quality == "clean":
+    if clean_quality:
         dataset, cleaned = clean(dataset)
         notes.append(cleaned.summary())
     fractions = {"validation": validation_fraction, "test": test_fraction}
     is_split = any(
         fraction is not None and name not in dataset for name, fraction in fractions.items()
     )
-    if is_split or subset == "stratified":
-        # Both look at every row. A shuffled subset of given splits need not be refused for a row
-        # that it leaves out.
+    if is_split or clean_leakage:
+        # Both look at every row.
         columns.require_text(dataset)
     dataset = splits.split_off(
         dataset,
@@ -77,15 +80,55 @@ def prepare_data(
         test_fraction=test_fraction,
         seed=seed,
     )
-    if leakage == "clean":
+    if clean_leakage:
         dataset, dropped = drop_leaks(dataset)
         notes.append(dropped.summary())
+    return WholeSplits(dataset, tuple(notes), list_files(rows))
+
+
+def prepare_data(
+    whole: WholeSplits,
+    *,
+    subset: str,
+    sizes: dict[str, int | None],
+    per_label: int | None,
+    per_label_seed: int | None,
+    seed: int,
+    quality: str | bool,
+    leakage: str | bool,
+) -> PreparedData:
+    """Subsets and checks.
+
+    Rows were dropped before: subsets have the sizes that were asked for.
+
+    Args:
+        whole: the splits.
+        subset: how rows are chosen.
+        sizes: rows wanted of each split; None is all of them.
+        per_label: then so many rows of each label are drawn from those of train.
+        per_label_seed: of this draw.
+        seed: of the subsets.
+        quality, leakage: off, warn, clean or error. Raising is the caller's: here all but ``off``
+            do the same.
+
+    Raises:
+        InputError: the rows cannot be used as asked.
+
+    """
+    dataset = whole.dataset
+    if subset == "stratified":
+        # It looks at every row. A shuffled subset of given splits need not be refused for a row
+        # that it leaves out.
+        columns.require_text(dataset)
     dataset = splits.take_subsets(dataset, sizes=sizes, method=subset, seed=seed)
     columns.require_text(dataset)
+    if per_label is not None:
+        train = splits.draw_per_label(dataset["train"], per_label, seed=per_label_seed)
+        dataset = DatasetDict({**dataset, "train": train})
     return PreparedData(
         dataset=dataset,
         quality=None if quality in _OFF else check_quality(dataset),
         leakage=None if leakage in _OFF else check_leakage(dataset),
-        notes=tuple(notes),
-        files=list_files(rows),
+        notes=whole.notes,
+        files=whole.files,
     )

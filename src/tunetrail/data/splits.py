@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from tunetrail.data.columns import count_of
 from tunetrail.data.duplicates import normalise
@@ -92,6 +92,44 @@ def take_subsets(
     return DatasetDict(parts)
 
 
+def draw_per_label(train: Dataset, per_label: object, *, seed: object) -> Dataset:
+    """Draw as many rows of each label, in random order.
+
+    With the same seed the rows for a smaller number are among those for a larger one.
+
+    Raises:
+        InputError: a number that is no whole number above zero, a label with fewer rows, or rows
+            that have no labels.
+
+    """
+    key = f"data.per_label={per_label}"
+    if isinstance(per_label, bool) or not isinstance(per_label, int) or per_label < 1:
+        raise InputError(f"{key}: must be a whole number of 1 or more, or null for all rows")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"data.per_label_seed={seed}: must be a whole number of 0 or more")
+    strata = train.features["stratum"]
+    if not isinstance(strata, ClassLabel) or strata.num_classes < 2:
+        raise InputError(
+            f"{key}: the rows of train have no labels to draw from; set data.num_train"
+        )
+    labels = np.asarray(train["stratum"][:])
+    counts = np.bincount(labels, minlength=strata.num_classes)
+    for name, count in zip(strata.names, counts, strict=True):
+        if count < per_label:
+            raise InputError(
+                f"{key}: train has {count_of(int(count), 'row')} of {name!r}; ask for fewer, raise "
+                "data.num_train, or add rows"
+            )
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return train.select(order[_rank(labels[order]) < per_label])
+
+
+def _rank(labels: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Return the number of each row among those of its label, from 0."""
+    ranks: npt.NDArray[np.intp] = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+    return ranks
+
+
 def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.NDArray[np.int64]:
     """Return for each row 0 (it stays in train) or the position of its split, from 1.
 
@@ -147,9 +185,8 @@ def _stratified_rows(part: Dataset, size: int, split: str, seed: int) -> npt.NDA
             f"for {num_labels} or more, or set data.subset=shuffled"
         )
     order = np.random.default_rng(seed).permutation(len(labels))
-    # Rank of each row among those of its label, in the random order.
-    ranks = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
-    kept: npt.NDArray[np.intp] = order[ranks < _quotas(counts, size)[labels[order]]]
+    quotas = _quotas(counts, size)[labels[order]]
+    kept: npt.NDArray[np.intp] = order[_rank(labels[order]) < quotas]
     return kept
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
-from tunetrail.data.prepare import PreparedData, prepare_data
+from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.errors import InputError
 from tunetrail.models.loading import stamp_files
 from tunetrail.models.methods.base import Method
@@ -58,11 +58,13 @@ def _require_parts(found: object, protocol: type, *, key: str) -> None:
 
 def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
     """Load and prepare the rows that ``cfg`` names; the runs of a process share them."""
-    config = json.dumps(plain(cfg.data))
-    stamp = _stamp_sources(cfg.data)
-    return _load_data(
-        config, _Reader(type(task), task), stamp, cfg.seed, (cfg.checks.quality, cfg.checks.leakage)
-    )
+    data = plain(cfg.data)
+    if data.get("per_label") is None:
+        # It may be another for each run, and without a draw it decides nothing.
+        data.pop("per_label_seed", None)
+    checks = (cfg.checks.quality, cfg.checks.leakage)
+    reader = _Reader(type(task), task)
+    return _load_data(json.dumps(data), reader, _stamp_sources(cfg.data), cfg.seed, checks)
 
 
 @dataclass(frozen=True)
@@ -73,30 +75,51 @@ class _Reader:
     task: Task = field(compare=False)
 
 
+_Checks = tuple[str | bool, str | bool]
+# What decides which rows of a split are used, not which rows it has.
+_OF_SUBSETS = ("subset", "num_train", "num_validation", "num_test", "per_label", "per_label_seed")
+
+
 @lru_cache(maxsize=1)
 def _load_data(
-    config: str, reader: _Reader, stamp: object, seed: int, checks: tuple[str | bool, str | bool]
+    config: str, reader: _Reader, stamp: object, seed: int, checks: _Checks
 ) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
-    task = reader.task
-    del stamp  # part of the cache's key: a file that was written again is loaded again
-    cfg = OmegaConf.create(json.loads(config))
-    # Without an entry in data.columns the column is named like its role.
-    columns = {role: cfg.columns.get(role, role) for role in task.columns}
-    names = None if cfg.label_names is None else list(cfg.label_names)
+    values = json.loads(config)
+    whole = json.dumps({name: value for name, value in values.items() if name not in _OF_SUBSETS})
     data = prepare_data(
-        build(cfg.source),
-        canonicalise=lambda rows: task.canonicalise(rows, columns, label_names=names),
-        validation_fraction=cfg.validation_fraction,
-        test_fraction=cfg.test_fraction,
-        subset=cfg.subset,
-        sizes={"train": cfg.num_train, "validation": cfg.num_validation, "test": cfg.num_test},
+        _load_splits(whole, reader, stamp, seed, (checks[0] == "clean", checks[1] == "clean")),
+        subset=values["subset"],
+        sizes={split: values[f"num_{split}"] for split in ("train", "validation", "test")},
+        per_label=values.get("per_label"),
+        per_label_seed=values.get("per_label_seed"),
         seed=seed,
         quality=checks[0],
         leakage=checks[1],
     )
-    task.require_learnable(data.dataset["train"])
+    reader.task.require_learnable(data.dataset["train"])
     return data
+
+
+@lru_cache(maxsize=1)
+def _load_splits(
+    config: str, reader: _Reader, stamp: object, seed: int, cleans: tuple[bool, bool]
+) -> WholeSplits:
+    """Load all rows; trials that take other subsets of them share the result."""
+    del stamp  # part of the cache's key: a file that was written again is loaded again
+    task, cfg = reader.task, OmegaConf.create(json.loads(config))
+    # Without an entry in data.columns the column is named like its role.
+    columns = {role: cfg.columns.get(role, role) for role in task.columns}
+    names = None if cfg.label_names is None else list(cfg.label_names)
+    return load_splits(
+        build(cfg.source),
+        canonicalise=lambda rows: task.canonicalise(rows, columns, label_names=names),
+        validation_fraction=cfg.validation_fraction,
+        test_fraction=cfg.test_fraction,
+        seed=seed,
+        clean_quality=cleans[0],
+        clean_leakage=cleans[1],
+    )
 
 
 def _stamp_sources(data: DictConfig) -> object:

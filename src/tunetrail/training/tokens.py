@@ -50,14 +50,18 @@ class Split:
 
 
 def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> dict[str, Split]:
-    """Encode all splits, or take them from memory if rows, task and tokenizer are the same.
+    """Encode all splits, or take from memory those whose rows, task and tokenizer are the same.
 
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
     """
-    fingerprints = tuple((name, split._fingerprint) for name, split in dataset.items())  # noqa: SLF001 - datasets has no public name for the hash of its content
     folder = Path(checkpoint.tokenizer)
-    files = sorted(path for path in folder.glob("*") if _is_of_tokenizer(path))
-    return _encode(_Source((task, checkpoint, stamp_files(files), fingerprints), dataset))
+    files = stamp_files(sorted(path for path in folder.glob("*") if _is_of_tokenizer(path)))
+    splits = {
+        # datasets has no public name for the hash of a split's content.
+        name: Split(rows, _encode(_Source((task, checkpoint, files, rows._fingerprint), rows)))  # noqa: SLF001
+        for name, rows in dataset.items()
+    }
+    return {name: split if name == "train" else split.by_length() for name, split in splits.items()}
 
 
 def _is_of_tokenizer(path: Path) -> bool:
@@ -66,20 +70,17 @@ def _is_of_tokenizer(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Source:
-    """A key of the cache that carries its data set; equal if the keys are equal."""
+    """A key of the cache that carries its rows; equal if the keys are equal."""
 
-    key: tuple[Task, Checkpoint, object, object]
-    dataset: DatasetDict = field(compare=False)
+    key: tuple[Task, Checkpoint, object, str]
+    rows: Dataset = field(compare=False)
 
 
-# A search over task.max_length or the model uses a few settings again and again.
-@lru_cache(maxsize=4)
-def _encode(source: _Source) -> dict[str, Split]:
+# Train, validation and test of a few settings: a search over task.max_length, the model or the rows
+# of train uses them again and again.
+@lru_cache(maxsize=12)
+def _encode(source: _Source) -> Dataset:
     task, checkpoint, *_ = source.key
     # Truncation leaves settings in a tokenizer, and save_pretrained would write them. So this one
     # only encodes, and the run has another.
-    tokenizer = load_tokenizer(checkpoint)
-    splits = {
-        name: Split(rows, task.encode(rows, tokenizer)) for name, rows in source.dataset.items()
-    }
-    return {name: split if name == "train" else split.by_length() for name, split in splits.items()}
+    return task.encode(source.rows, load_tokenizer(checkpoint))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tunetrail.data.duplicates import normalise
-from tunetrail.data.splits import split_off, take_subsets
+from tunetrail.data.splits import draw_per_label, split_off, take_subsets
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -213,3 +213,51 @@ def test_sizes_that_cannot_be_met_are_refused(
     with pytest.raises(InputError, match=message) as raised:
         take_subsets(dataset, sizes=sizes, method=method, seed=0)
     assert not re.search(r"\n", str(raised.value))
+
+
+# --- few-shot
+
+
+def test_as_many_rows_of_each_label_are_drawn_and_more_hold_those_of_fewer(
+    make_splits: MakeSplits,
+) -> None:
+    rows = [(f"text {i}", "common" if i % 3 else "rare") for i in range(60)]
+    train = make_splits(train=rows)["train"]
+    drawn = {k: draw_per_label(train, k, seed=7) for k in (1, 2, 8)}
+    for k, part in drawn.items():
+        assert Counter(spelled(part)) == {"common": k, "rare": k}
+    numbers = {k: set(part["row"][:]) for k, part in drawn.items()}
+    assert numbers[1] < numbers[2] < numbers[8]
+    assert draw_per_label(train, 8, seed=7)["row"][:] == drawn[8]["row"][:]
+    assert set(draw_per_label(train, 8, seed=8)["row"][:]) != numbers[8]
+    # the labels come in no order
+    assert len({tuple(spelled(draw_per_label(train, 8, seed=seed))) for seed in range(3)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("per_label", "seed", "message"),
+    [
+        (0, 1, "data.per_label=0: must be a whole number of 1 or more, or null"),
+        (1.5, 1, "data.per_label=1.5: must be a whole number"),
+        (True, 1, "data.per_label=True: must be a whole number"),
+        (3, 1, "data.per_label=3: train has 2 rows of 'y'; ask for fewer, raise data.num_train"),
+        (2, "x", "data.per_label_seed=x: must be a whole number of 0 or more"),
+        (2, None, "data.per_label_seed=None: must be a whole number of 0 or more"),
+    ],
+)
+def test_draws_that_cannot_be_made_are_refused(
+    make_splits: MakeSplits, per_label: Any, seed: Any, message: str
+) -> None:
+    train = make_splits(train=[("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")])["train"]
+    with pytest.raises(InputError) as raised:
+        draw_per_label(train, per_label, seed=seed)
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize("strata", [Value("null"), ClassLabel(names=["all"])], ids=["none", "one"])
+def test_rows_without_labels_have_none_to_draw_from(strata: Any) -> None:
+    stratum = [0, 0] if isinstance(strata, ClassLabel) else [None, None]
+    features = Features({"text": Value("string"), "stratum": strata})
+    train = Dataset.from_dict({"text": ["a", "b"], "stratum": stratum}, features=features)
+    with pytest.raises(InputError, match=r"data\.per_label=1: the rows of train have no labels"):
+        draw_per_label(train, 1, seed=0)

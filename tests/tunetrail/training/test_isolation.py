@@ -21,7 +21,7 @@ from tunetrail.models import loading
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, Weights, read_weights
 from tunetrail.studies.ranking import rank
-from tunetrail.training.inputs import _load_data
+from tunetrail.training.inputs import _load_data, _load_splits
 from tunetrail.training.isolation import isolated
 from tunetrail.training.tokens import _encode
 
@@ -138,7 +138,56 @@ def test_rows_are_loaded_and_encoded_once_for_the_same_settings(
     for settings in ((), ("training_seed=5",), ("task.max_length=6",), ("trainer.weight_decay=0",)):
         run_trial(*settings, *QUICK)
     assert (_load_data.cache_info().misses, _load_data.cache_info().hits) == (1, 3)
-    assert (_encode.cache_info().misses, _encode.cache_info().hits) == (2, 2)
+    # of each split
+    assert (_encode.cache_info().misses, _encode.cache_info().hits) == (4, 4)
+
+
+@pytest.mark.slow
+def test_each_repeat_draws_other_examples_from_rows_that_are_read_once(
+    run_trial: RunTrial,
+) -> None:
+    _load_splits.cache_clear()
+    _encode.cache_clear()
+
+    def draw(number: int, seed: int, *overrides: str) -> int:
+        few = (f"data.per_label={number}", f"training_seed={seed}", *QUICK, *overrides)
+        trial = run_trial(*few)
+        run = client().get_run(trial.user_attrs["mlflow_run_id"])
+        path = Path(run.info.artifact_uri.removeprefix("file://"))
+        splits = json.loads((path / "reports/data.json").read_text())["splits"]
+        assert splits["train"]["num_rows"] == 3 * number
+        seeds = json.loads((path / "environment/seeds.json").read_text())
+        drawn.append((splits["train"]["sha256"], splits["validation"]["sha256"]))
+        return int(seeds["per_label"])
+
+    drawn: list[tuple[str, str]] = []
+    assert [draw(4, seed) for seed in (1, 2, 1)] == [1, 2, 1]
+    assert draw(4, 2, "data.per_label_seed=1") == 1
+    train, validation = zip(*drawn, strict=True)
+    assert train[0] == train[2] == train[3] != train[1]
+    assert len(set(validation)) == 1
+    assert _load_splits.cache_info().misses == 1
+    assert _encode.cache_info().misses == 3
+
+
+@pytest.mark.slow
+def test_a_warm_process_gives_a_frozen_run_the_same_bits_as_a_fresh_one(
+    run_trial: RunTrial, run_train: Callable[..., Any], tiny: list[str]
+) -> None:
+    """Whatever is in memory, in batches of another size, and with the body of another run."""
+    frozen = (*PLAIN, "method=frozen", "trainer.learning_rate=1e-2")
+    for other in (
+        ("trainer.per_device_train_batch_size=5", "trainer.per_device_eval_batch_size=7"),
+        ("data.num_train=30", "training_seed=3"),
+        ("method.num_layers_trained=1",),
+    ):
+        run_trial(*frozen, *other)
+    warm = record_of(run_trial(*frozen))
+    done = run_train(*tiny, *frozen, "tracking.experiment=alone")
+    assert done.returncode == 0, done.stderr
+    experiment = client().get_experiment_by_name("alone")
+    (alone,) = client().search_runs([experiment.experiment_id])
+    assert record(alone.info.run_id) == warm
 
 
 @pytest.mark.slow
