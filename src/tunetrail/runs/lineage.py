@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tunetrail.errors import InputError
+from tunetrail.runs.differences import show
 from tunetrail.runs.records import RunRecord, load_record
 from tunetrail.tracking.starts import list_ancestors
 from tunetrail.tracking.store import connect_existing, store_errors
@@ -52,4 +53,4 @@ def _describe(record: RunRecord) -> Iterator[str]:
 
 
 def _line(key: str, value: object) -> str:
-    return f"{key:<{_WIDTH}}{'not recorded' if value is None else value}"
+    return f"{key:<{_WIDTH}}{show('not recorded' if value is None else str(value), length=100)}"

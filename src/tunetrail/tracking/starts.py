@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tunetrail.errors import InputError, OutageError
+from tunetrail.errors import InputError, OutageError, first_line
 from tunetrail.models.cache import make_once
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking.places import (
@@ -132,7 +132,7 @@ def _require_finished(run: Run) -> None:
         raise InputError("the run is still RUNNING; wait for its end, or give another")
     if status != "FINISHED":
         cause = run.data.tags.get("tunetrail.failure")
-        why = f" ({cause})" if cause else ""
+        why = f" ({first_line(cause)})" if cause else ""
         raise InputError(
             f"the run is {status}{why} and has no model to start from; give a run that is "
             "FINISHED, or train it again"
