@@ -85,6 +85,13 @@ def test_every_option_composes_and_passes_the_checks_of_a_run(group: str, option
     require_settings(compose("config", [f"{group}={option}", *NEEDED.get((group, option), [])]))
 
 
+@pytest.mark.parametrize("task", sorted((CONF / "task").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_column_of_every_role_can_be_named_for_rows_of_ones_own(task: Path) -> None:
+    roles = get_object(yaml.safe_load(task.read_text("utf-8"))["_target_"]).columns
+    for data in ("files", "hub"):
+        assert {*roles} <= compose("config", [f"data={data}"]).data.columns.keys()
+
+
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_experiment_composes_and_opens_with_its_command(path: Path) -> None:
     require_settings(compose("config", [f"experiment={path.stem}"]))
