@@ -8,7 +8,7 @@ import pytest
 
 from tunetrail.errors import InputError
 from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
-from tunetrail.tracking.provenance import describe_code
+from tunetrail.tracking.provenance.code import describe_code
 
 
 def git(folder: Path, *arguments: str) -> str:
