@@ -139,10 +139,6 @@ class LeakageCleaning:
             return "no row was in two splits"
         return f"rows that are in a held-out split too were dropped: {', '.join(found)}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {"summary": self.summary(), **asdict(self)}
-
 
 @dataclass(frozen=True)
 class _Texts:
@@ -277,7 +273,19 @@ def _check_pair(
             kind, match = "near", source.first[nearest]
         else:
             continue
-        leaks.append(_leak(kind, similarity, held_out.part[index], source.part[match]))
+        row, found_in = held_out.part[index], source.part[match]
+        leaks.append(
+            Leak(
+                kind=kind,
+                similarity=similarity,
+                held_out_row=row["row"],
+                held_out_label=row["target"],
+                held_out_text=row["text"],
+                source_row=found_in["row"],
+                source_label=found_in["target"],
+                source_text=found_in["text"],
+            )
+        )
     counts = Counter(leak.kind for leak in leaks)
     kinds = ("exact", "normalised", "near")
     return PairLeakage(
@@ -293,24 +301,6 @@ def _check_pair(
             for kind in kinds
             for leak in [leak for leak in leaks if leak.kind == kind][:_NUM_EXAMPLES]
         ),
-    )
-
-
-def _leak(
-    kind: str,
-    similarity: float,
-    held_out: dict[str, Any],
-    source: dict[str, Any],
-) -> Leak:
-    return Leak(
-        kind=kind,
-        similarity=similarity,
-        held_out_row=held_out["row"],
-        held_out_label=held_out["target"],
-        held_out_text=held_out["text"],
-        source_row=source["row"],
-        source_label=source["target"],
-        source_text=source["text"],
     )
 
 
