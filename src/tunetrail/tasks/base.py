@@ -145,6 +145,11 @@ class Task(Protocol):
         """Return the settings with which the module in ``served/`` answers as in training."""
 
 
+def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """Return ``max_length``, or the model's own limit if that is less."""
+    return min(max_length, tokenizer.model_max_length)
+
+
 def order_metrics(task: Task) -> list[str]:
     """List the metrics of a task, the main one first: where there is little room, two are shown."""
     return sorted(task.metrics, key=lambda name: name != task.main_metric)

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import (
     canonical_split,
     read_labels,
@@ -26,8 +27,7 @@ from tunetrail.data.columns import (
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import Array, Collator, Metric
-from tunetrail.tasks.length import length_for, require_length
+from tunetrail.tasks.base import Array, Collator, Metric, length_for
 from tunetrail.tasks.metrics.classification import classification
 from tunetrail.tasks.plots import plot_confusion_matrix
 
@@ -57,8 +57,7 @@ class TextClassification:
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
 
     def __post_init__(self) -> None:
-        """Check the values of the config."""
-        require_length(self.max_length)
+        require_count("task.max_length", self.max_length)
         if self.padding not in ("longest", "max_length"):
             raise InputError(f"task.padding={self.padding}: must be longest or max_length")
 

@@ -18,12 +18,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, require_columns
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.token_classification import encode_windows
-from tunetrail.tasks.base import Array, Collator, Metric
-from tunetrail.tasks.length import length_for, require_length
+from tunetrail.tasks.base import Array, Collator, Metric, length_for
 from tunetrail.tasks.metrics.entities import entities
 from tunetrail.tasks.plots import plot_scores_by_label
 
@@ -60,8 +60,7 @@ class TokenClassification:
     columns: ClassVar[tuple[str, ...]] = ("tokens", "tags")
 
     def __post_init__(self) -> None:
-        """Check the values of the config."""
-        require_length(self.max_length)
+        require_count("task.max_length", self.max_length)
 
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
