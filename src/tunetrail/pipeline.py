@@ -19,9 +19,9 @@ from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
-from tunetrail.evaluation.outcome import Outcome, examine, score_baselines
+from tunetrail.evaluation.held_out import score_test
+from tunetrail.evaluation.outcome import SplitOutcome, examine, score_baselines
 from tunetrail.evaluation.summary import format_summary
-from tunetrail.evaluation.test_split import score_test
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
@@ -171,7 +171,7 @@ def _train(
 
 def _judge(
     parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
-) -> tuple[FitReport, Outcome]:
+) -> tuple[FitReport, SplitOutcome]:
     """Judge the fit; the predictions on both splits say how noisy its numbers are."""
     task, step = parts.task, result.best.step
     measured = {"train": parts.sample, "validation": parts.splits["validation"]}
@@ -219,7 +219,7 @@ def _log_result(
     parts: Parts,
     result: TrainingResult,
     fit: FitReport,
-    validation: Outcome,
+    validation: SplitOutcome,
     *,
     keep: bool,
 ) -> None:

@@ -13,7 +13,7 @@ from tunetrail.training.tokens import Split
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SplitOutcome:
     """Predictions beside their rows.
 
     ``statistics`` has the order of ``rows``, shape (rows, statistics). ``table`` has one line a
@@ -39,12 +39,12 @@ class Outcome:
         return self.task.plot(self.rows, self.table, split=split)
 
 
-def examine(task: Task, split: Split, outputs: Array) -> Outcome:
+def examine(task: Task, split: Split, outputs: Array) -> SplitOutcome:
     """Put the outputs that the task kept beside their rows, and score each row."""
     statistics = task.statistics(split.rows, split.encoded, outputs)
     table = task.tabulate(split.rows, split.encoded, outputs)
     table["score"] = scores_by_row(task, split.rows, statistics)
-    return Outcome(task, split.rows, statistics, table)
+    return SplitOutcome(task, split.rows, statistics, table)
 
 
 def scores_by_row(task: Task, rows: Dataset, statistics: Array) -> Array:

@@ -19,9 +19,9 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
+from tunetrail.config.hub import is_reachable
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.hub import is_reachable
 
 log = logging.getLogger(__name__)
 

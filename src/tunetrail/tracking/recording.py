@@ -8,9 +8,9 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tunetrail.data.prepare import PreparedData
-from tunetrail.evaluation.outcome import Outcome
+from tunetrail.evaluation.held_out import TestScores
+from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
-from tunetrail.evaluation.test_split import TestScores
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking.provenance.code import Code, describe_code
 from tunetrail.tracking.provenance.fingerprints import (
@@ -159,7 +159,7 @@ def log_curves(
         run_log.page([interactive], "figures/learning_curves.html")
 
 
-def log_outcome(run_log: RunLog, outcome: Outcome, *, split: str) -> None:
+def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     """Log every row of a split with its prediction, the scores of each label, and figures."""
     run_log.table(outcome.table, f"predictions/{split}.parquet")
     by_label = outcome.break_down()

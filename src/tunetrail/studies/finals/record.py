@@ -8,7 +8,7 @@ import optuna
 from hydra_plugins.optuna_study import attributes
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
-from tunetrail.evaluation.test_split import Recorded, load_recorded
+from tunetrail.evaluation.held_out import Recorded, load_recorded
 from tunetrail.studies.finals.finalists import Finalist
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tasks.base import Metric

@@ -11,7 +11,7 @@ from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build, plain
 from tunetrail.config.untrusted import resolve_config
 from tunetrail.data.prepare import PreparedData
-from tunetrail.evaluation.outcome import Outcome, examine
+from tunetrail.evaluation.outcome import SplitOutcome, examine
 from tunetrail.evaluation.statistics import Interval, bootstrap
 from tunetrail.tasks.base import Task
 from tunetrail.training.inputs import load_rows
@@ -27,7 +27,7 @@ class TestScores:
 
     metrics: dict[str, float]
     intervals: dict[str, Interval]
-    outcome: Outcome
+    outcome: SplitOutcome
 
 
 def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int) -> TestScores:
