@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tunetrail.commands.arguments import add_model, add_uri, read_count
+from tunetrail.data.tables.formats import FORMATS, find_format
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import TableReader
@@ -26,22 +27,21 @@ _BROKEN_PIPE = 141
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
     add_model(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer")
     parser.add_argument(
         "--input",
         type=Path,
         metavar="FILE",
-        help=".csv, .tsv, .json, .jsonl, .txt (a text a line), .conll, all also .gz, or .parquet; "
-        "without it and without TEXT, stdin is read",
+        help=f"{', '.join(FORMATS)}, all but the last also with .gz; without it and without TEXT, "
+        "stdin is read",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where the answers go (default: stdout)"
     )
     parser.add_argument(
         "--format",
-        choices=("text", "csv", "tsv", "json", "jsonl", "conll"),
+        choices=[name for name in dict.fromkeys(FORMATS.values()) if name != "parquet"],
         help="of stdin (default: text, a text a line), or of a FILE whose suffix does not say it",
     )
     parser.add_argument(
@@ -72,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command."""
     try:
         report = _predict(arguments)
     except BrokenPipeError:
@@ -117,8 +116,6 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
 
 def _require_format(arguments: argparse.Namespace) -> str:
     """Check that the arguments go together, and return the format of the table that is read."""
-    from tunetrail.data.tables.files import find_format
-
     refuse = arguments.refuse
     if arguments.texts:
         if arguments.input is not None:

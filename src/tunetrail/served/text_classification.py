@@ -61,7 +61,6 @@ class ServedModel(base.ServedModel):
         return found
 
     def describe_use(self, name: str) -> str:
-        """Describe in Markdown how transformers alone uses an export in the directory ``name``."""
         return f"""Labels: {", ".join(self.label_names)}.
 
 ```python
