@@ -21,10 +21,7 @@ from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
 from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
-from tunetrail.tracking.run_log import add_to_run
-
-# Config groups whose choice is a tag of the original: a recorded config does not have it.
-_CHOICES = ("experiment", "task", "data", "model", "method")
+from tunetrail.tracking.run_log import CHOICES, add_to_run
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
@@ -155,8 +152,9 @@ def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list
 
 
 def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:
-    choices = {f"tunetrail.{name}": original.tags.get(f"tunetrail.{name}") for name in _CHOICES}
-    known = {name: value for name, value in choices.items() if value is not None}
+    # A recorded config does not have the names of its choices.
+    tags = {f"tunetrail.{name}" for name in CHOICES} & original.tags.keys()
+    known = {name: original.tags[name] for name in tags}
     add_to_run(uri=uri, run_id=run_id).tags({"tunetrail.rerun_of": original.run_id, **known})
 
 
