@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from matplotlib.figure import Figure
 
 from tunetrail.evaluation.statistics import row_scores, standard_error
 from tunetrail.tasks.base import Array, Task
@@ -29,14 +28,6 @@ class SplitOutcome:
     def noise(self) -> float:
         """The standard error of the main metric."""
         return standard_error(self.table["score"].to_numpy())
-
-    def break_down(self) -> pd.DataFrame:
-        """Score each label by itself."""
-        return self.task.break_down(self.rows, self.statistics.sum(axis=0))
-
-    def plot(self, *, split: str) -> dict[str, Figure]:
-        """Draw the errors of the model."""
-        return self.task.plot(self.rows, self.table, split=split)
 
 
 def examine(task: Task, split: Split, outputs: Array) -> SplitOutcome:

@@ -23,8 +23,9 @@ from tunetrail.data.columns import canonical_split, require_columns
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.token_classification import encode_windows
-from tunetrail.tasks.base import Array, Collator, Metric, length_for
+from tunetrail.tasks.base import Array, Collator, Metric, begin_table, length_for
 from tunetrail.tasks.metrics.entities import entities
+from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_scores_by_label
 
 # A smaller group of sentences has no share of its own in each split.
@@ -164,28 +165,13 @@ class TokenClassification:
         return entities.score(sums)
 
     def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
-        true, predicted, right = entities.split(sums)
-        return pd.DataFrame(
-            {
-                "label": entities.list_types(_names(rows)),
-                "entities": true.astype(int),
-                "precision": entities.divide(right, predicted),
-                "recall": entities.divide(right, true),
-                "f1": entities.divide(2 * right, true + predicted),
-            }
-        )
+        types = entities.list_types(_names(rows))
+        return score_labels(types, *entities.split(sums), count="entities")
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
         """Return one line a sentence: target and prediction are the tags of its words."""
-        predictions = _read_tags(rows, encoded, outputs)
-        frame = pd.DataFrame(
-            {
-                "row": rows["row"],
-                "text": rows["text"],
-                "target": rows["target"],
-                "prediction": [" ".join(tags) for tags in predictions],
-            }
-        )
+        frame = begin_table(rows)
+        frame["prediction"] = [" ".join(tags) for tags in _read_tags(rows, encoded, outputs)]
         return frame.sort_values("row", ignore_index=True)
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:

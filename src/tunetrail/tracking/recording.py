@@ -38,7 +38,6 @@ def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
     """Log commit, uncommitted changes, packages and seeds, before anything can go wrong.
 
     Args:
-        run_log: of the run.
         seeds: name of a generator -> its seed.
         resumed: whether another process began the run.
 
@@ -92,9 +91,7 @@ def log_start(
     """Log machine and weights as training starts from them, with the flags that its arguments set.
 
     Args:
-        run_log: of the run.
         model: as it is trained, a new head included.
-        checkpoint: where its weights come from.
         resumed: whether another process began the run.
 
     """
@@ -162,10 +159,11 @@ def log_curves(
 def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     """Log every row of a split with its prediction, the scores of each label, and figures."""
     run_log.table(outcome.table, f"predictions/{split}.parquet")
-    by_label = outcome.break_down()
+    task, rows = outcome.task, outcome.rows
+    by_label = task.break_down(rows, outcome.statistics.sum(axis=0))
     if len(by_label):
         run_log.text(by_label.to_csv(index=False), f"tables/by_label_{split}.csv")
-    for name, figure in outcome.plot(split=split).items():
+    for name, figure in task.plot(rows, outcome.table, split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
 
