@@ -24,7 +24,7 @@ from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
 from tunetrail.templates import render
 from tunetrail.tracking.run_log import RunLog
-from tunetrail.tracking.store import quiet_mlflow
+from tunetrail.tracking.store import look_up, quiet_mlflow
 
 # Tag of a model that is in the registry under this name, or will be in a moment.
 _REGISTERED = "tunetrail.registered"
@@ -64,19 +64,15 @@ def log_model(
     requirements: list[str],
     step: int,
     scratch_dir: Path,
-) -> str:
-    """Log the model with signature and input example; return its ``models:/`` URI.
+) -> None:
+    """Log the model with signature and input example.
 
     It is loaded once as a user loads it, and belongs to the run only if its answers are those of
     the run.
 
     Args:
-        run_log: of the run.
         model: as ``from_pretrained`` can load it.
-        tokenizer: of the model.
-        answering: how it answers.
         origin: what the model was fine-tuned from.
-        requirements: packages with versions.
         step: of the evaluation whose weights these are.
         scratch_dir: for the files before they are copied; what a killed process leaves there is
             deleted with this folder.
@@ -128,7 +124,6 @@ def log_model(
             raise
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
-    return str(info.model_uri)
 
 
 def _copy_code(code: Path) -> Path:
@@ -221,12 +216,8 @@ def find_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
     """Find the complete weights that a run has logged; None if it has none, or no longer."""
     outputs = client.get_run(run_id).outputs
     for output in outputs.model_outputs if outputs is not None else ():
-        try:
-            model: LoggedModel = client.get_logged_model(output.model_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-        else:
+        model = look_up(client.get_logged_model, output.model_id)
+        if model is not None:
             return model
     return None
 
