@@ -29,13 +29,7 @@ def read_objectives(cfg: DictConfig) -> dict[str, str]:
 
 
 def direction(name: str, metrics: Mapping[str, Any]) -> str:
-    """Say which way a measured value is better: ``minimize`` or ``maximize``.
-
-    Args:
-        name: one of :func:`list_measured`.
-        metrics: of the task.
-
-    """
+    """Say which way one of :func:`list_measured` is better: ``minimize`` or ``maximize``."""
     if name in _OTHERS:
         return _OTHERS[name]
     split, _, metric = name.partition("/")

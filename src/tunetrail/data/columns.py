@@ -49,7 +49,6 @@ def require_columns(rows: DatasetDict, keys: Mapping[str, str]) -> None:
     """Check that every split has rows and the columns that were asked for.
 
     Args:
-        rows: as they were read.
         keys: config key -> name of the column.
 
     Raises:

@@ -91,7 +91,6 @@ class LeakageReport:
         return "; ".join(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
         pairs = [
             asdict(pair) | {"num_leaked": pair.num_leaked, "share": pair.share}
             for pair in self.pairs

@@ -98,7 +98,6 @@ class QualityReport:
         return f"{self.problems:,} of {num_rows:,} rows at fault: {kinds}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
         return {"problems": self.problems, "summary": self.summary(), **asdict(self)}
 
     def to_markdown(self) -> str:

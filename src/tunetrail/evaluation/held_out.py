@@ -31,15 +31,7 @@ class TestScores:
 
 
 def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int) -> TestScores:
-    """Score the weights that the trainer holds.
-
-    Args:
-        trainer: holds the weights.
-        task: of the run.
-        split: test, longest first.
-        seed: of the resamples.
-
-    """
+    """Score the weights that the trainer holds; ``seed`` is that of the resamples of rows."""
     metrics, outputs = trainer.measure("test", split)
     outcome = examine(task, split, outputs)
     intervals = bootstrap(outcome.statistics, task.score, seed=seed)

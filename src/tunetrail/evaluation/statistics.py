@@ -87,7 +87,6 @@ def bootstrap(statistics: npt.NDArray[Any], score: Score, *, seed: int) -> dict[
     Args:
         statistics: what each row adds, shape (rows, statistics).
         score: of sums of them.
-        seed: of the draws.
 
     """
     kinds, counts = np.unique(statistics, axis=0, return_counts=True)
@@ -128,7 +127,6 @@ def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> Pair
     Args:
         one, other: scores, shape (rows,) or (seeds, rows); without seeds, as of a baseline, they
             are the same for every seed.
-        seed: of the draws.
 
     """
     ones, others = (np.atleast_2d(np.asarray(scores, dtype=float)) for scores in (one, other))

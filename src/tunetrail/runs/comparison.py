@@ -21,7 +21,6 @@ def format_comparison(records: Sequence[RunRecord], root: Path, *, with_equal: b
 
     Args:
         root: the checkout that has the runs' commits.
-        with_equal: show equal facts, too.
 
     """
     with CodeTrees(root) as trees:
