@@ -5,11 +5,10 @@ on stderr), 1 after an error, 2 where the command line is wrong.
 """
 
 import argparse
-import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -133,32 +132,30 @@ def _require_format(arguments: argparse.Namespace) -> str:
     return name
 
 
-@contextlib.contextmanager
-def _open_table(arguments: argparse.Namespace, format_name: str) -> Iterator["TableReader"]:
+def _open_table(
+    arguments: argparse.Namespace, format_name: str
+) -> AbstractContextManager["TableReader"]:
     from tunetrail.data.tables.files import open_stream, open_table
     from tunetrail.data.tables.plain import ArgumentReader
 
     if arguments.texts:
         for_screen = arguments.output is None and sys.stdout.isatty()
-        yield ArgumentReader(arguments.texts, for_screen=for_screen)
-    elif arguments.input is not None:
-        with open_table(arguments.input, format_name, name=str(arguments.input)) as reader:
-            yield reader
-    else:
-        yield open_stream(sys.stdin.buffer, format_name, name="stdin")
+        return nullcontext(ArgumentReader(arguments.texts, for_screen=for_screen))
+    if arguments.input is not None:
+        return open_table(arguments.input, format_name, name=str(arguments.input))
+    return nullcontext(open_stream(sys.stdin.buffer, format_name, name="stdin"))
 
 
-@contextlib.contextmanager
-def _open_output(arguments: argparse.Namespace, format_name: str) -> Iterator[IO[Any]]:
+def _open_output(
+    arguments: argparse.Namespace, format_name: str
+) -> AbstractContextManager[IO[Any]]:
     from tunetrail.data.tables.files import open_output
 
     if arguments.output is not None:
-        with open_output(arguments.output, format_name=format_name) as file:
-            yield file
-        return
+        return open_output(arguments.output, format_name=format_name)
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(encoding="utf-8", newline="")
-    yield sys.stdout
+    return nullcontext(sys.stdout)
 
 
 def _say_bad(report: "PredictionReport", unit: str) -> None:
