@@ -73,10 +73,6 @@ class Agreement:
     comparisons: tuple[ComparedValue, ...]
     tolerance: float
 
-    @property
-    def num_metrics(self) -> int:
-        return len({comparison.metric for comparison in self.comparisons})
-
     @cached_property
     def differing(self) -> list[ComparedValue]:
         return [found for found in self.comparisons if not found.is_identical]
@@ -176,7 +172,8 @@ def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str)
     end = f"; {so_far}" if so_far else ""
     if agreement.verdict is RerunVerdict.BIT_IDENTICAL:
         noted = f", although {'; '.join(reasons)}" if reasons else ""
-        metrics = f"{num} values of {agreement.num_metrics} metrics"
+        num_metrics = len({found.metric for found in agreement.comparisons})
+        metrics = f"{num} values of {num_metrics} metrics"
         return f"{agreement.verdict}: {metrics}{noted}{end}"
     why = (
         f"because {'; '.join(reasons)}"

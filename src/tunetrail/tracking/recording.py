@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tunetrail.data.prepare import PreparedData
-from tunetrail.evaluation.held_out import TestScores
+from tunetrail.evaluation.held_out import HeldOutScores
 from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
 from tunetrail.models.checkpoints import Checkpoint
@@ -168,7 +168,7 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
         run_log.figure(figure, f"figures/{name}{suffix}.png")
 
 
-def log_test(run_log: RunLog, test: TestScores) -> None:
+def log_test(run_log: RunLog, test: HeldOutScores) -> None:
     """Log the scores on test with their intervals, every row, and the figures.
 
     The tag comes last: if it is set, everything is there, and test need not be scored again.
