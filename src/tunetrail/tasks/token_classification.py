@@ -68,41 +68,31 @@ class TokenClassification:
     ) -> DatasetDict:
         keys = {f"data.columns.{role}": columns[role] for role in self.columns}
         require_columns(rows, keys)
-        tokens = {
-            split: _read_lists(part, columns["tokens"], split=split, key="data.columns.tokens")
-            for split, part in rows.items()
-        }
-        tags = {
-            split: _read_lists(part, columns["tags"], split=split, key="data.columns.tags")
-            for split, part in rows.items()
-        }
+        tokens, tags = (
+            {s: _read_lists(part, column, split=s, key=key) for s, part in rows.items()}
+            for key, column in keys.items()
+        )
         for split in rows:
             _require_tags(tokens[split], tags[split], split)
         names = _order_names(tags["train"], label_names)
         codes = {name: code for code, name in enumerate(names)}
-        for split in rows:
-            _require_known(tags[split], codes, split)
         strata = _Strata(tags["train"])
-        own = {"tokens": List(Value("string")), "tags": List(ClassLabel(names=names))}
-        return DatasetDict(
-            {
-                split: canonical_split(
-                    part,
-                    text=[None if words is None else " ".join(words) for words in tokens[split]],
-                    target=[None if found is None else " ".join(found) for found in tags[split]],
-                    stratum=[None if found is None else strata(found) for found in tags[split]],
-                    strata=strata.feature,
-                    own={
-                        "tokens": ([words or [] for words in tokens[split]], own["tokens"]),
-                        "tags": (
-                            [[codes[tag] for tag in found or ()] for found in tags[split]],
-                            own["tags"],
-                        ),
-                    },
-                )
-                for split, part in rows.items()
-            }
-        )
+        parts = {}
+        for split, part in rows.items():
+            _require_known(tags[split], codes, split)
+            encoded = [[codes[tag] for tag in found or ()] for found in tags[split]]
+            parts[split] = canonical_split(
+                part,
+                text=[None if words is None else " ".join(words) for words in tokens[split]],
+                target=[None if found is None else " ".join(found) for found in tags[split]],
+                stratum=[None if found is None else strata(found) for found in tags[split]],
+                strata=strata.feature,
+                own={
+                    "tokens": ([words or [] for words in tokens[split]], List(Value("string"))),
+                    "tags": (encoded, List(ClassLabel(names=names))),
+                },
+            )
+        return DatasetDict(parts)
 
     def require_learnable(self, train: Dataset) -> None:
         if not any(tag for tags in train["tags"] for tag in tags):
