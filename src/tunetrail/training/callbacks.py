@@ -38,14 +38,14 @@ class LogToRun(TrainerCallback):
     def __init__(self, log: MetricLog) -> None:
         self._log = log
 
-    def on_log(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Log a training step; end the run if its loss is not finite.
 
         Raises:
             NonFiniteLossError: the loss of a step or of an evaluation is NaN or infinite.
 
         """
-        del args, rest
+        del args
         logs: dict[str, float] = kwargs["logs"] or {}
         for name, value in logs.items():
             if name.endswith("loss") and not math.isfinite(value):
@@ -75,24 +75,23 @@ class OnEvaluation(TrainerCallback):
         self._num_seen = 0
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, *rest: Any, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any
     ) -> None:
         """Note how many evaluations will come; skip those that a resumed run logged before."""
-        del rest
         if self._trial is not None:
             num_batches = len(kwargs["train_dataloader"])
             number = count_evaluations(args, state, num_batches=num_batches)
             self._trial.set_num_evaluations(number)
         self._num_seen = len(collect_evaluations(state.log_history))
 
-    def on_evaluate(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Log and report once both splits are measured. Trainer calls this after each split.
 
         Raises:
             optuna.TrialPruned: the pruner stopped the trial.
 
         """
-        del args, rest, kwargs
+        del args
         evaluations = collect_evaluations(state.log_history)
         if len(evaluations) == self._num_seen:
             return
@@ -114,8 +113,8 @@ class ProgressBar(TrainerCallback):
         self._main_metric = main_metric
         self._bar: Any = None
 
-    def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
-        del args, rest, kwargs
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
@@ -126,18 +125,16 @@ class ProgressBar(TrainerCallback):
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
         )
 
-    def on_step_end(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
-        del args, rest, kwargs
+    def on_step_end(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
         self._bar.update(state.global_step - self._bar.n)
 
-    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        del args
+    def on_evaluate(self, *_: Any, **kwargs: Any) -> None:
         metrics: dict[str, float] = kwargs["metrics"] or {}
         key = f"eval_validation_{self._main_metric}"
         if self._bar is not None and key in metrics:
             self._bar.set_postfix_str(f"validation {self._main_metric} {metrics[key]:.3f}")
 
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self._bar.close()
         self._bar = None
