@@ -17,7 +17,7 @@ from tunetrail.config.untrusted import (
 from tunetrail.errors import InputError
 from tunetrail.runs.agreement import check_agreement, format_verdict
 from tunetrail.runs.child import build_environment, require_own_sources, run_train
-from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
+from tunetrail.runs.code_trees import checked_out, list_patched, open_trees
 from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
@@ -84,7 +84,7 @@ def _compare_with_present(original: RunRecord, root: Path) -> str:
     code = original.code
     recorded = "not recorded" if code.commit is None else code.commit[:12]
     recorded += " with uncommitted changes" if code.patch else ""
-    with CodeTrees(root) as trees:
+    with open_trees(root) as trees:
         before, now = trees.recorded(code.commit, code.patch), trees.present()
         if before is None or now is None:
             return f"present; recorded: {recorded}, which cannot be compared with it here"
@@ -168,7 +168,7 @@ def compare_with_original(
         tolerance=tolerance,
         has_ended_early=original.has_ended_early,
     )
-    with CodeTrees(root) as trees:
+    with open_trees(root) as trees:
         before, after = (
             trees.recorded(record.code.commit, record.code.patch) for record in (original, repeated)
         )
