@@ -23,16 +23,6 @@ from tunetrail.tracking.provenance.machine import describe_machine, list_package
 from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
 from tunetrail.training.evaluations import Evaluation
 
-_MODEL_PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "mlflow",
-    "numpy",
-    "pandas",
-)
-
 
 def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
     """Log commit, uncommitted changes, packages and seeds, before anything can go wrong.
@@ -178,8 +168,3 @@ def log_test(run_log: RunLog, test: HeldOutScores) -> None:
         run_log.metrics({f"test/{name}_low": interval.low, f"test/{name}_high": interval.high})
     log_outcome(run_log, test.outcome, split="test")
     run_log.tags({TEST_SCORED: "true"})
-
-
-def model_requirements() -> list[str]:
-    """Return the packages that a logged model needs to answer, with their versions."""
-    return [line for line in list_packages() if line.split("==")[0] in _MODEL_PACKAGES]
