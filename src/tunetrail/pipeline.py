@@ -10,7 +10,6 @@ import transformers
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from tunetrail import served
 from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
@@ -19,9 +18,9 @@ from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
-from tunetrail.evaluation.outcome import Outcome, examine, score_baselines
+from tunetrail.evaluation.held_out import score_test
+from tunetrail.evaluation.outcome import SplitOutcome, examine, score_baselines
 from tunetrail.evaluation.summary import format_summary
-from tunetrail.evaluation.test_split import score_test
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
@@ -29,7 +28,7 @@ from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_tri
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task, order_metrics
 from tunetrail.tracking import recording
-from tunetrail.tracking.models import Answering, log_model
+from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
 from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
@@ -171,7 +170,7 @@ def _train(
 
 def _judge(
     parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
-) -> tuple[FitReport, Outcome]:
+) -> tuple[FitReport, SplitOutcome]:
     """Judge the fit; the predictions on both splits say how noisy its numbers are."""
     task, step = parts.task, result.best.step
     measured = {"train": parts.sample, "validation": parts.splits["validation"]}
@@ -219,7 +218,7 @@ def _log_result(
     parts: Parts,
     result: TrainingResult,
     fit: FitReport,
-    validation: Outcome,
+    validation: SplitOutcome,
     *,
     keep: bool,
 ) -> None:
@@ -251,16 +250,9 @@ def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step
         run_log,
         parts.method.finish(model),
         parts.tokenizer,
-        answering=Answering(
-            pipeline_tag=task.pipeline_tag,
-            code=Path(str(served.__file__)).parent,
-            columns=served.load_module(task.pipeline_tag).ServedModel.served_columns,
-            config=task.serving_config(parts.tokenizer),
-            example=table["text"].tolist(),
-            expected=task.answers(table),
-        ),
+        task=task,
+        table=table,
         origin=parts.checkpoint.origin,
-        requirements=recording.model_requirements(),
         step=step,
         scratch_dir=scratch_dir,
     )

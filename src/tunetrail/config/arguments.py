@@ -86,9 +86,7 @@ def build_arguments(cfg: DictConfig, task: Any, checkpoint_dir: Path) -> Trainin
     """Build the arguments of Trainer.
 
     Args:
-        cfg: of the run.
         task: its metrics say which way is better, unless ``trainer.greater_is_better`` does.
-        checkpoint_dir: where checkpoints go.
 
     Raises:
         InputError: a value that TrainingArguments does not take.

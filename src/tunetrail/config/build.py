@@ -34,11 +34,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 
 def require_arguments(node: Any, key: str = "") -> None:
-    """Check that every ``_target_`` exists and has all arguments that stand beside it.
-
-    Args:
-        node: plain values.
-        key: of the node.
+    """Check that every ``_target_`` in plain values exists, and has the arguments beside it.
 
     Raises:
         InputError: naming the key, and the argument that it may have meant.

@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
 from tunetrail.config.build import plain, require_arguments
-from tunetrail.config.objectives import read_objectives, require_measured
+from tunetrail.config.objectives import read_objectives, require_measured, require_metric
 from tunetrail.errors import InputError
 
 # YAML reads a bare off as false.
@@ -114,12 +114,7 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     with_loss = ["loss", *scores]
     best = cfg.trainer.metric_for_best_model
     splits = [f"{split}_{name}" for split in ("validation", "train") for name in with_loss]
-    asked = [
-        ("task.main_metric", cfg.task.main_metric, scores),
-        ("trainer.metric_for_best_model", str(best).removeprefix("eval_"), splits),
-    ]
-    for key, name, names in asked:
-        if name not in names:
-            raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")
+    require_metric("task.main_metric", [cfg.task.main_metric], scores)
+    require_metric("trainer.metric_for_best_model", [str(best).removeprefix("eval_")], splits)
     read_objectives(cfg)
     require_measured("sweep.constraints", [c.metric for c in read_constraints(cfg)], scores)

@@ -33,23 +33,23 @@ def canonical_split(
         own: column of the task -> its values and its feature.
 
     """
-    values = {"text": text, "target": target, "stratum": stratum, "row": np.arange(len(part))}
-    features = {
-        "text": Value("string"),
-        "target": Value("string"),
-        "stratum": strata,
-        "row": Value("int64"),
+    columns = {
+        "text": (text, Value("string")),
+        "target": (target, Value("string")),
+        "stratum": (stratum, strata),
+        "row": (np.arange(len(part)), Value("int64")),
+        **own,
     }
-    for name, (column, feature) in own.items():
-        values[name], features[name] = column, feature
-    return Dataset.from_dict(values, features=Features(features))
+    return Dataset.from_dict(
+        {name: values for name, (values, _) in columns.items()},
+        features=Features({name: feature for name, (_, feature) in columns.items()}),
+    )
 
 
 def require_columns(rows: DatasetDict, keys: Mapping[str, str]) -> None:
     """Check that every split has rows and the columns that were asked for.
 
     Args:
-        rows: as they were read.
         keys: config key -> name of the column.
 
     Raises:

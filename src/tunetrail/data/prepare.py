@@ -48,8 +48,6 @@ def prepare_data(
     sizes that were asked for.
 
     Args:
-        rows: as they were read.
-        canonicalise: what the task makes of them.
         sizes: rows wanted of each split; None is all of them.
         quality, leakage: off, warn, clean or error. Raising is the caller's: here ``warn`` and
             ``error`` do the same.

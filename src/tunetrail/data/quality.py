@@ -98,7 +98,6 @@ class QualityReport:
         return f"{self.problems:,} of {num_rows:,} rows at fault: {kinds}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
         return {"problems": self.problems, "summary": self.summary(), **asdict(self)}
 
     def to_markdown(self) -> str:
@@ -113,8 +112,14 @@ class QualityReport:
             overview=[
                 ["rows", *(f"{split.num_rows:,}" for split in splits)],
                 ["rows at fault", *shares],
-                *_finding_rows(splits),
-                *_label_rows(splits),
+                *_share_rows(
+                    [found.kind for found in splits[0].findings],
+                    [split.findings for split in splits],
+                ),
+                *_share_rows(
+                    [quote(f"label {found.label}") for found in splits[0].labels],
+                    [split.labels for split in splits],
+                ),
                 ["words: fewest", *(split.words.minimum for split in splits)],
                 ["words: median", *(f"{split.words.median:g}" for split in splits)],
                 ["words: 95 % have at most", *(f"{split.words.p95:g}" for split in splits)],
@@ -152,10 +157,6 @@ class CleaningReport:
             reasons.update(counts)
         why = ", ".join(f"{number:,} {kind}" for kind, number in reasons.items() if number)
         return f"cleaning dropped {self.num_dropped:,} rows: {why}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {"num_dropped": self.num_dropped, "summary": self.summary(), **asdict(self)}
 
 
 _EMPTY = "empty texts"
@@ -276,22 +277,13 @@ def _at_fault(kind: str, group: Sequence[int]) -> Sequence[int]:
     return group[1:] if kind in (_EXACT_DUPLICATE, _NORMALISED_DUPLICATE) else group
 
 
-def _finding_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
-    by_kind = zip(*(split.findings for split in splits), strict=True)
+def _share_rows(
+    names: Sequence[str], counted: Sequence[Sequence[Finding | LabelShare]]
+) -> list[list[str]]:
+    """Lay out what was counted, a row for each name and a column for each split."""
     return [
-        [found[0].kind, *(_count_and_share(f.num_rows, f.share) for f in found)]
-        for found in by_kind
-    ]
-
-
-def _label_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
-    by_label = zip(*(split.labels for split in splits), strict=True)
-    return [
-        [
-            quote(f"label {found[0].label}"),
-            *(_count_and_share(x.num_rows, x.share) for x in found),
-        ]
-        for found in by_label
+        [name, *(_count_and_share(one.num_rows, one.share) for one in row)]
+        for name, *row in zip(names, *counted, strict=True)
     ]
 
 

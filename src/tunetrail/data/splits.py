@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from datasets import Dataset, DatasetDict
 
+from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import count_of
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
@@ -175,8 +176,7 @@ def _require_fraction(fraction: Any, split: str) -> None:
 
 def _require_size(size: Any, split: str, part: Dataset | None) -> None:
     key = f"data.num_{split}={size}"
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InputError(f"{key}: must be a whole number of 1 or more, or null for all rows")
+    require_count(f"data.num_{split}", size, remedy=", or null for all rows")
     if part is None:
         raise InputError(
             f"{key}: there is no {split} split; set data.num_{split}=null, or "

@@ -74,8 +74,6 @@ def check_fit(
     Args:
         evaluations: in order.
         best: the one whose weights are kept.
-        main_metric: its name.
-        metric: its direction and scale.
         baseline_score: of a simple baseline on validation; None if there is none.
         noise: split -> standard error of its score at the best evaluation.
 

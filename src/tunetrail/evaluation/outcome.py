@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from matplotlib.figure import Figure
 
 from tunetrail.evaluation.statistics import row_scores, standard_error
 from tunetrail.tasks.base import Array, Task
@@ -13,7 +12,7 @@ from tunetrail.training.tokens import Split
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SplitOutcome:
     """Predictions beside their rows.
 
     ``statistics`` has the order of ``rows``, shape (rows, statistics). ``table`` has one line a
@@ -30,21 +29,13 @@ class Outcome:
         """The standard error of the main metric."""
         return standard_error(self.table["score"].to_numpy())
 
-    def break_down(self) -> pd.DataFrame:
-        """Score each label by itself."""
-        return self.task.break_down(self.rows, self.statistics.sum(axis=0))
 
-    def plot(self, *, split: str) -> dict[str, Figure]:
-        """Draw the errors of the model."""
-        return self.task.plot(self.rows, self.table, split=split)
-
-
-def examine(task: Task, split: Split, outputs: Array) -> Outcome:
+def examine(task: Task, split: Split, outputs: Array) -> SplitOutcome:
     """Put the outputs that the task kept beside their rows, and score each row."""
     statistics = task.statistics(split.rows, split.encoded, outputs)
     table = task.tabulate(split.rows, split.encoded, outputs)
     table["score"] = scores_by_row(task, split.rows, statistics)
-    return Outcome(task, split.rows, statistics, table)
+    return SplitOutcome(task, split.rows, statistics, table)
 
 
 def scores_by_row(task: Task, rows: Dataset, statistics: Array) -> Array:

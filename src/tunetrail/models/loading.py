@@ -19,9 +19,9 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
+from tunetrail.config.hub import is_reachable
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.hub import is_reachable
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,6 @@ class Loader:
     """Loads a checkpoint as the kind of model that a task needs.
 
     Args:
-        checkpoint: where the weights come from.
         weights: as :func:`read_weights` returns them. The model is the same, bit for bit; only its
             config is read from disk. None: the weights are read from disk, too.
 
@@ -118,7 +117,6 @@ class Loader:
         Args:
             auto: a class such as ``AutoModelForSequenceClassification``.
             label_names: for a model that scores labels.
-            config: values of the model's config.
 
         Raises:
             InputError: the checkpoint cannot be loaded, or its architecture has no such model.

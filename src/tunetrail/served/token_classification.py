@@ -160,7 +160,6 @@ class ServedModel(base.ServedModel):
         return tags
 
     def describe_use(self, name: str) -> str:
-        """Describe in Markdown how transformers alone uses an export in the directory ``name``."""
         stride = self._max_length // _OVERLAP
         return f"""Tags: {", ".join(self.label_names)}.
 

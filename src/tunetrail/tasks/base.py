@@ -110,8 +110,6 @@ class Task(Protocol):
         """Return what each row adds to the sums, shape (rows, statistics).
 
         Args:
-            rows: canonical.
-            encoded: of the rows.
             outputs: what :meth:`predict` kept of ``encoded``; shorter ones padded with -100.
 
         """
@@ -143,6 +141,16 @@ class Task(Protocol):
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return the settings with which the module in ``served/`` answers as in training."""
+
+
+def begin_table(rows: Dataset) -> pd.DataFrame:
+    """Begin the table of :meth:`Task.tabulate` with what the rows themselves say."""
+    return pd.DataFrame({name: rows[name] for name in ("row", "text", "target")})
+
+
+def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """Return ``max_length``, or the model's own limit if that is less."""
+    return min(max_length, tokenizer.model_max_length)
 
 
 def order_metrics(task: Task) -> list[str]:

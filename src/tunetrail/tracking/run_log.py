@@ -34,6 +34,8 @@ from tunetrail.tracking.store import (
 KEPT = "tunetrail.kept"
 # Artifact folder of a run whose method trains something beside the model.
 ADAPTER = "adapter"
+# Config groups whose choice is a tag of the run.
+CHOICES = ("experiment", "task", "data", "model", "method")
 # Tag of a run whose test scores are complete.
 TEST_SCORED = "tunetrail.test_scored"
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tunetrail.data.tables.files import find_format, open_output, open_table
+from tunetrail.data.tables.files import open_output, open_table
+from tunetrail.data.tables.formats import find_format
 from tunetrail.data.tables.plain import ArgumentReader
 from tunetrail.serving.predict import PredictionReport, predict_table
 

@@ -41,7 +41,6 @@ class Lora:
     target_modules: list[str] | Literal["all-linear"] | None
 
     def __post_init__(self) -> None:
-        """Check what a person may have set."""
         require_count("method.rank", self.rank)
         require_count("method.alpha", self.alpha)
         number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)

@@ -8,7 +8,7 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.report import describe_comparison, list_scores
 from tunetrail.templates import render
-from tunetrail.tracking.provenance import SplitFingerprint
+from tunetrail.tracking.provenance.fingerprints import SplitFingerprint
 
 # What the hub reads. Where Markdown is shown it would be a heading of its own.
 _HEADER = "---\nlibrary_name: transformers\npipeline_tag: {}\n---\n\n"

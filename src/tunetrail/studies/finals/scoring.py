@@ -8,8 +8,8 @@ import pandas as pd
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.data.prepare import PreparedData
+from tunetrail.evaluation.held_out import score_saved
 from tunetrail.evaluation.statistics import Interval
-from tunetrail.evaluation.test_split import score_saved
 from tunetrail.studies.finals.conclusion import TestRecord
 from tunetrail.studies.finals.record import WinnerRecord
 from tunetrail.tasks.base import order_metrics
