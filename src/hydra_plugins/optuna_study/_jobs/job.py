@@ -1,7 +1,6 @@
 """Run one job in this process, as Hydra does."""
 
 import contextlib
-import logging
 import os
 import sys
 import traceback
@@ -100,7 +99,7 @@ def _call(
             job_return.return_value = error
             job_return.status = JobStatus.FAILED
             if outcome.failure is not None:
-                _log_traceback(error, redact_of(config))
+                append_traceback(error, config, redact_of(config))
         else:
             outcome = read_return(returned, objectives)
             job_return.return_value = returned
@@ -109,16 +108,14 @@ def _call(
     return outcome
 
 
-def _log_traceback(error: BaseException, redact: Redact) -> None:
-    """Write to the log files of the job: the console has one line for each trial."""
+def append_traceback(error: BaseException, config: DictConfig, redact: Redact) -> None:
+    """Write to the log files of a job: the console has one line for each trial."""
     text = redact("".join(traceback.format_exception(error)))
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.acquire()
-            try:
-                (handler.stream or handler._open()).write(text)  # noqa: SLF001 - a handler with delay has opened nothing yet
-            finally:
-                handler.release()
+    handlers = OmegaConf.select(config, "hydra.job_logging.handlers") or {}
+    for handler in handlers.values():
+        if "filename" in handler:
+            with Path(handler.filename).open("a", encoding="utf-8") as file:
+                file.write(text)
 
 
 def _clean(path: Path, redact: Redact) -> None:

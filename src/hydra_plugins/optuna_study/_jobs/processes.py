@@ -13,6 +13,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import env_override
+
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.devices import worker_environment
@@ -104,7 +106,10 @@ class ProcessPool(Pool):
             if message is None:
                 finished += self._replace(member)
             elif isinstance(message, Outcome):
-                finished += self._take(member, message)
+                finished.append(_end_job(member, message))
+                if message.failure and message.failure.kind is FailureKind.OUT_OF_MEMORY:
+                    # What the error still refers to would take memory from the next job.
+                    self._renew(member)
             else:
                 member.identity = message
                 self._num_start_failures = 0
@@ -132,16 +137,12 @@ class ProcessPool(Pool):
             for member in set(self._ready(busy, POLL_SECONDS)):
                 busy.remove(member)
                 message = self._receive(member)
-                assert member.number is not None
                 # A job that ended just now has a result like any other.
                 outcome = message if isinstance(message, Outcome) else failed(INTERRUPTED)
-                finished.append(Finished(member.number, outcome))
-                member.number = None
+                finished.append(_end_job(member, outcome))
         for member in busy:
             member.process.kill()
-            assert member.number is not None
-            finished.append(Finished(member.number, failed(INTERRUPTED)))
-            member.number = None
+            finished.append(_end_job(member, failed(INTERRUPTED)))
         return finished
 
     def close(self) -> None:
@@ -163,7 +164,8 @@ class ProcessPool(Pool):
         environment = worker_environment(
             index, num_workers=self._num_workers, workers_per_gpu=self._workers_per_gpu
         )
-        with _environment(environment), _blocked_interrupt():
+        # A child process needs them before its first import.
+        with env_override(environment), _blocked_interrupt():
             process.start()
         theirs.close()
         return _Member(index, process, ours)
@@ -175,19 +177,10 @@ class ProcessPool(Pool):
         except (EOFError, OSError):
             return None
 
-    def _take(self, member: _Member, outcome: Outcome) -> list[Finished]:
-        assert member.number is not None
-        number, member.number = member.number, None
-        if outcome.failure and outcome.failure.kind is FailureKind.OUT_OF_MEMORY:
-            # What the error still refers to would take memory from the next job.
-            self._renew(member)
-        return [Finished(number, outcome)]
-
     def _replace(self, member: _Member) -> list[Finished]:
         """Replace a worker that has died, and return how its job ended."""
         member.process.join()
         failure = _describe_death(member)
-        number = member.number
         if member.identity is None:
             self._num_start_failures += 1
             if self._num_start_failures >= MAX_START_FAILURES:
@@ -196,13 +189,20 @@ class ProcessPool(Pool):
                     f"{failure.text}; try hydra.sweeper.num_workers=1, which shows its errors"
                 )
         self._renew(member)
-        return [] if number is None else [Finished(number, failed(failure))]
+        return [] if member.number is None else [_end_job(member, failed(failure))]
 
     def _renew(self, member: _Member) -> None:
         member.connection.close()
         member.process.join(GRACE_SECONDS)
         member.process.kill()
         self._members[self._members.index(member)] = self._spawn(member.index)
+
+
+def _end_job(member: _Member, outcome: Outcome) -> Finished:
+    """Note that a worker has no job any more, and return how its job ended."""
+    assert member.number is not None
+    number, member.number = member.number, None
+    return Finished(number, outcome)
 
 
 def _describe_death(member: _Member) -> Failure:
@@ -223,21 +223,6 @@ def _count_oom_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a child process, which needs them before its first import."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager
