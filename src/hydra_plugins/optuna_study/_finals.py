@@ -20,7 +20,7 @@ from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import read_failure
+from hydra_plugins.optuna_study._study.endings import fail, read_failure
 from hydra_plugins.optuna_study._study.finalists import choose_finalists, find_final, point_of
 from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
@@ -205,7 +205,7 @@ class FinalsLoop(StudyLoop):
         if trial is not None and FINALIST_OF not in trial.user_attrs:
             # A worker on another machine, for which no turn here counts, took the last point
             # meanwhile. The point that was drawn instead is no finalist.
-            self.endings.fail(trial.number, _TAKEN)
+            fail(self.study, trial.number, _TAKEN)
             return None
         return trial
 

@@ -26,7 +26,7 @@ from hydra_plugins.optuna_study._spec.points import suggest
 from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import Endings
+from hydra_plugins.optuna_study._study.endings import retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
@@ -81,7 +81,6 @@ class StudyLoop:
         self.redact = load_redact(spec.settings.redact)
         self.budget = budget
         self.ledger = Ledger(study)
-        self.endings = Endings(study, self.ledger)
         self.running: dict[int, _Running] = {}
         self.status = StatusLines(study, self.running)
 
@@ -157,7 +156,7 @@ class StudyLoop:
             source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
             if source is None:
                 return trial, Left.MORE
-            self._announce(self.endings.reuse(trial, source))
+            self._announce(reuse(self.study, trial, source))
         return None, Left.MORE
 
     def _look(self) -> tuple[list[FrozenTrial], Left]:
@@ -167,7 +166,7 @@ class StudyLoop:
         """
         trials = self.ledger.update()
         abandoned = [
-            self.endings.retry(trial, INTERRUPTED)
+            retry(self.study, trial.number, INTERRUPTED)
             for trial in self.ledger.running
             if trial.number not in self.running
             and self.worker.has_left(trial.user_attrs.get(WORKER))
@@ -250,7 +249,7 @@ class StudyLoop:
         del self.running[finished.number]
         try:
             with self.worker.turn():
-                frozen = self.endings.write(running.trial, outcome, running.repeats)
+                frozen = write_ending(self.study, running.trial, outcome, running.repeats)
         except UpdateFinishedTrialError:
             # Its worker died while this process was busy, and another process closed the trial.
             log.info("trial %d was closed by another process", finished.number)
@@ -260,6 +259,7 @@ class StudyLoop:
             self.budget.count(outcome.failure)
 
     def _announce(self, trial: FrozenTrial) -> None:
+        self.ledger.update()
         beside = {other.number for other in self.ledger.running} | self.running.keys()
         num_parallel = 1 + len(beside - {trial.number})
         self.status.say(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
