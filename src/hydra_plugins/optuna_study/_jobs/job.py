@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hydra_plugins.optuna_study._functions import Redact, redact_of
 from hydra_plugins.optuna_study._jobs.compose import without_hydra
-from hydra_plugins.optuna_study._jobs.outcome import Outcome, read_error, read_return
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, read_error, read_return
 from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
 
 
@@ -27,7 +27,7 @@ def run_job(
     callbacks: Callbacks,
     objectives: Sequence[str],
     capture_output: bool,
-) -> Outcome:
+) -> JobOutcome:
     """Run a job in its folder and return how it ended.
 
     The same steps as ``hydra.core.utils.run_job``, which copies Hydra's node four times and writes
@@ -88,7 +88,7 @@ def _call(
     task_function: TaskFunction,
     callbacks: Callbacks,
     objectives: Sequence[str],
-) -> Outcome:
+) -> JobOutcome:
     configure_log(config.hydra.job_logging, config.hydra.verbose)
     with env_override(dict(config.hydra.job.env_set)):
         callbacks.on_job_start(config=config, task_function=task_function)

@@ -18,7 +18,7 @@ from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.job import append_traceback, run_job
-from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error, read_return
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, failed, read_error, read_return
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Finished:
     """A job that ended, and the number of its trial."""
 
     number: int
-    outcome: Outcome
+    outcome: JobOutcome
 
 
 class Pool(ABC):
@@ -119,7 +119,7 @@ class InProcessPool(Pool):
     def close(self) -> None:
         """Do nothing: this process is the worker."""
 
-    def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
+    def _run(self, number: int, overrides: Sequence[str]) -> JobOutcome:
         config = self.composer.compose(overrides)
         number_job(config, number)
         return run_job(
@@ -134,7 +134,7 @@ class InProcessPool(Pool):
 class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
 
-    def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
+    def _run(self, number: int, overrides: Sequence[str]) -> JobOutcome:
         with _quiet_launcher(self.app.launcher):
             (job,) = self.app.launcher.launch([list(overrides)], initial_job_idx=number)
         error = job._return_value  # noqa: SLF001 - the property prints what it raises

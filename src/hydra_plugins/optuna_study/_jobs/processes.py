@@ -20,7 +20,7 @@ from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.devices import worker_environment
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
-from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, failed, read_error
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, serve
 
@@ -105,7 +105,7 @@ class ProcessPool(Pool):
             message = self._receive(member)
             if message is None:
                 finished += self._replace(member)
-            elif isinstance(message, Outcome):
+            elif isinstance(message, JobOutcome):
                 finished.append(_end_job(member, message))
                 if message.failure and message.failure.kind is FailureKind.OUT_OF_MEMORY:
                     # What the error still refers to would take memory from the next job.
@@ -138,7 +138,7 @@ class ProcessPool(Pool):
                 busy.remove(member)
                 message = self._receive(member)
                 # A job that ended just now has a result like any other.
-                outcome = message if isinstance(message, Outcome) else failed(INTERRUPTED)
+                outcome = message if isinstance(message, JobOutcome) else failed(INTERRUPTED)
                 finished.append(_end_job(member, outcome))
         for member in busy:
             member.process.kill()
@@ -198,7 +198,7 @@ class ProcessPool(Pool):
         self._members[self._members.index(member)] = self._spawn(member.index)
 
 
-def _end_job(member: _Member, outcome: Outcome) -> Finished:
+def _end_job(member: _Member, outcome: JobOutcome) -> Finished:
     """Note that a worker has no job any more, and return how its job ended."""
     assert member.number is not None
     number, member.number = member.number, None

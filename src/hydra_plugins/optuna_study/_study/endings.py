@@ -8,7 +8,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study._jobs.failure import TRIED_AGAIN, Failure, FailureKind
-from hydra_plugins.optuna_study._jobs.outcome import Outcome
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome
 from hydra_plugins.optuna_study._study.study import quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
@@ -35,7 +35,7 @@ def read_failure(trial: FrozenTrial) -> Failure | None:
 
 
 def write_ending(
-    study: optuna.Study, trial: Trial, outcome: Outcome, repeats: Sequence[Sequence[float]]
+    study: optuna.Study, trial: Trial, outcome: JobOutcome, repeats: Sequence[Sequence[float]]
 ) -> FrozenTrial:
     """Write into the study how the last job of a trial ended.
 
