@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hydra_plugins.optuna_study._configs import plain
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._console.status import StatusLines
 from hydra_plugins.optuna_study._errors import SweepError, first_line
@@ -21,7 +22,6 @@ from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.points import suggest
 from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec

@@ -14,10 +14,9 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from hydra_plugins.optuna_study._configs import plain, save_yaml, without_hydra
 from hydra_plugins.optuna_study._functions import Redact, redact_of
-from hydra_plugins.optuna_study._jobs.compose import without_hydra
 from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, read_error, read_return
-from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
 
 
 def run_job(

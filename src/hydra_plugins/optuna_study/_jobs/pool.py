@@ -13,8 +13,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._configs import Composer, number_job
 from hydra_plugins.optuna_study._functions import redact_of
-from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.job import append_traceback, run_job

@@ -15,8 +15,8 @@ from typing import Any
 
 from hydra.core.utils import env_override
 
+from hydra_plugins.optuna_study._configs import Composer, number_job
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.devices import worker_environment
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.interruption import Interruption

@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._configs import plain
 from hydra_plugins.optuna_study._errors import SweepError, message_line
 from hydra_plugins.optuna_study._functions import load_function, load_redact
-from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.settings import OBJECTIVES_WANTED, Settings, are_objectives
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 

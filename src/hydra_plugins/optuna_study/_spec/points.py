@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.optuna_study._configs import Composer, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 from hydra_plugins.optuna_study.attributes import DEFAULT, POINT

@@ -9,11 +9,9 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.optuna_study._configs import Composer, plain, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
 from hydra_plugins.optuna_study._functions import load_function
-from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
-from hydra_plugins.optuna_study._jobs.devices import count_workers
-from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
 from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
@@ -38,7 +36,6 @@ class SweepSpec:
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
     callbacks: dict[str, StudyCallback]
-    num_workers: int
     # Of the first job of a trial; those of the others are counted up from it.
     first_seed: int
 
@@ -94,12 +91,6 @@ def check_spec(
         plan=build_plan(job_config, settings, space, objectives),
         points=first_points(settings, space, composer, custom),
         callbacks=callbacks,
-        num_workers=min(
-            count_workers(
-                settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
-            ),
-            settings.num_trials,
-        ),
         first_seed=_read_seed(job_config, settings),
     )
 
