@@ -195,7 +195,7 @@ class FinalsLoop(StudyLoop):
         budget = FinalsBudget(spec.settings)
         super().__init__(spec, study=finals, resources=resources, budget=budget)
         self._searched = searched
-        self._folder = folder
+        self.folder = folder
 
     def _ask(self, identity: dict[str, Any]) -> Trial | None:
         trial = super()._ask(identity)
@@ -205,13 +205,6 @@ class FinalsLoop(StudyLoop):
             fail(self.study, trial.number, _TAKEN)
             return None
         return trial
-
-    def _repeat_overrides(self, repeat: int) -> list[str]:
-        seed_folder = f"/seed-{repeat}" if repeat > 0 else ""
-        return [
-            self._seed_override(repeat),
-            self._folder_override(f"{self._folder}/{{}}{seed_folder}"),
-        ]
 
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.settings)

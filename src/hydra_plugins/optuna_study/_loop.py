@@ -66,6 +66,9 @@ class _Running:
 class StudyLoop:
     """One process at work on a study."""
 
+    # Of the trials, in the folder of the study; empty: that folder itself.
+    folder = ""
+
     def __init__(
         self, spec: SweepSpec, *, study: optuna.Study, resources: Resources, budget: Budget
     ) -> None:
@@ -205,18 +208,16 @@ class StudyLoop:
         self.pool.start(trial.number, overrides, running.identity)
 
     def _repeat_overrides(self, repeat: int) -> list[str]:
-        """Give a job the seed and the folder of its repeat; the first has those of the config."""
-        if repeat == 0:
+        """Give a job its seed and its folder, where they are not those of the config."""
+        if repeat == 0 and not self.folder:
             return []
-        return [self._seed_override(repeat), self._folder_override(f"{{}}/seed-{repeat}")]
-
-    def _seed_override(self, repeat: int) -> str:
-        return f"{self.settings.seed_key}={self.spec.first_seed + repeat}"
-
-    def _folder_override(self, pattern: str) -> str:
-        """Name the folder of a job; the braces of the pattern stand for that of its trial."""
+        # As written: it holds the number of the trial.
         subdir = plain(self.resources.config.hydra.sweep)["subdir"]
-        return f"hydra.sweep.subdir={quoted(pattern.format(subdir))}"
+        parts = [self.folder, subdir, f"seed-{repeat}" if repeat > 0 else ""]
+        return [
+            f"{self.settings.seed_key}={self.spec.first_seed + repeat}",
+            f"hydra.sweep.subdir={quoted('/'.join(filter(None, parts)))}",
+        ]
 
     def _conclude_all(self, ended: Sequence[Finished], *, leaving: bool = False) -> None:
         """Report how every job ended, even if the first of them ends the sweep."""
