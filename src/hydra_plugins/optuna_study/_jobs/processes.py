@@ -7,7 +7,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -44,35 +44,29 @@ class _Member:
     oom_kills: int = 0
 
 
+@dataclass(eq=False)
 class ProcessPool(Pool):
     """Long-lived processes. Each takes the next job as soon as it is free."""
 
-    def __init__(
-        self,
-        *,
-        composer: Composer,
-        assignment: Assignment,
-        interruption: Interruption,
-        num_workers: int,
-        workers_per_gpu: int,
-    ) -> None:
-        self._composer = composer
-        self._assignment = assignment
-        self._interruption = interruption
-        self._num_workers = num_workers
-        self._workers_per_gpu = workers_per_gpu
-        self._num_start_failures = 0
-        # What wait returns or raises at its next call.
-        self._finished: list[Finished] = []
-        self._broken: SweepError | None = None
-        self._members = [self._spawn(index) for index in range(num_workers)]
+    composer: Composer
+    assignment: Assignment
+    interruption: Interruption
+    num_workers: int
+    workers_per_gpu: int
+    _num_start_failures: int = field(default=0, init=False)
+    # What wait returns or raises at its next call.
+    _finished: list[Finished] = field(default_factory=list, init=False)
+    _broken: SweepError | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._members = [self._spawn(index) for index in range(self.num_workers)]
 
     def free(self) -> list[dict[str, Any]]:
         return [m.identity for m in self._members if m.identity is not None and m.number is None]
 
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
         try:
-            config = self._composer.compose(overrides)
+            config = self.composer.compose(overrides)
         except Exception as error:  # noqa: BLE001 - of this point; the next one may be composed
             self._finished.append(Finished(number, read_error(error)))
             return
@@ -133,7 +127,7 @@ class ProcessPool(Pool):
                 os.kill(member.process.pid or 0, signal.SIGTERM)
         finished, self._finished = self._finished, []
         deadline = time.monotonic() + GRACE_SECONDS
-        while busy and time.monotonic() < deadline and not self._interruption.is_urgent:
+        while busy and time.monotonic() < deadline and not self.interruption.is_urgent:
             for member in set(self._ready(busy, POLL_SECONDS)):
                 busy.remove(member)
                 message = self._receive(member)
@@ -159,10 +153,10 @@ class ProcessPool(Pool):
         ours, theirs = multiprocessing.Pipe()
         # spawn, not fork: a fork would copy locks and connections without their threads.
         process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(theirs, self._assignment), name=f"worker-{index}"
+            target=serve, args=(theirs, self.assignment), name=f"worker-{index}"
         )
         environment = worker_environment(
-            index, num_workers=self._num_workers, workers_per_gpu=self._workers_per_gpu
+            index, num_workers=self.num_workers, workers_per_gpu=self.workers_per_gpu
         )
         # A child process needs them before its first import.
         with env_override(environment), _blocked_interrupt():
