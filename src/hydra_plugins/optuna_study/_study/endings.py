@@ -108,19 +108,17 @@ def retry(study: optuna.Study, number: int, failure: Failure) -> FrozenTrial:
     attributes = {RETRY_OF: number, **kept}
     # Some samplers keep notes on a point here, such as its generation.
     system = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
-    if OVERRIDES in trial.user_attrs:
+    is_drawn = OVERRIDES in trial.user_attrs
+    if is_drawn:
+        system["fixed_params"] = trial.params
+    # Else the process died before all of the point was drawn: only what was given is kept.
+    if "fixed_params" in system:
         again = optuna.create_trial(
             state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
+            params=trial.params if is_drawn else {},
+            distributions=trial.distributions if is_drawn else {},
             user_attrs=attributes,
-            system_attrs={**system, "fixed_params": trial.params},
-        )
-        study.add_trial(again)
-    elif "fixed_params" in system:
-        # The point was given, and the process died before the rest of it was drawn.
-        again = optuna.create_trial(
-            state=TrialState.WAITING, user_attrs=attributes, system_attrs=system
+            system_attrs=system,
         )
         study.add_trial(again)
     return fail(study, number, failure)

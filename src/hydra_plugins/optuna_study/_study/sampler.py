@@ -127,9 +127,6 @@ class StudySampler(BaseSampler):
         if self._grid_size is None:
             self._sampler.after_trial(study, trial, state, values)
 
-    def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
-
     def _load_class(self) -> type[BaseSampler]:
         target = self._config["_target_"]
         try:
