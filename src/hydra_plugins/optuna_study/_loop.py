@@ -22,7 +22,6 @@ from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._spec.points import suggest
 from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
@@ -186,7 +185,7 @@ class StudyLoop:
         space = self.spec.space
         with quiet_optuna():
             trial = self.study.ask({p.name: p.distribution for p in space.parameters})
-            suggest(self.spec.custom, self.spec.job_config, trial, settings=self.settings)
+            self.spec.custom(self.spec.job_config, trial)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, space.overrides(trial.params))
         return trial

@@ -11,9 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._configs import Composer, plain, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
-from hydra_plugins.optuna_study._functions import load_function
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
-from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points
+from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points, load_custom
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study.callbacks import StudyCallback
@@ -32,7 +31,7 @@ class SweepSpec:
     run_overrides: tuple[str, ...]
     # Of a job at one point, without Hydra's node.
     job_config: DictConfig
-    custom: CustomSearchSpace | None
+    custom: CustomSearchSpace
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
     callbacks: dict[str, StudyCallback]
@@ -64,10 +63,12 @@ def check_spec(
 
     """
     settings = read_settings(values, config)
-    name, key = settings.custom_search_space, settings.keys["custom_search_space"]
-    custom = load_function(name, key=key) if name else None
+    custom = load_custom(settings)
     space = build_search_space(
-        settings.params, arguments, config_loader=config_loader, may_be_empty=bool(custom)
+        settings.params,
+        arguments,
+        config_loader=config_loader,
+        may_be_empty=settings.custom_search_space is not None,
     )
     composer = Composer(config_loader, config)
     job_config = without_hydra(
