@@ -81,8 +81,7 @@ class Composer:
         """Whether an override chooses files to read, or sets Hydra itself."""
         if override.is_hydra_override():
             return True
-        is_group = self._repository.group_exists(override.key_or_group)
-        return bool(is_group) and not isinstance(override.value(), dict)
+        return self.is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
     def _load(self, chosen: tuple[str, ...]) -> DictConfig:
         if chosen not in self._composed:

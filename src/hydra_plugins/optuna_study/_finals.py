@@ -21,7 +21,7 @@ from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbac
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.endings import fail, read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
-from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
+from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
@@ -156,9 +156,7 @@ def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int
     for point in missing:
         origin = {ENQUEUED: DEFAULT} if point.is_default else {}
         finals.enqueue_trial(point.trial.params, user_attrs={FINALIST_OF: point.number, **origin})
-    return len(missing) + sum(
-        trial.state in FINISHED or not trial.state.is_finished() for trial in trials
-    )
+    return len(missing) + sum(trial.state is not TrialState.FAIL for trial in trials)
 
 
 def _is_missing(final: FrozenTrial | None) -> bool:

@@ -190,10 +190,10 @@ class TrackStudy:
         self._runs.delete_weights(find_unneeded)
         if not self._checkpoint_dir.is_dir():
             return
-        folders = list(self._runs.find_folders(self._checkpoint_dir.iterdir()))
+        folders = [(self._runs.trial_of(f.name), f) for f in self._checkpoint_dir.iterdir()]
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        needed = {trial.number for trial in running}
-        for folder, number in folders:
+        needed = {None} | {trial.number for trial in running}
+        for number, folder in folders:
             if number not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 

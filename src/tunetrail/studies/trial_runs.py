@@ -2,9 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
@@ -180,20 +179,13 @@ class TrialRuns:
         unneeded = find_unneeded()
         for model in models:
             run_id = str(model.source_run_id)
-            if self._trial_of(run_id) in unneeded and not is_registered(self._client, model):
+            if self.trial_of(run_id) in unneeded and not is_registered(self._client, model):
                 remove_model(self._client, model)
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
-            if self._trial_of(run_id) in unneeded:
+            if self.trial_of(run_id) in unneeded:
                 self._delete_artifacts(run_id)
                 self._with_page.discard(run_id)
-
-    def find_folders(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
-        """Find the folders that are named after a run of this study; yield them with the trial."""
-        for folder in folders:
-            number = self._trial_of(folder.name)
-            if number is not None:
-                yield folder, number
 
     def _delete_artifacts(self, run_id: str) -> None:
         run = self._client.get_run(run_id)
@@ -204,7 +196,8 @@ class TrialRuns:
                     repository.delete_artifacts(artifact.path)
         self._client.set_tag(run_id, KEPT, "false")
 
-    def _trial_of(self, run_id: str) -> int | None:
+    def trial_of(self, run_id: str) -> int | None:
+        """Return the number of a run's trial; None if the study has no such run."""
         if run_id not in self._trials:
             try:
                 self._note(self._client.get_run(run_id))
