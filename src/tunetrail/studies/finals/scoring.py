@@ -18,8 +18,6 @@ from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_table
 from tunetrail.tracking.run_log import TEST_SCORED, RunLog, add_to_run, read_run
 
-# User attribute of a study: the runs whose weights were measured on test, in order.
-
 
 def score_winner(record: WinnerRecord) -> tuple[TestRecord | None, pd.DataFrame | None]:
     """Score the winner on test if its run has no score yet; return the scores and the rows."""
