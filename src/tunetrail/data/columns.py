@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from tunetrail.errors import InputError
 
@@ -20,6 +20,8 @@ def canonical_split(
     target: list[str | None],
     stratum: list[int | None],
     strata: ClassLabel,
+    answers: list[list[str]],
+    names: Sequence[str],
     own: Mapping[str, tuple[Any, Any]],
 ) -> Dataset:
     """Build one split of canonical rows: a task's own columns, and those that all tasks share.
@@ -30,13 +32,18 @@ def canonical_split(
         target: what should come out, as a person reads it; None where it is missing.
         stratum: code of the group of which each split should have its share.
         strata: names of the groups.
+        answers: the labels in each row's answer, one, several or none: reports show their balance.
+        names: of all labels.
         own: column of the task -> its values and its feature.
 
     """
+    feature = ClassLabel(names=list(names))
+    codes = {name: code for code, name in enumerate(names)}
     columns = {
         "text": (text, Value("string")),
         "target": (target, Value("string")),
         "stratum": (stratum, strata),
+        "answers": ([[codes[name] for name in found] for found in answers], List(feature)),
         "row": (np.arange(len(part)), Value("int64")),
         **own,
     }

@@ -46,10 +46,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class LabelShare:
-    """Rows of one label, as a count and as a share of those with a label."""
+    """How often a label occurs in the answers of a split, and its share of all that occur."""
 
     label: str
-    num_rows: int
+    number: int
     share: float
 
 
@@ -114,11 +114,11 @@ class QualityReport:
                 ["rows at fault", *shares],
                 *_share_rows(
                     [found.kind for found in splits[0].findings],
-                    [split.findings for split in splits],
+                    [[(one.num_rows, one.share) for one in split.findings] for split in splits],
                 ),
                 *_share_rows(
                     [quote(f"label {found.label}") for found in splits[0].labels],
-                    [split.labels for split in splits],
+                    [[(one.number, one.share) for one in split.labels] for split in splits],
                 ),
                 ["words: fewest", *(split.words.minimum for split in splits)],
                 ["words: median", *(f"{split.words.median:g}" for split in splits)],
@@ -219,15 +219,15 @@ def _check_split(name: str, part: Dataset) -> SplitQuality:
             for group in sorted(groups, key=len, reverse=True)[:_NUM_EXAMPLES]
         )
         findings.append(Finding(kind, len(rows), len(rows) / len(part), examples))
-    strata = part.features["stratum"]
-    counts = Counter(strata.int2str(s) for s in part["stratum"][:] if s is not None)
+    names = part.features["answers"].feature.names
+    counts = Counter(names[code] for codes in part["answers"][:] for code in codes)
     words = [len(text.split()) for text in texts]
     return SplitQuality(
         split=name,
         num_rows=len(part),
         labels=tuple(
             LabelShare(label, counts[label], counts[label] / max(1, counts.total()))
-            for label in strata.names
+            for label in names
         ),
         words=TextLength(
             minimum=min(words),
@@ -278,11 +278,11 @@ def _at_fault(kind: str, group: Sequence[int]) -> Sequence[int]:
 
 
 def _share_rows(
-    names: Sequence[str], counted: Sequence[Sequence[Finding | LabelShare]]
+    names: Sequence[str], counted: Sequence[Sequence[tuple[int, float]]]
 ) -> list[list[str]]:
     """Lay out what was counted, a row for each name and a column for each split."""
     return [
-        [name, *(_count_and_share(one.num_rows, one.share) for one in row)]
+        [name, *(_count_and_share(number, share) for number, share in row)]
         for name, *row in zip(names, *counted, strict=True)
     ]
 

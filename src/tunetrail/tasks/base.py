@@ -65,11 +65,12 @@ class Task(Protocol):
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
     ) -> DatasetDict:
-        """Reduce every split to the task's own columns, and to four that all tasks share.
+        """Reduce every split to the task's own columns, and to five that all tasks share.
 
         These are ``row`` (int64, the row's number in its source, from 0), ``text`` (string, the
-        input as a person reads it), ``target`` (string or null, the right answer) and ``stratum``
-        (ClassLabel or null; each split gets its share of every stratum).
+        input as a person reads it), ``target`` (string or null, the right answer), ``stratum``
+        (ClassLabel or null; each split gets its share of every stratum) and ``answers`` (a list of
+        ClassLabel, the labels in the answer).
 
         Raises:
             InputError: a column is missing or holds something else.

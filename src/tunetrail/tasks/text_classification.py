@@ -80,6 +80,8 @@ class TextClassification:
                     target=[None if c is None else labels.names[c] for c in codes[split]],
                     stratum=codes[split],
                     strata=labels,
+                    answers=[[] if c is None else [labels.names[c]] for c in codes[split]],
+                    names=labels.names,
                     own={"label": (codes[split], labels)},
                 )
                 for split, part in rows.items()

@@ -87,6 +87,8 @@ class TokenClassification:
                 target=[None if found is None else " ".join(found) for found in tags[split]],
                 stratum=[None if found is None else strata(found) for found in tags[split]],
                 strata=strata.feature,
+                answers=[entities.list_entities(found or ()) for found in tags[split]],
+                names=entities.list_types(names),
                 own={
                     "tokens": ([words or [] for words in tokens[split]], List(Value("string"))),
                     "tags": (encoded, List(ClassLabel(names=names))),

@@ -15,6 +15,7 @@ from toys import make_tagged
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 from transformers.models.canine import CanineTokenizer
 
+from tunetrail.data.quality import check_quality
 from tunetrail.errors import InputError
 from tunetrail.served.token_classification import (
     ServedModel,
@@ -165,7 +166,7 @@ def test_rows_become_canonical_and_types_get_both_tags() -> None:
     assert rows["train"].features["tags"] == List(ClassLabel(names=TAGS))
     assert rows["validation"][0] == {
         "text": "new york", "target": "B-place I-place", "stratum": 0, "row": 0,
-        "tokens": ["new", "york"], "tags": [3, 4],
+        "answers": [1], "tokens": ["new", "york"], "tags": [3, 4],
     }  # fmt: skip
 
 
@@ -250,6 +251,13 @@ def test_strata_are_the_rarest_type_and_small_ones_join_the_largest() -> None:
     few = canonical(train=[person] * 40 + [place] * 5 + [none] * 50, test=[place, person])["test"]
     assert few.features["stratum"].names == ["no entity", "person"]
     assert few["stratum"][:] == [0, 1]
+
+
+def test_the_report_of_quality_counts_entities_by_type() -> None:
+    both = (["new", "york", "saw", "anna"], ["B-place", "I-place", "O", "B-person"])
+    rows = canonical(train=[both, (["rome"], ["B-place"]), (["we"], ["O"])])
+    (train,) = check_quality(rows).splits
+    assert [(one.label, one.number) for one in train.labels] == [("person", 1), ("place", 2)]
 
 
 # Scores

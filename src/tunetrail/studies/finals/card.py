@@ -58,7 +58,7 @@ def write_card(
             [split, f"{found.num_rows:,}", f"`{found.sha256[:16]}`"]
             for split, found in fingerprints.items()
         ],
-        labels=[] if data is None else data.dataset["train"].features["stratum"].names,
+        labels=[] if data is None else data.dataset["train"].features["answers"].feature.names,
         params=[[f"`{key}`", f"`{value}`"] for key, value in _params(conclusion, config).items()],
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
         test_scores=list_scores(conclusion.test),

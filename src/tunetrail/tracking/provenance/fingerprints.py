@@ -40,7 +40,7 @@ def _fingerprint(split: Dataset) -> SplitFingerprint:
             encoded = value.encode("utf-8", "surrogatepass")
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)
-    digest.update(repr(split.features["stratum"].names).encode())
+    digest.update(repr(split.features["answers"].feature.names).encode())
     return SplitFingerprint(sha256=digest.hexdigest(), num_rows=len(split))
 
 

@@ -22,6 +22,11 @@ def list_types(names: Tags) -> list[str]:
     return sorted({name[2:] for name in names if name != "O"})
 
 
+def list_entities(tags: Tags) -> list[str]:
+    """Return the type of each entity in the tags of a row, in their order."""
+    return [type_ for type_, *_ in get_entities(list(tags))]
+
+
 def statistics(targets: Sequence[Tags], predictions: Sequence[Tags], types: Sequence[str]) -> Array:
     """Return what each row adds, shape (rows, 3 x types + 2).
 
