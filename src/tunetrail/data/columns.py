@@ -17,32 +17,55 @@ def canonical_split(
     part: Dataset,
     *,
     text: list[str | None],
-    target: list[str | None],
-    stratum: list[int | None],
-    strata: ClassLabel,
-    own: Mapping[str, tuple[Any, Any]],
+    target: list[str | None] | None = None,
+    stratum: list[int | None] | None = None,
+    strata: ClassLabel | None = None,
+    own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Dataset:
     """Build one split of canonical rows: a task's own columns, and those that all tasks share.
 
     Args:
         part: as it was read; its rows are numbered from 0, so that reports can point at them.
         text: what goes in, as a person reads it.
-        target: what should come out, as a person reads it; None where it is missing.
+        target: what should come out, as a person reads it; None where it is missing. Without it the
+            task has no labels, and the type of the column is null.
         stratum: code of the group of which each split should have its share.
-        strata: names of the groups.
+        strata: names of the groups; without it all rows are of one group, and the type is null.
         own: column of the task -> its values and its feature.
 
     """
-    values = {"text": text, "target": target, "stratum": stratum, "row": np.arange(len(part))}
+    nothing, no_value = [None] * len(part), Value("null")
+    values: dict[str, Any] = {
+        "text": text,
+        "target": nothing if target is None else target,
+        "stratum": nothing if strata is None else stratum,
+        "row": np.arange(len(part)),
+    }
     features = {
         "text": Value("string"),
-        "target": Value("string"),
-        "stratum": strata,
+        "target": no_value if target is None else Value("string"),
+        "stratum": strata or no_value,
         "row": Value("int64"),
     }
-    for name, (column, feature) in own.items():
+    for name, (column, feature) in (own or {}).items():
         values[name], features[name] = column, feature
     return Dataset.from_dict(values, features=Features(features))
+
+
+def read_targets(part: Dataset) -> list[str | None]:
+    """Return the target of each row; of a task without labels they are all the same and empty."""
+    if part.features["target"] == Value("null"):
+        return [""] * len(part)
+    targets: list[str | None] = part["target"][:]
+    return targets
+
+
+def read_strata(part: Dataset) -> tuple[list[int | None], list[str]]:
+    """Return the group of each row and the names of the groups; no names if there is only one."""
+    feature = part.features["stratum"]
+    if feature == Value("null"):
+        return [0] * len(part), []
+    return part["stratum"][:], list(feature.names)
 
 
 def require_columns(rows: DatasetDict, keys: Mapping[str, str]) -> None:
@@ -120,7 +143,7 @@ def read_labels(
 
 
 def require_text(dataset: DatasetDict) -> DatasetDict:
-    """Return ``dataset`` if every row has a text and a label.
+    """Return ``dataset`` if every row has a text and, where the task has labels, a label.
 
     Raises:
         InputError: with the numbers of the rows that lack one, counted from 0 in their source.
@@ -129,7 +152,7 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
     for split, part in dataset.items():
         _require_rows(part, split)
         empty = [not (text and text.strip()) for text in part["text"][:]]
-        missing = [target is None for target in part["target"][:]]
+        missing = [target is None for target in read_targets(part)]
         for faults, what in ((empty, "an empty text"), (missing, "no label")):
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]

@@ -306,10 +306,10 @@ def _leak(
         kind=kind,
         similarity=similarity,
         held_out_row=held_out["row"],
-        held_out_label=held_out["target"],
+        held_out_label=held_out["target"] or "",
         held_out_text=held_out["text"],
         source_row=source["row"],
-        source_label=source["target"],
+        source_label=source["target"] or "",
         source_text=source["text"],
     )
 

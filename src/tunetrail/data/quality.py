@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from tunetrail.data.columns import read_strata, read_targets
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 from tunetrail.templates import quote, render
@@ -204,7 +205,7 @@ def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
 
 def _check_split(name: str, part: Dataset) -> SplitQuality:
     texts: list[str] = [text or "" for text in part["text"][:]]
-    labels, numbers = part["target"][:], part["row"][:]
+    labels, numbers = read_targets(part), part["row"][:]
     findings, at_fault = [], set()
     for kind, groups in _find_faults(part).items():
         rows = {index for group in groups for index in _at_fault(kind, group)}
@@ -218,15 +219,15 @@ def _check_split(name: str, part: Dataset) -> SplitQuality:
             for group in sorted(groups, key=len, reverse=True)[:_NUM_EXAMPLES]
         )
         findings.append(Finding(kind, len(rows), len(rows) / len(part), examples))
-    strata = part.features["stratum"]
-    counts = Counter(strata.int2str(s) for s in part["stratum"][:] if s is not None)
+    strata, names = read_strata(part)
+    counts = Counter(names[s] for s in strata if s is not None and names)
     words = [len(text.split()) for text in texts]
     return SplitQuality(
         split=name,
         num_rows=len(part),
         labels=tuple(
             LabelShare(label, counts[label], counts[label] / max(1, counts.total()))
-            for label in strata.names
+            for label in names
         ),
         words=TextLength(
             minimum=min(words),
@@ -243,7 +244,7 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
     """Return groups of indices for each kind; of duplicates the first is the one that stays."""
     empty, unlabelled, broken = [], [], []
     exact, normalised = defaultdict(list), defaultdict(list)
-    labels = part["target"][:]
+    labels = read_targets(part)
     for index, (text, label) in enumerate(zip(part["text"][:], labels, strict=True)):
         if label is None:
             unlabelled.append([index])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
+from tunetrail.data.columns import read_strata
 from tunetrail.data.prepare import PreparedData
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.report import describe_comparison, list_scores
@@ -58,7 +59,7 @@ def write_card(
             [split, f"{found.num_rows:,}", f"`{found.sha256[:16]}`"]
             for split, found in fingerprints.items()
         ],
-        labels=[] if data is None else data.dataset["train"].features["stratum"].names,
+        labels=[] if data is None else read_strata(data.dataset["train"])[1],
         params=[[f"`{key}`", f"`{value}`"] for key, value in _params(conclusion, config).items()],
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
         test_scores=list_scores(conclusion.test),

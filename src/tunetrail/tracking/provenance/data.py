@@ -6,6 +6,8 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from tunetrail.data.columns import read_strata, read_targets
+
 
 @dataclass(frozen=True)
 class SplitFingerprint:
@@ -37,11 +39,11 @@ def describe_fingerprints(splits: dict[str, SplitFingerprint]) -> dict[str, Any]
 
 def _fingerprint(split: Dataset) -> SplitFingerprint:
     digest = hashlib.sha256()
-    for row in zip(split["text"], split["target"], strict=True):
+    for row in zip(split["text"], read_targets(split), strict=True):
         for value in row:
             # Length first: no two lists of rows may run together into the same bytes.
             encoded = value.encode("utf-8", "surrogatepass")
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)
-    digest.update(repr(split.features["stratum"].names).encode())
+    digest.update(repr(read_strata(split)[1]).encode())
     return SplitFingerprint(sha256=digest.hexdigest(), num_rows=len(split))
