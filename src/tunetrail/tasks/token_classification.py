@@ -22,7 +22,7 @@ from tunetrail.data.columns import canonical_split, require_columns
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.token_classification import encode_windows
-from tunetrail.tasks.base import Array, Collator, Metric
+from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured
 from tunetrail.tasks.length import length_for, require_length
 from tunetrail.tasks.metrics.entities import entities
 from tunetrail.tasks.plots import plot_scores_by_label
@@ -35,7 +35,7 @@ _ARE = "tags are O, B-TYPE where an entity begins and I-TYPE where it goes on"
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(TrainedAsMeasured):
     """A tag for each word: the columns ``tokens`` and ``tags``, lists of the same length.
 
     Tags are ``O``, or ``B-TYPE`` where an entity of a type begins and ``I-TYPE`` inside it

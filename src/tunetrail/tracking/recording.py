@@ -11,9 +11,10 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.outcome import Outcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
 from tunetrail.evaluation.test_split import TestScores
+from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking import provenance
-from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
+from tunetrail.tracking.run_log import KEPT, TEST_SCORED, UNTUNED_ROWS, RunLog
 from tunetrail.training.evaluations import Evaluation
 
 _MODEL_PACKAGES = (
@@ -161,6 +162,12 @@ def log_outcome(run_log: RunLog, outcome: Outcome, *, split: str) -> None:
     for name, figure in outcome.plot(split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
+
+
+def log_tuning(run_log: RunLog, tuning: TuningReport, untuned: Outcome) -> None:
+    """Log what tuning has changed, and every validation row as the untuned model sees it."""
+    run_log.data(tuning.to_dict(), "reports/tuning.json")
+    run_log.table(untuned.table, UNTUNED_ROWS)
 
 
 def log_test(run_log: RunLog, test: TestScores) -> None:

@@ -42,7 +42,7 @@ def _fingerprint(split: Dataset) -> SplitFingerprint:
     for row in zip(split["text"], read_targets(split), strict=True):
         for value in row:
             # Length first: no two lists of rows may run together into the same bytes.
-            encoded = value.encode("utf-8", "surrogatepass")
+            encoded = str(value).encode("utf-8", "surrogatepass")
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)
     digest.update(repr(read_strata(split)[1]).encode())
