@@ -127,12 +127,12 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
     for code in range(len(fractions) + 1):
         lacking = np.flatnonzero((counts[owners == code].sum(axis=0) == 0) & (totals > 0))
         if len(lacking):
-            of_label = f"label {label_names[lacking[0]]!r} has " if label_names else "there are "
+            who = f"label {label_names[lacking[0]]!r}" if label_names else "the source"
             num_texts = int(np.count_nonzero(counts[:, lacking[0]]))
             raise InputError(
-                f"{of_label}{count_of(num_texts, 'different text')} in train, and "
-                f"{', '.join(['train', *fractions])} need one each; add rows of it, drop it, or "
-                "give the splits yourself"
+                f"{who} has {count_of(num_texts, 'different text')} in train, and "
+                f"{', '.join(['train', *fractions])} need one each; add rows"
+                f"{' of it, drop it,' if label_names else ''} or give the splits yourself"
             )
     assigned: npt.NDArray[np.int64] = owners[groups]
     return assigned

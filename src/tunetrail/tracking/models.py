@@ -28,6 +28,8 @@ from tunetrail.tracking.store import quiet_mlflow
 
 # Tag of a model that is in the registry under this name, or will be in a moment.
 _REGISTERED = "tunetrail.registered"
+# MLflow's code for what it cannot log, such as a model without the head of its task.
+_INVALID = "INVALID_PARAMETER_VALUE"
 # The name that MLflow gives to a model's card among its files.
 _CARD = "model_card.md"
 
@@ -122,9 +124,13 @@ def log_model(
                 validate_serving_input=False,
             )
             _require_answers(info.model_uri, answering)
-        except Exception:
+        except Exception as error:
             # Half a model is of no use, and the run needs the space to log its failure.
             remove_model(run_log.client, logged)
+            refused = isinstance(error, MlflowException) and error.error_code == _INVALID
+            if refused:
+                cause = first_line(error.__cause__ or error)
+                raise InputError(f"the logged model does not answer: {cause}") from error
             raise
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
