@@ -21,6 +21,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerBase,
+    TrainingArguments,
 )
 
 from tunetrail.data.prepare import prepare_data
@@ -31,8 +32,10 @@ from tunetrail.served import fill_mask, text_generation
 from tunetrail.served.language import find_frame, split_evenly, tokenize
 from tunetrail.tasks.causal_lm import CausalLM
 from tunetrail.tasks.language_modelling import LanguageModelling
-from tunetrail.tasks.masked_lm import MaskedLM
+from tunetrail.tasks.masked_lm import MaskedAnew, MaskedLM
 from tunetrail.tasks.metrics.language_modelling import language_modelling
+from tunetrail.training.tokens import Split
+from tunetrail.training.trainer import MeasuringTrainer
 
 ENCODERS = sorted(set(ARCHITECTURES) - DECODERS)
 LENGTH = 16
@@ -309,6 +312,36 @@ def test_masks_of_training_are_drawn_anew_in_each_epoch_and_the_same_again(
             masked += len(counted)
             total += sum(id_ not in special for id_ in block)
     assert masked / total == pytest.approx(0.3, abs=0.03)
+
+
+def test_trainer_tells_the_rows_the_number_of_each_epoch(saved: Any, tmp_path: Path) -> None:
+    told = []
+
+    class Recording(MaskedAnew):
+        def set_epoch(self, epoch: int) -> None:
+            told.append(epoch)
+            super().set_epoch(epoch)
+
+    tokenizer = tokenizer_of("bert")
+    rows = canonical(TEXTS)
+    encoded = MASKED.encode(rows, tokenizer)
+    plain = MASKED.training_rows(rows, encoded, tokenizer)
+    model = loader(saved("bert"))(AutoModelForMaskedLM)
+    few = Split(rows, encoded)
+    MeasuringTrainer(
+        task=MASKED,
+        splits={"train": few, "validation": few},
+        model=model,
+        processing_class=tokenizer,
+        args=TrainingArguments(
+            output_dir=str(tmp_path), num_train_epochs=3, per_device_train_batch_size=4,
+            save_strategy="no", eval_strategy="no", report_to="none", disable_tqdm=True,
+            use_cpu=True, train_sampling_strategy="group_by_length",
+        ),
+        train_dataset=Recording(plain.blocks, tokenizer, share=0.3),
+        data_collator=MASKED.build_collator(tokenizer, model),
+    ).train()  # fmt: skip
+    assert told == [0, 1, 2]
 
 
 # Scores
