@@ -35,7 +35,7 @@ def format_summary(
         (
             f"best epoch {best.epoch:g} of {last:g}   "
             f"({result.num_steps} steps in {result.seconds:.0f} s, "
-            f"{result.train_samples_per_second:.0f} training rows a second)"
+            f"{_speed(result.train_samples_per_second)} training rows a second)"
         ),
         "",
         f"{'':12}" + "".join(f"{name.replace('_', ' '):>{_width(name)}}" for name in names),
@@ -59,3 +59,7 @@ def format_summary(
 
 def _width(name: str) -> int:
     return max(12, len(name) + 2)
+
+
+def _speed(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
