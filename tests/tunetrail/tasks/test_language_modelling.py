@@ -341,7 +341,7 @@ def test_trainer_tells_the_rows_the_number_of_each_epoch(saved: Any, tmp_path: P
         train_dataset=Recording(plain.blocks, tokenizer, share=0.3),
         data_collator=MASKED.build_collator(tokenizer, model),
     ).train()  # fmt: skip
-    assert told == [0, 1, 2]
+    assert [*dict.fromkeys(told)] == [0, 1, 2]
 
 
 # Scores
