@@ -22,6 +22,7 @@ from transformers import TrainingArguments
 from tunetrail.config.build import require_arguments
 from tunetrail.config.checks import require_settings
 from tunetrail.errors import InputError
+from tunetrail.training.inputs import require_job
 
 CONF = ROOT / "conf"
 GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep")
@@ -78,6 +79,12 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         require_arguments({"pruner": [patient]})
     with pytest.raises(InputError, match=r"^model\.source\._target_=no\.such: cannot be imported"):
         require_arguments({"model": {"source": {"_target_": "no.such"}}})
+
+
+@pytest.mark.parametrize("key", ["task.max_length", "task.main_metric", "method.name"])
+def test_an_argument_that_a_yaml_lacks_is_named(key: str) -> None:
+    with pytest.raises(InputError, match=key):
+        require_job(compose("config", [f"~{key}"]))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{g}={o}" for g, o in OPTIONS])

@@ -19,7 +19,7 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
-from tunetrail.evaluation.outcome import SplitOutcome, examine, score_baselines
+from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baselines
 from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import UNTUNED, TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
@@ -109,7 +109,8 @@ def run(cfg: DictConfig) -> float | list[float]:
                     {"speed/sampling_seconds": samples.seconds, "speed/sampling_share": share}
                 )
             if keep and cfg.tracking.log_model:
-                _log_model(run_log, parts, trainer, step=result.best.step)
+                example = parts.splits["validation"].take(choose_examples(validation))
+                _log_model(run_log, parts, trainer, example, step=result.best.step)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
         if trial is None:
             _print_summary(run_log, parts, result, fit, tuning=tuning, test=test)
@@ -277,10 +278,11 @@ def _log_result(
     recording.log_outcome(run_log, validation, split="validation")
 
 
-def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step: int) -> None:
-    """Log the trained model, and its adapter if the method has one."""
+def _log_model(
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, example: Split, *, step: int
+) -> None:
+    """Log the trained model, which must answer ``example`` as the run does, and its adapter."""
     task, scratch_dir = parts.task, checkpoint_dir(parts.cfg, run_log.run_id)
-    example = parts.splits["validation"].head(2)
     table = task.tabulate(example.rows, example.encoded, trainer.answer(example))
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     adapter = scratch_dir / ADAPTER

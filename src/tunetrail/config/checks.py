@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
 from tunetrail.config.build import plain, require_arguments
 from tunetrail.config.objectives import read_objectives, require_measured, require_metric
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
@@ -66,6 +66,8 @@ def require_settings(cfg: DictConfig) -> None:
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         raise InputError(f"{key} is not set; give it on the command line: {key}=VALUE") from None
+    except InterpolationKeyError as error:
+        raise InputError(f"{error.full_key}: {first_line(error)}; set that key") from None
     require_arguments(config)
     for name in ("quality", "leakage"):
         if cfg.checks[name] not in _POLICIES:

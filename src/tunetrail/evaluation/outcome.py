@@ -10,6 +10,9 @@ from tunetrail.evaluation.statistics import row_scores, standard_error
 from tunetrail.tasks.base import Array, Task
 from tunetrail.training.tokens import Split
 
+# Rows of a split that stand for all of it where answers are compared.
+_MOST_EXAMPLES = 4
+
 
 @dataclass(frozen=True)
 class SplitOutcome:
@@ -28,6 +31,26 @@ class SplitOutcome:
     def noise(self) -> float:
         """The standard error of the main metric."""
         return standard_error(self.table["score"].to_numpy())
+
+
+def choose_examples(outcome: SplitOutcome) -> list[int]:
+    """Return the places in ``rows`` of a few whose answers differ: each has a word that is new.
+
+    An answer that most rows have, such as no entity, says little of a model. A row of which the
+    tokenizer makes no token has no answer.
+    """
+    answers = outcome.task.answers(outcome.table).iloc[:, 0]
+    answers = answers.set_axis(outcome.table["row"]).dropna().astype(str)
+    seen: set[str] = set()
+    chosen = []
+    for row, answer in answers.items():
+        if not seen.issuperset(answer.split()):
+            seen.update(answer.split())
+            chosen.append(row)
+    # A model may give all rows the same answer; two show that it answers a batch.
+    chosen = [*dict.fromkeys([*chosen[:_MOST_EXAMPLES], *answers.index[:2]])]
+    places = {row: place for place, row in enumerate(outcome.rows["row"])}
+    return [places[row] for row in chosen[:_MOST_EXAMPLES]]
 
 
 def examine(task: Task, split: Split, outputs: Array) -> SplitOutcome:

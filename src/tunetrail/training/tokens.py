@@ -26,11 +26,7 @@ class Split:
     def sample(self, num_rows: int, *, seed: int) -> "Split":
         """Take rows at random, in random order."""
         order = np.random.default_rng(seed).permutation(len(self.rows))
-        return self._select(order[:num_rows])
-
-    def head(self, num_rows: int) -> "Split":
-        """Take the first rows, of those of which the tokenizer makes a token."""
-        return self._select(sorted({*self.encoded["index"]})[:num_rows])
+        return self.take(order[:num_rows])
 
     def by_length(self) -> "Split":
         """Sort the inputs, longest first: little padding, and too little memory shows at once."""
@@ -38,7 +34,8 @@ class Split:
         order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
         return Split(self.rows, self.encoded.select(order))
 
-    def _select(self, rows: Iterable[int]) -> "Split":
+    def take(self, rows: Iterable[int]) -> "Split":
+        """Take rows by their places, in this order."""
         chosen = [int(index) for index in rows]
         places: dict[int, list[int]] = {}
         for place, index in enumerate(self.encoded["index"]):

@@ -46,8 +46,11 @@ def canonical(names: list[Any] | None = None, **rows_of: Tagged) -> DatasetDict:
 
 
 def some_words(draw: random.Random) -> list[str]:
-    """Words that tokenizers know, that they split up, and some that are longer than a window."""
-    known = ["good", "day", "the", "table", "happy", "it", "we", "train"]
+    """Words that tokenizers know, that they split up, and some that are longer than a window.
+
+    BERT's tokenizer drops the zero-width space that one begins with.
+    """
+    known = ["good", "day", "the", "table", "happy", "it", "\u200bwe", "train"]
     made = ["".join(draw.choices("abcdefgh.,-'()", k=draw.choice([3, 9, 50]))) for _ in range(4)]
     return draw.choices([*known, *known, *made], k=draw.randrange(1, 40))
 
@@ -93,6 +96,13 @@ def test_the_token_of_a_word_is_the_one_that_begins_it(architecture: str) -> Non
     for word, token in tagged([window]):
         piece = tokenizer.convert_ids_to_tokens(token).strip("Ġ▁")
         assert words[word].startswith(piece), piece
+
+
+@pytest.mark.parametrize("dropped", ["\u200b", "\ufeff", "\u0301"])
+def test_a_word_whose_first_character_the_tokenizer_drops_is_tagged(dropped: str) -> None:
+    words = [f"{dropped}anna", "was", "it"]
+    (window,) = encode_windows([words], tokenizer_of("bert"), max_length=64)
+    assert [word for word in window["words"] if word >= 0] == [0, 1, 2]
 
 
 def test_a_word_is_tagged_where_it_has_most_context() -> None:

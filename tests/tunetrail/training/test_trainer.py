@@ -106,7 +106,7 @@ def test_evaluations_are_counted_before_they_are_made(
             for i, label in enumerate(labels)
         ]
     )
-    few = Split(rows, encoded).head(4)
+    few = Split(rows, encoded).take(range(4))
     trainer = MeasuringTrainer(
         task=CLASSIFY,
         splits={"train": few, "validation": few},
