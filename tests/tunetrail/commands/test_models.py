@@ -147,7 +147,9 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps(known | values))
 
 
-def test_a_directory_says_what_it_lacks(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_says_what_it_lacks(
+    here: Store, capsys: pytest.CaptureFixture[str], tiny_gpt2: Path
+) -> None:
     def without(*names: str) -> Path:
         shutil.rmtree("model", ignore_errors=True)
         shutil.copytree(here.exported, "model")
