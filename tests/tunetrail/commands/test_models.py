@@ -147,7 +147,9 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps(known | values))
 
 
-def test_a_directory_says_what_it_lacks(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_says_what_it_lacks(
+    here: Store, tiny_gpt2: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def without(*names: str) -> Path:
         shutil.rmtree("model", ignore_errors=True)
         shutil.copytree(here.exported, "model")
@@ -187,7 +189,7 @@ def test_a_directory_says_what_it_lacks(here: Store, capsys: pytest.CaptureFixtu
     Path("strange").mkdir()
     shutil.copytree(here.exported, "strange/model")
     shutil.copytree(here.exported, "strange/components/tokenizer")
-    for tag in ("../evil", "find", "base"):
+    for tag in ("../evil", "find", "base", "language"):
         description = f"flavors: {{python_function: {{}}, transformers: {{task: {tag}}}}}"
         Path("strange/MLmodel").write_text(description)
         assert f"a model for {tag}, which no module" in not_loaded("strange")
