@@ -189,7 +189,7 @@ def test_a_directory_says_what_it_lacks(
     Path("strange").mkdir()
     shutil.copytree(here.exported, "strange/model")
     shutil.copytree(here.exported, "strange/components/tokenizer")
-    for tag in ("../evil", "find", "base"):
+    for tag in ("../evil", "find", "base", "language"):
         description = f"flavors: {{python_function: {{}}, transformers: {{task: {tag}}}}}"
         Path("strange/MLmodel").write_text(description)
         assert f"a model for {tag}, which no module" in not_loaded("strange")
