@@ -272,10 +272,10 @@ def _check_pair(
                 kind=kind,
                 similarity=similarity,
                 held_out_row=row["row"],
-                held_out_label=row["target"],
+                held_out_label=row["target"] or "",
                 held_out_text=row["text"],
                 source_row=found_in["row"],
-                source_label=found_in["target"],
+                source_label=found_in["target"] or "",
                 source_text=found_in["text"],
             )
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from tunetrail.data.columns import read_targets
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 from tunetrail.templates import quote, render
@@ -205,7 +206,7 @@ def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
 
 def _check_split(name: str, part: Dataset) -> SplitQuality:
     texts: list[str] = [text or "" for text in part["text"][:]]
-    labels, numbers = part["target"][:], part["row"][:]
+    labels, numbers = read_targets(part), part["row"][:]
     findings, at_fault = [], set()
     for kind, groups in _find_faults(part).items():
         rows = {index for group in groups for index in _at_fault(kind, group)}
@@ -244,7 +245,7 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
     """Return groups of indices for each kind; of duplicates the first is the one that stays."""
     empty, unlabelled, broken = [], [], []
     exact, normalised = defaultdict(list), defaultdict(list)
-    labels = part["target"][:]
+    labels = read_targets(part)
     for index, (text, label) in enumerate(zip(part["text"][:], labels, strict=True)):
         if label is None:
             unlabelled.append([index])

@@ -83,7 +83,7 @@ def score_saved(
 ) -> HeldOutScores:
     """Score saved weights as their run would: with the same tokens, batches and precision."""
     cfg, task = recorded.cfg, recorded.task
-    test = encode_rows(task, build(cfg.model.source), data.dataset)["test"]
+    test = encode_rows(task, build(cfg.model.source), data.dataset).splits["test"]
     trainer = MeasuringTrainer(
         task=task,
         splits={"test": test},

@@ -36,17 +36,19 @@ class SplitOutcome:
 def choose_examples(outcome: SplitOutcome) -> list[int]:
     """Return the places in ``rows`` of a few whose answers differ: each has a word that is new.
 
-    An answer that most rows have, such as no entity, says little of a model.
+    An answer that most rows have, such as no entity, says little of a model. A row of which the
+    tokenizer makes no token has no answer.
     """
-    answers = outcome.task.answers(outcome.table).iloc[:, 0].astype(str)
+    answers = outcome.task.answers(outcome.table).iloc[:, 0]
+    answers = answers.set_axis(outcome.table["row"]).dropna().astype(str)
     seen: set[str] = set()
     chosen = []
-    for row, answer in zip(outcome.table["row"], answers, strict=True):
+    for row, answer in answers.items():
         if not seen.issuperset(answer.split()):
             seen.update(answer.split())
             chosen.append(row)
     # A model may give all rows the same answer; two show that it answers a batch.
-    chosen = [*dict.fromkeys([*chosen[:_MOST_EXAMPLES], *outcome.table["row"][:2]])]
+    chosen = [*dict.fromkeys([*chosen[:_MOST_EXAMPLES], *answers.index[:2]])]
     places = {row: place for place, row in enumerate(outcome.rows["row"])}
     return [places[row] for row in chosen[:_MOST_EXAMPLES]]
 

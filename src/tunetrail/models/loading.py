@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 
 Weights = Mapping[str, torch.Tensor]
 
+
+class NoHeadError(InputError):
+    """There is no model of this architecture for what a task asks for."""
+
+
 # Files with their sizes and times -> the weights in them. Holds one entry at most.
 _Stamp = tuple[tuple[str, int, int], ...]
 _held: dict[_Stamp, Weights] = {}
@@ -119,7 +124,8 @@ class Loader:
             label_names: for a model that scores labels.
 
         Raises:
-            InputError: the checkpoint cannot be loaded, or its architecture has no such model.
+            NoHeadError: its architecture has no such model.
+            InputError: the checkpoint cannot be loaded.
 
         """
         if label_names is not None:
@@ -138,8 +144,13 @@ class Loader:
         model: PreTrainedModel
         found = _from_pretrained(AutoConfig, self.checkpoint, **config)
         architecture = auto._model_mapping.get(type(found), None)  # noqa: SLF001 - the table has no public name
+        if architecture is None:
+            raise NoHeadError(
+                f"model {self.checkpoint.path!r} cannot be loaded by {auto.__name__}: there is no "
+                f"such model of the architecture {found.model_type}"
+            )
         if self.weights is None or not isinstance(architecture, type):
-            # The auto class chooses among several architectures, or says that there is none.
+            # The auto class chooses among several architectures.
             model, loaded = _from_pretrained(auto, self.checkpoint, **config, **how)
         else:
             model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)

@@ -27,14 +27,21 @@ from tunetrail.data.columns import (
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import Array, Collator, Metric, begin_table, length_for
+from tunetrail.tasks.base import (
+    Array,
+    Collator,
+    Metric,
+    TrainedAsMeasured,
+    begin_table,
+    length_for,
+)
 from tunetrail.tasks.metrics.classification import classification
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
 
 
 @dataclass(frozen=True)
-class TextClassification:
+class TextClassification(TrainedAsMeasured):
     """A label for each text: the columns ``text`` (string) and ``label`` (ClassLabel).
 
     Args:

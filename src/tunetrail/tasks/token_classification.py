@@ -23,7 +23,14 @@ from tunetrail.data.columns import canonical_split, require_columns
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.token_classification import encode_windows
-from tunetrail.tasks.base import Array, Collator, Metric, begin_table, length_for
+from tunetrail.tasks.base import (
+    Array,
+    Collator,
+    Metric,
+    TrainedAsMeasured,
+    begin_table,
+    length_for,
+)
 from tunetrail.tasks.metrics.entities import entities
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_scores_by_label
@@ -36,7 +43,7 @@ _ARE = "tags are O, B-TYPE where an entity begins and I-TYPE where it goes on"
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(TrainedAsMeasured):
     """A tag for each word: the columns ``tokens`` and ``tags``, lists of the same length.
 
     Tags are ``O``, or ``B-TYPE`` where an entity of a type begins and ``I-TYPE`` inside it

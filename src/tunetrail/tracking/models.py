@@ -40,6 +40,8 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
+# MLflow's code for what it cannot log, such as a model without the head of its task.
+_INVALID = "INVALID_PARAMETER_VALUE"
 # The name that MLflow gives to a model's card among its files.
 _CARD = "model_card.md"
 
@@ -109,9 +111,13 @@ def log_model(
                 validate_serving_input=False,
             )
             _require_answers(info.model_uri, example, task.answers(table))
-        except Exception:
+        except Exception as error:
             # Half a model is of no use, and the run needs the space to log its failure.
             remove_model(run_log.client, logged)
+            refused = isinstance(error, MlflowException) and error.error_code == _INVALID
+            if refused:
+                cause = first_line(error.__cause__ or error)
+                raise InputError(f"the logged model does not answer: {cause}") from error
             raise
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
@@ -157,7 +163,7 @@ def _require_answers(uri: str, example: list[str], expected: pd.DataFrame) -> No
 def _agree(one: Any, other: Any) -> bool:
     if isinstance(other, float):
         # Both are computed in fp32, but in batches of different shapes.
-        return isinstance(one, float) and abs(one - other) < 1e-3
+        return isinstance(one, float) and abs(one - other) < 1e-3 * max(1.0, abs(other))
     return bool(one == other)
 
 

@@ -11,6 +11,7 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.held_out import HeldOutScores
 from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
+from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking.provenance.code import Code, describe_code
 from tunetrail.tracking.provenance.fingerprints import (
@@ -20,7 +21,7 @@ from tunetrail.tracking.provenance.fingerprints import (
     shorten,
 )
 from tunetrail.tracking.provenance.machine import describe_machine, list_packages
-from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
+from tunetrail.tracking.run_log import KEPT, TEST_SCORED, UNTUNED_ROWS, RunLog
 from tunetrail.training.evaluations import Evaluation
 
 
@@ -156,6 +157,12 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     for name, figure in task.plot(rows, outcome.table, split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
+
+
+def log_tuning(run_log: RunLog, tuning: TuningReport, untuned: SplitOutcome) -> None:
+    """Log what tuning has changed, and every validation row as the untuned model sees it."""
+    run_log.data(tuning.to_dict(), "reports/tuning.json")
+    run_log.table(untuned.table, UNTUNED_ROWS)
 
 
 def log_test(run_log: RunLog, test: HeldOutScores) -> None:

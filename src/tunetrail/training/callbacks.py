@@ -99,7 +99,8 @@ class OnEvaluation(TrainerCallback):
         latest = evaluations[-1]
         scores = name_metrics(latest, self._metrics)
         self._log.metrics(scores, step=latest.step)
-        if self._trial is not None and self._trial.objective in scores:
+        # Before training all trials are equal: that is no reason to stop one.
+        if self._trial is not None and self._trial.objective in scores and latest.number:
             # After the last step pruning saves nothing: the trial is complete.
             ends_here = state.global_step >= state.max_steps
             value = scores[self._trial.objective]

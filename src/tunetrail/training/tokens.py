@@ -1,6 +1,6 @@
 """Encode rows into the model's inputs, once for all trials of a process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_tokenizer, stamp_files
-from tunetrail.tasks.base import Task
+from tunetrail.tasks.base import Task, TrainingRows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,15 @@ class Split:
         return Split(self.rows.select(chosen), encoded)
 
 
-def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> dict[str, Split]:
+@dataclass(frozen=True)
+class Encoded:
+    """The splits as they are measured, and what is trained on."""
+
+    splits: Mapping[str, Split]
+    training: TrainingRows
+
+
+def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Encoded:
     """Encode all splits, or take them from memory if rows, task and tokenizer are the same.
 
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
@@ -71,7 +79,7 @@ class _Source:
 
 # A search over task.max_length or the model uses a few settings again and again.
 @lru_cache(maxsize=4)
-def _encode(source: _Source) -> dict[str, Split]:
+def _encode(source: _Source) -> Encoded:
     task, checkpoint, *_ = source.key
     # Truncation leaves settings in a tokenizer, and save_pretrained would write them. So this one
     # only encodes, and the run has another.
@@ -79,4 +87,8 @@ def _encode(source: _Source) -> dict[str, Split]:
     splits = {
         name: Split(rows, task.encode(rows, tokenizer)) for name, rows in source.dataset.items()
     }
-    return {name: split if name == "train" else split.by_length() for name, split in splits.items()}
+    train = splits["train"]
+    return Encoded(
+        {name: split if name == "train" else split.by_length() for name, split in splits.items()},
+        task.training_rows(train.rows, train.encoded, tokenizer),
+    )

@@ -99,9 +99,17 @@ class MeasuringTrainer(transformers.Trainer):
         output.metrics.update({f"{prefix}_{key}": float(value) for key, value in scores.items()})
         if prefix != name:
             best, step = self.state.best_global_step, self.state.global_step
-            self._outputs = {s: kept for s, kept in self._outputs.items() if s in (best, step)}
+            needed = (0, best, step)
+            self._outputs = {s: kept for s, kept in self._outputs.items() if s in needed}
             self._outputs.setdefault(step, {})[name] = outputs
         return output
+
+    def untuned_outputs(self, name: str) -> Array | None:
+        """Return what was kept of a split before training.
+
+        None if it was not measured then, or by another process: the weights are no longer there.
+        """
+        return self._outputs.get(0, {}).get(name)
 
     def outputs_of(self, name: str, *, step: int) -> Array:
         """Return what was kept of a split in the evaluation at ``step``.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset, DatasetDict
 
+from tunetrail.data.columns import read_targets
+
 
 @dataclass(frozen=True)
 class SplitFingerprint:
@@ -34,10 +36,10 @@ def shorten(sha256: str) -> str:
 
 def _fingerprint(split: Dataset) -> SplitFingerprint:
     digest = hashlib.sha256()
-    for row in zip(split["text"], split["target"], strict=True):
+    for row in zip(split["text"], read_targets(split), strict=True):
         for value in row:
             # Length first: no two lists of rows may run together into the same bytes.
-            encoded = value.encode("utf-8", "surrogatepass")
+            encoded = str(value).encode("utf-8", "surrogatepass")
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)
     digest.update(repr(split.features["answers"].feature.names).encode())
