@@ -20,11 +20,17 @@ def read_objectives(cfg: DictConfig) -> dict[str, str]:
     """Read ``sweep.objectives``, a name or a list of names; returns each with its direction.
 
     Raises:
-        InputError: something else stands there, or a name is none of what a run measures.
+        InputError: something else stands there, a name is none of what a run measures,
+            or it stands there twice.
 
     """
     names, metrics = _read_names(cfg), build(cfg.task).metrics
     require_measured("sweep.objectives", names, metrics)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"sweep.objectives=[{','.join(names)}]: has {twice} more than once; name each one once"
+        )
     return {name: direction(name, metrics) for name in names}
 
 

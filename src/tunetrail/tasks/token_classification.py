@@ -20,6 +20,7 @@ from transformers import (
 
 from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, require_columns
+from tunetrail.data.tables.rows import is_token
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.token_classification import encode_windows
@@ -280,7 +281,7 @@ def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], 
                 f"{where} has {len(words)} tokens and {len(found)} tags; give a tag for each token"
             )
         for word, tag in zip(words, found, strict=True):
-            if not (word or "").strip() or " " in word:
+            if not is_token(word or ""):
                 raise InputError(
                     f"{where}: the token {word!r} is empty or holds a space; leave it out, or "
                     "split it"
