@@ -179,22 +179,22 @@ def test_a_study_minimises_perplexity_prunes_by_it_and_compares_with_the_untuned
     here: pytest.MonkeyPatch,
 ) -> None:
     run_here(
-        here, *CAUSAL, "-m", "study=lm", "registry.name=lm", "pruner=median",
-        "pruner.n_startup_trials=1", "pruner.n_warmup_steps=0", "sampler=random",
-        "trainer.num_train_epochs=3", "trainer.learning_rate=1e-2",
-        "trainer.per_device_train_batch_size=4", "task.num_samples=0",
-        "method=full", "+sweep.search_space={trainer.weight_decay: 'choice(0.0,0.1)'}",
-        "sweep.enqueue=[{trainer.weight_decay: 0.0}]", "sweep.num_trials=2",
-        "sweep.finalists=1", "sweep.final_seeds=2",
+        here, "-m", *CAUSAL, "study=lm", "registry.name=lm", "pruner.n_startup_trials=1",
+        "trainer.learning_rate=tag(log,interval(1e-7,1e-1))",
+        "sweep.enqueue=[{trainer.learning_rate: 1e-2},{trainer.learning_rate: 1e-7}]",
+        "sweep.try_default=false", "sweep.num_trials=2", "sweep.finalists=1", "sweep.final_seeds=1",
+        "task.num_samples=0",
     )  # fmt: skip
     (parent,) = all_runs("attributes.run_name = 'lm'")
+    good, hopeless = (all_runs(f"attributes.run_name = 'trial-{number}' and "
+                               "tags.`tunetrail.study` = 'lm'") for number in (0, 1))  # fmt: skip
+    assert good[0].data.tags["tunetrail.state"] == "COMPLETE"
+    assert hopeless[0].data.tags["tunetrail.state"] == "PRUNED"
+    # Before training all are equal, and that is reported to no pruner.
+    first = history(hopeless[0], "validation/perplexity")
+    assert first[0] == history(good[0], "validation/perplexity")[0]
+    assert len(first) == 2
+    assert parent.data.tags["tunetrail.best_run"] == good[0].info.run_id
     report = artifact(parent, "report.md").read_text()
     assert "better than the untuned model by more than noise" in report
-    children = all_runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    values = {
-        run.info.run_id: run.data.metrics["best/validation/perplexity"]
-        for run in children
-        if "best/validation/perplexity" in run.data.metrics
-    }
-    assert parent.data.tags["tunetrail.best_run"] == min(values, key=lambda run: values[run])
     assert parent.data.tags["tunetrail.registered"] == "lm/1"
