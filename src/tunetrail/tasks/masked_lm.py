@@ -153,7 +153,7 @@ class MaskedAnew(torch.utils.data.Dataset[dict[str, Any]]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the number of the next epoch, from 0. Trainer's data loader calls this."""
+        """Set the number of the next epoch, from 0. Trainer calls this."""
         self._epoch = epoch
 
     def __len__(self) -> int:

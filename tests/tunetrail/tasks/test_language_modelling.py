@@ -314,34 +314,54 @@ def test_masks_of_training_are_drawn_anew_in_each_epoch_and_the_same_again(
     assert masked / total == pytest.approx(0.3, abs=0.03)
 
 
-def test_trainer_tells_the_rows_the_number_of_each_epoch(saved: Any, tmp_path: Path) -> None:
-    told = []
-
-    class Recording(MaskedAnew):
-        def set_epoch(self, epoch: int) -> None:
-            told.append(epoch)
-            super().set_epoch(epoch)
-
+@pytest.mark.parametrize("order", ["group_by_length", "random", "sequential"])
+def test_a_resumed_training_reads_the_same_masks(order: str, saved: Any, tmp_path: Path) -> None:
     tokenizer = tokenizer_of("bert")
-    rows = canonical(TEXTS)
+    rows = canonical(TEXTS * 3)
     encoded = MASKED.encode(rows, tokenizer)
-    plain = MASKED.training_rows(rows, encoded, tokenizer)
-    model = loader(saved("bert"))(AutoModelForMaskedLM)
+    blocks = MASKED.training_rows(rows, encoded, tokenizer).blocks
     few = Split(rows, encoded)
-    MeasuringTrainer(
-        task=MASKED,
-        splits={"train": few, "validation": few},
-        model=model,
-        processing_class=tokenizer,
-        args=TrainingArguments(
-            output_dir=str(tmp_path), num_train_epochs=3, per_device_train_batch_size=4,
-            save_strategy="no", eval_strategy="no", report_to="none", disable_tqdm=True,
-            use_cpu=True, train_sampling_strategy="group_by_length",
-        ),
-        train_dataset=Recording(plain.blocks, tokenizer, share=0.3),
-        data_collator=MASKED.build_collator(tokenizer, model),
-    ).train()  # fmt: skip
-    assert [*dict.fromkeys(told)] == [0, 1, 2]
+
+    def train(**resume: Any) -> list[dict[str, Any]]:
+        read = []
+
+        class Recording(MaskedAnew):
+            def __getitem__(self, index: int) -> dict[str, Any]:
+                read.append(super().__getitem__(index))
+                return read[-1]
+
+        torch.manual_seed(7)
+        model = loader(saved("bert"))(AutoModelForMaskedLM)
+        recording = Recording(blocks, tokenizer, share=0.3)
+        trainer = MeasuringTrainer(
+            task=MASKED,
+            splits={"train": few, "validation": few},
+            model=model,
+            processing_class=tokenizer,
+            args=TrainingArguments(
+                output_dir=str(tmp_path), num_train_epochs=3, per_device_train_batch_size=2,
+                save_strategy="steps", save_steps=1, eval_strategy="no", report_to="none",
+                disable_tqdm=True, use_cpu=True, train_sampling_strategy=order,
+            ),
+            train_dataset=recording,
+            data_collator=MASKED.build_collator(tokenizer, model),
+        )  # fmt: skip
+        # Sampling by length looks at every row.
+        read.clear()
+        trainer.get_train_dataloader()
+        looked = len(read)
+        read.clear()
+        trainer.train(**resume)
+        return read[looked:]
+
+    whole = train()
+    assert len(whole) == 3 * len(blocks)
+    assert len({tuple(row["input_ids"]) for row in whole}) > len(blocks)
+    steps = -(-len(blocks) // 2)
+    step = steps + 1
+    resumed = train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    assert 0 < step % steps < steps
+    assert resumed == whole[len(blocks) + 2 :]
 
 
 # Scores
