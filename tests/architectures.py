@@ -120,8 +120,15 @@ ARCHITECTURES = {
     "gpt2": Architecture(_trained("GPT2Tokenizer"), transformers.GPT2Config, auto=_CAUSAL),
     # Its tokenizer pads on the left.
     "llama": Architecture(_trained("LlamaTokenizer"), transformers.LlamaConfig, _DECODER, _CAUSAL),
-    "qwen2": Architecture(_trained("Qwen2Tokenizer"), transformers.Qwen2Config, _DECODER, _CAUSAL),
+    # Its head has no weights of its own, as that of GPT-2; Llama's has.
+    "qwen2": Architecture(
+        _trained("Qwen2Tokenizer"),
+        transformers.Qwen2Config,
+        {**_DECODER, "tie_word_embeddings": True},
+        _CAUSAL,
+    ),
 }
+DECODERS = {name for name, found in ARCHITECTURES.items() if found.auto is _CAUSAL}
 # It has a head that labels texts, and none that tags words.
 NO_TAGGER = Architecture(
     _trained("GPT2Tokenizer"),

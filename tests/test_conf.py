@@ -22,6 +22,7 @@ from transformers import TrainingArguments
 from tunetrail.config.build import require_arguments
 from tunetrail.config.checks import require_settings
 from tunetrail.errors import InputError
+from tunetrail.training.inputs import require_job
 
 CONF = ROOT / "conf"
 GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep")
@@ -81,9 +82,22 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         require_arguments({"model": {"source": {"_target_": "no.such"}}})
 
 
+@pytest.mark.parametrize("key", ["task.max_length", "task.main_metric", "method.name"])
+def test_an_argument_that_a_yaml_lacks_is_named(key: str) -> None:
+    with pytest.raises(InputError, match=key):
+        require_job(compose("config", [f"~{key}"]))
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{g}={o}" for g, o in OPTIONS])
 def test_every_option_composes_and_passes_the_checks_of_a_run(group: str, option: str) -> None:
     require_settings(compose("config", [f"{group}={option}", *NEEDED.get((group, option), [])]))
+
+
+@pytest.mark.parametrize("task", sorted((CONF / "task").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_column_of_every_role_can_be_named_for_rows_of_ones_own(task: Path) -> None:
+    roles = get_object(yaml.safe_load(task.read_text("utf-8"))["_target_"]).columns
+    for data in ("files", "hub"):
+        assert {*roles} <= compose("config", [f"data={data}"]).data.columns.keys()
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)

@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from architectures import ARCHITECTURES, NO_TAGGER
+from architectures import ARCHITECTURES, DECODERS, NO_TAGGER
 from hydra.utils import instantiate
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -28,16 +28,41 @@ TASKS, METHODS = (
     [path.stem for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
     for group in ("task", "method")
 )
-CELLS = list(itertools.product(TASKS, METHODS, ARCHITECTURES))
+
+
+def find_remedy(task: str, method: str, architecture: str) -> str | None:
+    """What a run says would work, where a cell makes no sense; None where it does."""
+    if task == "causal_lm" and architecture not in DECODERS:
+        return "task=masked_lm"
+    if task == "masked_lm" and architecture in DECODERS:
+        return "task=causal_lm"
+    # All that their head has is in the body.
+    if (task, method) == ("causal_lm", "frozen") and architecture in ("gpt2", "qwen2"):
+        return "method=full"
+    return None
+
+
+CELLS = [
+    cell for cell in itertools.product(TASKS, METHODS, ARCHITECTURES) if find_remedy(*cell) is None
+]
+REFUSED = [
+    cell
+    for cell in itertools.product(TASKS, METHODS, ARCHITECTURES)
+    if find_remedy(*cell) is not None and (cell[1] == "full" or "task=" not in find_remedy(*cell))
+]
 # Each task and each method once, on architectures that differ most; the rest is slow.
 DIAGONAL = [
-    (TASKS[index % len(TASKS)], METHODS[index % len(METHODS)], architecture)
-    for index, architecture in zip(
-        range(max(len(TASKS), len(METHODS))),
-        itertools.cycle(("bert", "llama", "modernbert")),
-        strict=False,
+    next(
+        cell
+        for architecture in itertools.islice(
+            itertools.cycle(("bert", "llama", "modernbert")), index, index + 3
+        )
+        if (cell := (task, METHODS[index % len(METHODS)], architecture)) in CELLS
     )
+    for index, task in enumerate(TASKS)
 ]
+# The architecture of each task where one is enough.
+PLAIN = {task: "bert" if (task, "full", "bert") in CELLS else "llama" for task in TASKS}
 SHORT = (
     "trainer=smoke", "trainer.max_steps=2", "trainer.eval_steps=2", "trainer.save_steps=2",
     "trainer.per_device_train_batch_size=6", "trainer.learning_rate=1e-2", "precision=fp32",
@@ -98,18 +123,26 @@ def artifact(run: Run, path: str) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://")) / path
 
 
-def predict(model: str, path: str, folder: Path) -> list[str]:
+def predict(model: str, path: str, folder: Path) -> pd.DataFrame:
     """``tunetrail predict`` on a file."""
-    out = folder / f"out{Path(path).suffix.replace('conll', 'jsonl')}"
+    suffix = {".conll": ".jsonl", ".txt": ".tsv"}.get(Path(path).suffix, Path(path).suffix)
+    out = folder / f"out{suffix}"
     assert main(["predict", model, "--input", path, "--output", str(out)]) == 0
-    predictions: list[str] = load_table(out, name="out")["prediction"][:]
-    return predictions
+    return load_table(out, name="out").to_pandas()
+
+
+def require_answers(found: pd.DataFrame, table: pd.DataFrame) -> None:
+    """What predict adds is what the run says of its rows, as far as it says it."""
+    assert "prediction" in found
+    require_same(found, table[[name for name in found if name in table and name != "text"]])
 
 
 def require_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert len(expected.columns) > 0
     for name, values in expected.items():
         if values.dtype.kind == "f":
-            assert found[name].to_numpy() == pytest.approx(values.to_numpy(), abs=1e-5), name
+            close = pytest.approx(values.to_numpy(), rel=1e-4, abs=1e-5)
+            assert found[name].to_numpy(dtype=float) == close, name
         else:
             assert list(found[name]) == list(values), name
 
@@ -135,7 +168,27 @@ def test_a_run_scores_test_and_its_logged_model_answers_the_same(
     (output,) = run.outputs.model_outputs
     served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
     require_same(served.predict(table["text"].tolist()), built.answers(table))
-    assert predict(run.info.run_id, cfg.data.test, tmp_path) == list(table["prediction"])
+    require_answers(predict(run.info.run_id, cfg.data.test, tmp_path), table)
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "architecture"),
+    [pytest.param(*c, marks=[] if c[2] in ("bert", "gpt2") else pytest.mark.slow) for c in REFUSED],
+    ids=["-".join(c) for c in REFUSED],
+)
+def test_a_cell_that_makes_no_sense_is_refused_in_one_line(
+    cell: TrainCell, task: str, method: str, architecture: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cell(task, method, architecture)
+    message = str(caught.value.code)
+    remedy = find_remedy(task, method, architecture)
+    assert remedy is not None
+    assert message.endswith(remedy)
+    assert "\n" not in message
+    run = all_runs()[0]
+    assert run.info.status == "FAILED"
+    assert not any(name.startswith("train/") for name in run.data.metrics)
 
 
 @pytest.mark.slow
@@ -167,7 +220,7 @@ def test_a_study_ends_with_finals_and_a_champion_that_answers(
     cell: TrainCell, tmp_path: Path, task: str
 ) -> None:
     cell(
-        task, METHODS[-1], "bert", "-m", f"study={task}", f"registry.name={task}",
+        task, METHODS[-1], PLAIN[task], "-m", f"study={task}", f"registry.name={task}",
         "trainer.num_train_epochs=1,2", "sweep.num_trials=2", "sweep.finalists=1",
     )  # fmt: skip
     (parent,) = all_runs(f"attributes.run_name = '{task}'")
@@ -179,7 +232,7 @@ def test_a_study_ends_with_finals_and_a_champion_that_answers(
         parent.data.metrics.keys()
     )
     table = pd.read_parquet(artifact(winner, "predictions/test.parquet"))
-    assert predict(f"{task}@champion", cfg.data.test, tmp_path) == list(table["prediction"])
+    require_answers(predict(f"{task}@champion", cfg.data.test, tmp_path), table)
 
 
 def test_a_model_without_a_head_for_the_task_is_refused_in_one_line(cell: TrainCell) -> None:
@@ -205,7 +258,7 @@ def test_a_run_fails_whose_logged_model_answers_otherwise_and_leaves_no_model(
 ) -> None:
     before = {*Path("mlruns/artifacts").rglob("*.safetensors")}
     with pytest.raises(SystemExit) as caught:
-        cell(task, "full", "bert", f"method._target_=toys.{method}")
+        cell(task, "full", PLAIN[task], f"method._target_=toys.{method}")
     message = str(caught.value.code)
     assert message.startswith(f"error: {cause}")
     assert "\n" not in message

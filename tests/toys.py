@@ -62,6 +62,11 @@ def make_tagged(num_rows: int, *, seed: int = 0) -> list[tuple[list[str], list[s
     return rows
 
 
+def make_texts(num_rows: int, *, seed: int = 0) -> list[tuple[str]]:
+    """Make texts without labels, as tuples of one."""
+    return [(text,) for text, _ in make_rows(num_rows, seed=seed)]
+
+
 CLASSIFY = TextClassification(max_length=64, padding="longest", main_metric="accuracy")
 
 
@@ -84,9 +89,16 @@ def write_conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
     return path
 
 
+def write_lines(path: Path, rows: list[tuple[str]]) -> Path:
+    path.write_text("".join(f"{text}\n" for (text,) in rows), encoding="utf-8")
+    return path
+
+
 # Task of conf/task -> how its toy rows are made, how they are written, and to which kind of file.
 # A new task needs a line here, and is then tested like the others.
 TASK_ROWS: dict[str, tuple[Callable[..., list[Any]], Callable[..., Path], str]] = {
+    "causal_lm": (make_texts, write_lines, "txt"),
+    "masked_lm": (make_texts, write_lines, "txt"),
     "text_classification": (make_rows, write_csv, "csv"),
     "token_classification": (make_tagged, write_conll, "conll"),
 }
@@ -98,10 +110,10 @@ def write_task(task: str, folder: Path, *, num_rows: int) -> list[str]:
     overrides = [f"task={task}", "data=files"]
     for seed, split in enumerate(("train", "validation", "test")):
         rows = make(num_rows, seed=seed)
-        first, last = rows[0]
+        first, *others = rows[0]
         # Longer than a model of tests/architectures.py reads at once.
         longer = " ".join([first] * 9) if isinstance(first, str) else first * 9
-        rows[0] = (longer, last if isinstance(last, str) else last * 9)
+        rows[0] = (longer, *(cell if isinstance(cell, str) else cell * 9 for cell in others))
         path = write(folder / f"{split}-{task}.{suffix}", rows)
         overrides.append(f"data.{split}={path}")
     return overrides

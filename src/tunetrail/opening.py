@@ -17,7 +17,7 @@ from tunetrail.errors import named_disk_errors
 from tunetrail.studies.trial import Trial
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_artifact
-from tunetrail.tracking.run_log import RunLog, open_run, require_interrupted
+from tunetrail.tracking.run_log import CHOICES, RunLog, open_run, require_interrupted
 from tunetrail.tracking.store import make_folder
 from tunetrail.training.checkpoints import find_checkpoint
 from tunetrail.training.run_lock import hold_run
@@ -114,8 +114,7 @@ def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
         typed = redact(list(hydra_cfg.overrides.task))
         run_log.text(OmegaConf.to_yaml(OmegaConf.create(typed)), "overrides.yaml")
         choices = hydra_cfg.runtime.choices
-        groups = ("experiment", "task", "data", "model", "method")
-        run_log.tags({f"tunetrail.{name}": choices[name] for name in groups if choices.get(name)})
+        run_log.tags({f"tunetrail.{name}": choices[name] for name in CHOICES if choices.get(name)})
 
 
 def _seeds(cfg: DictConfig) -> dict[str, int]:

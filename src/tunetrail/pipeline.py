@@ -10,7 +10,6 @@ import transformers
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from tunetrail import served
 from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
@@ -19,23 +18,30 @@ from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
-from tunetrail.evaluation.outcome import Outcome, examine, score_baselines
+from tunetrail.evaluation.held_out import score_test
+from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baselines
 from tunetrail.evaluation.summary import format_summary
-from tunetrail.evaluation.test_split import score_test
+from tunetrail.evaluation.tuning import UNTUNED, TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
-from tunetrail.tasks.base import Task, order_metrics
+from tunetrail.tasks.base import Task, TrainingRows, order_metrics
 from tunetrail.tracking import recording
-from tunetrail.tracking.models import Answering, log_model
+from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
-from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
+from tunetrail.training.evaluations import (
+    collect_evaluations,
+    find_best,
+    find_untuned,
+    name_metrics,
+)
 from tunetrail.training.inputs import build_method, build_task, load_rows, require_job
 from tunetrail.training.isolation import isolated
+from tunetrail.training.samples import LogSamples
 from tunetrail.training.tokens import Split, encode_rows
 from tunetrail.training.train import TrainingResult, train
 from tunetrail.training.trainer import MeasuringTrainer
@@ -53,7 +59,8 @@ _DROPPED = {
 class Parts:
     """The parts of a run, built from its config.
 
-    ``splits`` hold rows with the model's inputs; ``sample`` is the part of train that is measured.
+    ``splits`` hold rows with the model's inputs; ``sample`` is the part of train that is measured,
+    ``training`` is what is trained on.
     """
 
     cfg: DictConfig
@@ -65,6 +72,7 @@ class Parts:
     data: PreparedData
     splits: Mapping[str, Split]
     sample: Split
+    training: TrainingRows
 
 
 def run(cfg: DictConfig) -> float | list[float]:
@@ -87,19 +95,27 @@ def run(cfg: DictConfig) -> float | list[float]:
             # Config and code first, so that a run that crashes can be run again.
             log_origin(run_log, cfg)
             parts = _prepare(run_log, cfg, trial)
-            trainer = _build_trainer(run_log, parts)
-            result = _train(run_log, parts, trainer, resume_from=resume_from)
+            samples = LogSamples(run_log, parts.task, parts.splits["validation"].rows)
+            trainer = _build_trainer(run_log, parts, samples)
+            result = _train(run_log, parts, trainer, samples, resume_from=resume_from)
             fit, validation = _judge(parts, trainer, result)
+            tuning = _compare_with_untuned(run_log, parts, trainer, validation)
             test = _score_test(run_log, parts, trainer)
             measured = _measured(parts, result)
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured)
             _log_result(run_log, parts, result, fit, validation, keep=keep)
+            if samples.seconds:
+                share = samples.seconds / result.seconds
+                run_log.metrics(
+                    {"speed/sampling_seconds": samples.seconds, "speed/sampling_share": share}
+                )
             if keep and cfg.tracking.log_model:
-                _log_model(run_log, parts, trainer, step=result.best.step)
+                example = parts.splits["validation"].take(choose_examples(validation))
+                _log_model(run_log, parts, trainer, example, step=result.best.step)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
         if trial is None:
-            _print_summary(run_log, parts, result, fit, test)
+            _print_summary(run_log, parts, result, fit, tuning=tuning, test=test)
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
@@ -111,7 +127,8 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     data = load_rows(cfg, task)
     recording.log_data(run_log, data)
     _apply_checks(data, cfg)
-    splits = encode_rows(task, checkpoint, data.dataset)
+    encoded = encode_rows(task, checkpoint, data.dataset)
+    sample = encoded.splits["train"].sample(cfg.diagnostics.num_train_sample, seed=cfg.seed)
     return Parts(
         cfg=cfg,
         trial=trial,
@@ -120,12 +137,13 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
         checkpoint=checkpoint,
         tokenizer=load_tokenizer(checkpoint),
         data=data,
-        splits=splits,
-        sample=splits["train"].sample(cfg.diagnostics.num_train_sample, seed=cfg.seed).by_length(),
+        splits=encoded.splits,
+        sample=sample.by_length(),
+        training=encoded.training,
     )
 
 
-def _build_trainer(run_log: RunLog, parts: Parts) -> MeasuringTrainer:
+def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> MeasuringTrainer:
     """Load the model and put it into a Trainer that measures a sample of train, and validation."""
     cfg, task, trial = parts.cfg, parts.task, parts.trial
     # Only trials share a process: a single run need not keep the first weights in memory.
@@ -142,11 +160,13 @@ def _build_trainer(run_log: RunLog, parts: Parts) -> MeasuringTrainer:
         splits={"train": parts.sample, "validation": parts.splits["validation"]},
         model=model,
         args=build_arguments(cfg, task, checkpoint_dir(cfg, run_log.run_id)),
-        train_dataset=parts.splits["train"].encoded,
+        train_dataset=parts.training,
         processing_class=parts.tokenizer,
         data_collator=task.build_collator(parts.tokenizer, model),
         callbacks=[
             LogToRun(run_log),
+            # Before the trial is pruned at this evaluation.
+            samples,
             OnEvaluation(run_log, trial, task.metrics),
             *([ProgressBar(task.main_metric)] if trial is None else []),
         ],
@@ -157,10 +177,15 @@ def _build_trainer(run_log: RunLog, parts: Parts) -> MeasuringTrainer:
 
 
 def _train(
-    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, resume_from: Path | None
+    run_log: RunLog,
+    parts: Parts,
+    trainer: MeasuringTrainer,
+    samples: LogSamples,
+    *,
+    resume_from: Path | None,
 ) -> TrainingResult:
     try:
-        return train(trainer, resume_from=resume_from)
+        return train(trainer, resume_from=resume_from, seconds_aside=lambda: samples.seconds)
     except optuna.TrialPruned:
         task = parts.task
         evaluations = collect_evaluations(trainer.state.log_history)
@@ -174,7 +199,7 @@ def _train(
 
 def _judge(
     parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
-) -> tuple[FitReport, Outcome]:
+) -> tuple[FitReport, SplitOutcome]:
     """Judge the fit; the predictions on both splits say how noisy its numbers are."""
     task, step = parts.task, result.best.step
     measured = {"train": parts.sample, "validation": parts.splits["validation"]}
@@ -184,6 +209,8 @@ def _judge(
     }
     validation = outcomes["validation"]
     baselines = score_baselines(task, parts.splits["train"].rows, validation.rows)
+    if (untuned := find_untuned(result.evaluations)) is not None:
+        baselines[UNTUNED] = untuned.validation[task.main_metric]
     fit = check_fit(
         result.evaluations,
         result.best,
@@ -193,6 +220,19 @@ def _judge(
         noise={name: outcome.noise for name, outcome in outcomes.items()},
     )
     return fit, validation
+
+
+def _compare_with_untuned(
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, validation: SplitOutcome
+) -> TuningReport | None:
+    """Compare with the model before training, if this process has measured it."""
+    outputs = trainer.untuned_outputs("validation")
+    if outputs is None:
+        return None
+    untuned = examine(parts.task, parts.splits["validation"], outputs)
+    tuning = compare_with_untuned(untuned, validation, seed=parts.cfg.seed)
+    recording.log_tuning(run_log, tuning, untuned)
+    return tuning
 
 
 def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dict[str, float]:
@@ -222,7 +262,7 @@ def _log_result(
     parts: Parts,
     result: TrainingResult,
     fit: FitReport,
-    validation: Outcome,
+    validation: SplitOutcome,
     *,
     keep: bool,
 ) -> None:
@@ -241,10 +281,11 @@ def _log_result(
     recording.log_outcome(run_log, validation, split="validation")
 
 
-def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step: int) -> None:
-    """Log the trained model, and its adapter if the method has one."""
+def _log_model(
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, example: Split, *, step: int
+) -> None:
+    """Log the trained model, which must answer ``example`` as the run does, and its adapter."""
     task, scratch_dir = parts.task, checkpoint_dir(parts.cfg, run_log.run_id)
-    example = parts.splits["validation"].head(2)
     table = task.tabulate(example.rows, example.encoded, trainer.answer(example))
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     adapter = scratch_dir / ADAPTER
@@ -254,16 +295,9 @@ def _log_model(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, *, step
         run_log,
         parts.method.finish(model),
         parts.tokenizer,
-        answering=Answering(
-            pipeline_tag=task.pipeline_tag,
-            code=Path(str(served.__file__)).parent,
-            columns=served.load_module(task.pipeline_tag).ServedModel.served_columns,
-            config=task.serving_config(parts.tokenizer),
-            example=table["text"].tolist(),
-            expected=task.answers(table),
-        ),
+        task=task,
+        table=table,
         origin=parts.checkpoint.origin,
-        requirements=recording.model_requirements(),
         step=step,
         scratch_dir=scratch_dir,
     )
@@ -274,12 +308,15 @@ def _print_summary(
     parts: Parts,
     result: TrainingResult,
     fit: FitReport,
+    *,
+    tuning: TuningReport | None,
     test: dict[str, float],
 ) -> None:
     print(  # noqa: T201 - the one thing a run says on standard output
         format_summary(
             result,
             fit,
+            tuning,
             run_id=run_log.run_id,
             uri=parts.cfg.tracking.uri,
             where=run_log.artifact_uri,

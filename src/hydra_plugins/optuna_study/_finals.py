@@ -8,7 +8,6 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study._console.finals_report import (
-    Score,
     format_finalists,
     format_finals,
     write_finals,
@@ -20,9 +19,9 @@ from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import read_failure
-from hydra_plugins.optuna_study._study.finalists import choose_finalists, find_final, point_of
-from hydra_plugins.optuna_study._study.ledger import FINISHED, Ledger
+from hydra_plugins.optuna_study._study.endings import fail, read_failure
+from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
+from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
@@ -144,8 +143,8 @@ def _require_seeds(finals: optuna.Study, seeds: list[int], settings: Settings) -
 def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int:
     """Queue the points that are not trained yet; returns how many trials there will be in all."""
     trials = finals.get_trials(deepcopy=False)
-    chosen = choose_finalists(study, num_finalists=settings.finalists)
-    missing = [finalist for finalist in chosen if _is_missing(find_final(trials, finalist))]
+    chosen = choose_finalists(study, trials, num_finalists=settings.finalists)
+    missing = [point for point in chosen if _is_missing(point.final)]
     seeds, there = settings.num_seeds, len(chosen) - len(missing)
     log.info(
         "finals: %s again, %d seed%s each%s",
@@ -154,14 +153,10 @@ def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int
         "" if seeds == 1 else "s",
         f"; {there} of {len(chosen)} were started before" if there else "",
     )
-    for finalist in missing:
-        origin = {ENQUEUED: DEFAULT} if finalist.is_default else {}
-        finals.enqueue_trial(
-            finalist.trial.params, user_attrs={FINALIST_OF: finalist.number, **origin}
-        )
-    return len(missing) + sum(
-        trial.state in FINISHED or not trial.state.is_finished() for trial in trials
-    )
+    for point in missing:
+        origin = {ENQUEUED: DEFAULT} if point.is_default else {}
+        finals.enqueue_trial(point.trial.params, user_attrs={FINALIST_OF: point.number, **origin})
+    return len(missing) + sum(trial.state is not TrialState.FAIL for trial in trials)
 
 
 def _is_missing(final: FrozenTrial | None) -> bool:
@@ -198,38 +193,29 @@ class FinalsLoop(StudyLoop):
         budget = FinalsBudget(spec.settings)
         super().__init__(spec, study=finals, resources=resources, budget=budget)
         self._searched = searched
-        self._folder = folder
+        self.folder = folder
 
     def _ask(self, identity: dict[str, Any]) -> Trial | None:
         trial = super()._ask(identity)
         if trial is not None and FINALIST_OF not in trial.user_attrs:
             # A worker on another machine, for which no turn here counts, took the last point
             # meanwhile. The point that was drawn instead is no finalist.
-            self.endings.fail(trial.number, _TAKEN)
+            fail(self.study, trial.number, _TAKEN)
             return None
         return trial
 
-    def _repeat_overrides(self, repeat: int) -> list[str]:
-        seed_folder = f"/seed-{repeat}" if repeat > 0 else ""
-        return [
-            self._seed_override(repeat),
-            self._folder_override(f"{self._folder}/{{}}{seed_folder}"),
-        ]
-
     def _finish(self) -> None:
-        scores = read_scores(self._searched, self.study, self.settings)
-        log.info(format_finals(scores, self._searched, self.study, self.spec.objectives))
+        points = _read_points(self._searched, self.study, self.settings)
+        log.info(format_finals(points, self._searched, self.study, self.spec.objectives))
 
 
 _TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machine")
 
 
-def read_scores(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[Score]:
-    """Find the trial of each finalist in the finals, earlier finalists included."""
+def _read_points(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[FinalPoint]:
+    """List the finalists with what came of them, earlier finalists included."""
     trials = finals.get_trials(deepcopy=False)
-    earlier = {point_of(trial) for trial in trials if trial.state is TrialState.COMPLETE}
-    finalists = choose_finalists(study, num_finalists=settings.finalists, earlier=earlier)
-    return [Score(finalist, find_final(trials, finalist)) for finalist in finalists]
+    return choose_finalists(study, trials, num_finalists=settings.finalists, with_earlier=True)
 
 
 def _compare(
@@ -242,12 +228,12 @@ def _compare(
 
     """
     with resources.worker.turn():
-        scores = read_scores(study, finals, spec.settings)
-        if any(s.final is not None and not s.final.state.is_finished() for s in scores):
+        points = _read_points(study, finals, spec.settings)
+        if any(p.final is not None and not p.final.state.is_finished() for p in points):
             log.info("the rest of the finals runs on another machine, which compares them")
             return
-        write_finals(scores, finals, resources.folder)
-        complete = {s.finalist.number: s.complete.number for s in scores if s.complete}
+        write_finals(points, finals, resources.folder)
+        complete = {p.number: p.complete.number for p in points if p.complete}
         try:
             for name, callback in spec.callbacks.items():
                 # A callback may work as long as a job, and may be stopped anywhere as well.

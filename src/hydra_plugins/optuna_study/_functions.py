@@ -39,7 +39,7 @@ def load_redact(name: str | None) -> Redact:
 
     """
     if name is None:
-        return _as_it_is
+        return lambda value: value
     found: Redact = load_function(name, key="hydra.sweeper.redact")
     return found
 
@@ -63,7 +63,3 @@ def redacted_errors(redact: Redact) -> Iterator[None]:
     # Raised here: inside the except block its context would show the secret.
     if shown is not None:
         raise shown
-
-
-def _as_it_is(value: Any) -> Any:
-    return value

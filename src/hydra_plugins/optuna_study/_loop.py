@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hydra_plugins.optuna_study._configs import plain
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._console.status import StatusLines
 from hydra_plugins.optuna_study._errors import SweepError, first_line
@@ -21,12 +22,10 @@ from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._jobs.yaml_files import plain
-from hydra_plugins.optuna_study._spec.points import suggest
 from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import Endings
+from hydra_plugins.optuna_study._study.endings import retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
@@ -66,6 +65,9 @@ class _Running:
 class StudyLoop:
     """One process at work on a study."""
 
+    # Of the trials, in the folder of the study; empty: that folder itself.
+    folder = ""
+
     def __init__(
         self, spec: SweepSpec, *, study: optuna.Study, resources: Resources, budget: Budget
     ) -> None:
@@ -81,7 +83,6 @@ class StudyLoop:
         self.redact = load_redact(spec.settings.redact)
         self.budget = budget
         self.ledger = Ledger(study)
-        self.endings = Endings(study, self.ledger)
         self.running: dict[int, _Running] = {}
         self.status = StatusLines(study, self.running)
 
@@ -157,7 +158,7 @@ class StudyLoop:
             source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
             if source is None:
                 return trial, Left.MORE
-            self._announce(self.endings.reuse(trial, source))
+            self._announce(reuse(self.study, trial, source))
         return None, Left.MORE
 
     def _look(self) -> tuple[list[FrozenTrial], Left]:
@@ -167,7 +168,7 @@ class StudyLoop:
         """
         trials = self.ledger.update()
         abandoned = [
-            self.endings.retry(trial, INTERRUPTED)
+            retry(self.study, trial.number, INTERRUPTED)
             for trial in self.ledger.running
             if trial.number not in self.running
             and self.worker.has_left(trial.user_attrs.get(WORKER))
@@ -184,7 +185,7 @@ class StudyLoop:
         space = self.spec.space
         with quiet_optuna():
             trial = self.study.ask({p.name: p.distribution for p in space.parameters})
-            suggest(self.spec.custom, self.spec.job_config, trial, settings=self.settings)
+            self.spec.custom(self.spec.job_config, trial)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, space.overrides(trial.params))
         return trial
@@ -206,18 +207,16 @@ class StudyLoop:
         self.pool.start(trial.number, overrides, running.identity)
 
     def _repeat_overrides(self, repeat: int) -> list[str]:
-        """Give a job the seed and the folder of its repeat; the first has those of the config."""
-        if repeat == 0:
+        """Give a job its seed and its folder, where they are not those of the config."""
+        if repeat == 0 and not self.folder:
             return []
-        return [self._seed_override(repeat), self._folder_override(f"{{}}/seed-{repeat}")]
-
-    def _seed_override(self, repeat: int) -> str:
-        return f"{self.settings.seed_key}={self.spec.first_seed + repeat}"
-
-    def _folder_override(self, pattern: str) -> str:
-        """Name the folder of a job; the braces of the pattern stand for that of its trial."""
+        # As written: it holds the number of the trial.
         subdir = plain(self.resources.config.hydra.sweep)["subdir"]
-        return f"hydra.sweep.subdir={quoted(pattern.format(subdir))}"
+        parts = [self.folder, subdir, f"seed-{repeat}" if repeat > 0 else ""]
+        return [
+            f"{self.settings.seed_key}={self.spec.first_seed + repeat}",
+            f"hydra.sweep.subdir={quoted('/'.join(filter(None, parts)))}",
+        ]
 
     def _conclude_all(self, ended: Sequence[Finished], *, leaving: bool = False) -> None:
         """Report how every job ended, even if the first of them ends the sweep."""
@@ -250,7 +249,7 @@ class StudyLoop:
         del self.running[finished.number]
         try:
             with self.worker.turn():
-                frozen = self.endings.write(running.trial, outcome, running.repeats)
+                frozen = write_ending(self.study, running.trial, outcome, running.repeats)
         except UpdateFinishedTrialError:
             # Its worker died while this process was busy, and another process closed the trial.
             log.info("trial %d was closed by another process", finished.number)
@@ -260,6 +259,7 @@ class StudyLoop:
             self.budget.count(outcome.failure)
 
     def _announce(self, trial: FrozenTrial) -> None:
+        self.ledger.update()
         beside = {other.number for other in self.ledger.running} | self.running.keys()
         num_parallel = 1 + len(beside - {trial.number})
         self.status.say(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))

@@ -8,16 +8,17 @@ from typing import Any
 
 from hydra import version
 
+from hydra_plugins.optuna_study._configs import plain, save_yaml
 from hydra_plugins.optuna_study._console.commands import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
 from hydra_plugins.optuna_study._functions import load_redact, redacted_errors
+from hydra_plugins.optuna_study._jobs.devices import count_workers
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.pool import App, InProcessPool, LauncherPool, Pool
 from hydra_plugins.optuna_study._jobs.processes import ProcessPool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
 from hydra_plugins.optuna_study._loop import Resources, StudyLoop
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check_spec
 from hydra_plugins.optuna_study._study.budget import Budget
@@ -43,6 +44,10 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
     with interruption.watched(), redacted_errors(redact):
         spec = check_spec(values, arguments, app.config, app.hydra_context.config_loader)
         settings = spec.settings
+        places = count_workers(
+            settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
+        )
+        num_workers = min(places, settings.num_trials)
         sampler = StudySampler(
             settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
         )
@@ -53,31 +58,23 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
             save_yaml(redact(plain(app.config)), sweep_dir / "multirun.yaml")
             with worker.turn(), quiet_optuna():
                 study = open_study(open_storage(settings.storage), spec, sampler)
-            pool = _build_pool(spec, app, interruption, worker)
+            pool = _build_pool(spec, app, interruption, worker, num_workers)
             resources = Resources(worker, pool, app.config, interruption, command)
             with contextlib.closing(pool):
-                _warn_of_chance(spec)
                 StudyLoop(spec, study=study, resources=resources, budget=Budget(settings)).run()
                 run_finals(spec, study, resources)
 
 
-def _warn_of_chance(spec: SweepSpec) -> None:
-    if spec.num_workers > 1 and spec.settings.seed is not None:
-        log.info(
-            "%d workers: the order in which trials end is chance, and so are the points that come "
-            "next; one worker draws the same points every time",
-            spec.num_workers,
-        )
-
-
-def _build_pool(spec: SweepSpec, app: App, interruption: Interruption, worker: Worker) -> Pool:
+def _build_pool(
+    spec: SweepSpec, app: App, interruption: Interruption, worker: Worker, num_workers: int
+) -> Pool:
     """Choose where jobs run.
 
     Raises:
         SweepError: several workers and a launcher other than Hydra's basic one.
 
     """
-    key, num_workers = spec.settings.keys["num_workers"], spec.num_workers
+    key = spec.settings.keys["num_workers"]
     is_basic = type(app.launcher).__name__ == "BasicLauncher"
     if num_workers == 1:
         kind = InProcessPool if is_basic else LauncherPool
@@ -87,6 +84,12 @@ def _build_pool(spec: SweepSpec, app: App, interruption: Interruption, worker: W
             f"{key}={num_workers}: workers are processes of their own, and hydra/launcher="
             f"{app.config.hydra.runtime.choices['hydra/launcher']} would not be used; set {key}=1 "
             "or hydra/launcher=basic"
+        )
+    if spec.settings.seed is not None:
+        log.info(
+            "%d workers: the order in which trials end is chance, and so are the points that come "
+            "next; one worker draws the same points every time",
+            num_workers,
         )
     base = version.getbase()
     assignment = Assignment(

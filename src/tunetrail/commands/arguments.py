@@ -19,9 +19,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_uri(parser: argparse.ArgumentParser) -> None:
     """Add ``--uri``; its default is that of the config."""
+    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
     parser.add_argument(
         "--uri",
-        default=_default_uri(),
+        default=config["tracking"]["uri"],
         metavar="URI",
         help="the MLflow store or server that has it (default: %(default)s)",
     )
@@ -32,8 +33,3 @@ def read_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of 1 or more")
     return int(text)
-
-
-def _default_uri() -> str:
-    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
-    return str(config["tracking"]["uri"])

@@ -9,14 +9,12 @@ HELP = "write a model to a directory of its own"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
     add_model(parser)
     parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty directory")
     add_uri(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command."""
     from tunetrail.serving.export import export_model, require_empty
     from tunetrail.serving.find import open_model
 

@@ -5,15 +5,15 @@ on stderr), 1 after an error, 2 where the command line is wrong.
 """
 
 import argparse
-import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tunetrail.commands.arguments import add_model, add_uri, read_count
+from tunetrail.data.tables.formats import FORMATS, find_format
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import TableReader
@@ -26,22 +26,21 @@ _BROKEN_PIPE = 141
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
     add_model(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer")
     parser.add_argument(
         "--input",
         type=Path,
         metavar="FILE",
-        help=".csv, .tsv, .json, .jsonl, .txt (a text a line), .conll, all also .gz, or .parquet; "
-        "without it and without TEXT, stdin is read",
+        help=f"{', '.join(FORMATS)}, all but the last also with .gz; without it and without TEXT, "
+        "stdin is read",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where the answers go (default: stdout)"
     )
     parser.add_argument(
         "--format",
-        choices=("text", "csv", "tsv", "json", "jsonl", "conll"),
+        choices=[name for name in dict.fromkeys(FORMATS.values()) if name != "parquet"],
         help="of stdin (default: text, a text a line), or of a FILE whose suffix does not say it",
     )
     parser.add_argument(
@@ -72,7 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command."""
     try:
         report = _predict(arguments)
     except BrokenPipeError:
@@ -117,8 +115,6 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
 
 def _require_format(arguments: argparse.Namespace) -> str:
     """Check that the arguments go together, and return the format of the table that is read."""
-    from tunetrail.data.tables.files import find_format
-
     refuse = arguments.refuse
     if arguments.texts:
         if arguments.input is not None:
@@ -136,32 +132,30 @@ def _require_format(arguments: argparse.Namespace) -> str:
     return name
 
 
-@contextlib.contextmanager
-def _open_table(arguments: argparse.Namespace, format_name: str) -> Iterator["TableReader"]:
+def _open_table(
+    arguments: argparse.Namespace, format_name: str
+) -> AbstractContextManager["TableReader"]:
     from tunetrail.data.tables.files import open_stream, open_table
     from tunetrail.data.tables.plain import ArgumentReader
 
     if arguments.texts:
         for_screen = arguments.output is None and sys.stdout.isatty()
-        yield ArgumentReader(arguments.texts, for_screen=for_screen)
-    elif arguments.input is not None:
-        with open_table(arguments.input, format_name, name=str(arguments.input)) as reader:
-            yield reader
-    else:
-        yield open_stream(sys.stdin.buffer, format_name, name="stdin")
+        return nullcontext(ArgumentReader(arguments.texts, for_screen=for_screen))
+    if arguments.input is not None:
+        return open_table(arguments.input, format_name, name=str(arguments.input))
+    return nullcontext(open_stream(sys.stdin.buffer, format_name, name="stdin"))
 
 
-@contextlib.contextmanager
-def _open_output(arguments: argparse.Namespace, format_name: str) -> Iterator[IO[Any]]:
+def _open_output(
+    arguments: argparse.Namespace, format_name: str
+) -> AbstractContextManager[IO[Any]]:
     from tunetrail.data.tables.files import open_output
 
     if arguments.output is not None:
-        with open_output(arguments.output, format_name=format_name) as file:
-            yield file
-        return
+        return open_output(arguments.output, format_name=format_name)
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(encoding="utf-8", newline="")
-    yield sys.stdout
+    return nullcontext(sys.stdout)
 
 
 def _say_bad(report: "PredictionReport", unit: str) -> None:

@@ -87,7 +87,8 @@ def build_arguments(cfg: DictConfig, task: Any, checkpoint_dir: Path) -> Trainin
 
     Args:
         cfg: of the run.
-        task: its metrics say which way is better, unless ``trainer.greater_is_better`` does.
+        task: its metrics say which way is better, unless ``trainer.greater_is_better`` does, and
+            whether it is measured before training, unless ``trainer.eval_on_start`` does.
         checkpoint_dir: where checkpoints go.
 
     Raises:
@@ -98,6 +99,11 @@ def build_arguments(cfg: DictConfig, task: Any, checkpoint_dir: Path) -> Trainin
     greater = cfg.trainer.greater_is_better
     if greater is None:
         greater = name in task.metrics and task.metrics[name].greater_is_better
+    on_start = cfg.trainer.get("eval_on_start")
+    eval_batch_size = cfg.trainer.per_device_eval_batch_size
+    if task.is_language_model:
+        # Their logits over a vocabulary are most of the memory that a batch needs.
+        eval_batch_size = min(eval_batch_size, cfg.trainer.per_device_train_batch_size)
     try:
         arguments: TrainingArguments = build(
             cfg.trainer,
@@ -105,6 +111,8 @@ def build_arguments(cfg: DictConfig, task: Any, checkpoint_dir: Path) -> Trainin
             disable_tqdm=True,
             report_to="none",
             greater_is_better=greater,
+            eval_on_start=task.is_language_model if on_start is None else on_start,
+            per_device_eval_batch_size=eval_batch_size,
             **precision_flags(cfg.precision),
         )
     except InstantiationException as error:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -15,7 +16,13 @@ _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
 def build(node: DictConfig, **values: Any) -> Any:
-    """Instantiate a node; an InputError is raised as it is, not wrapped in Hydra's error."""
+    """Instantiate a node; an InputError is raised as it is, not wrapped in Hydra's error.
+
+    Raises:
+        InputError: an argument is missing, or the part itself raises it.
+
+    """
+    _require_all(node, values)
     try:
         return instantiate(node, **values)
     except InstantiationException as error:
@@ -26,6 +33,21 @@ def build(node: DictConfig, **values: Any) -> Any:
     raise cause from None
 
 
+def _require_all(node: DictConfig, values: Mapping[str, Any]) -> None:
+    target = node["_target_"]
+    missing = [
+        name
+        for name, parameter in inspect.signature(get_object(target)).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in node
+        and name not in values
+    ]
+    if missing:
+        key = node._get_full_key(None)  # noqa: SLF001 - OmegaConf has no public name for it
+        raise InputError(f"{key}.{missing[0]} is missing: {target} needs {', '.join(missing)}")
+
+
 def plain(node: DictConfig) -> dict[str, Any]:
     """Resolve a node into plain values."""
     container = OmegaConf.to_container(node, resolve=True)
@@ -34,11 +56,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 
 def require_arguments(node: Any, key: str = "") -> None:
-    """Check that every ``_target_`` exists and has all arguments that stand beside it.
-
-    Args:
-        node: plain values.
-        key: of the node.
+    """Check that every ``_target_`` in plain values exists, and has the arguments beside it.
 
     Raises:
         InputError: naming the key, and the argument that it may have meant.

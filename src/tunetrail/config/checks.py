@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
 from tunetrail.config.build import plain, require_arguments
-from tunetrail.config.objectives import read_objectives, require_measured
-from tunetrail.errors import InputError
+from tunetrail.config.objectives import read_objectives, require_measured, require_metric
+from tunetrail.errors import InputError, first_line
 
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
@@ -66,6 +66,8 @@ def require_settings(cfg: DictConfig) -> None:
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         raise InputError(f"{key} is not set; give it on the command line: {key}=VALUE") from None
+    except InterpolationKeyError as error:
+        raise InputError(f"{error.full_key}: {first_line(error)}; set that key") from None
     require_arguments(config)
     for name in ("quality", "leakage"):
         if cfg.checks[name] not in _POLICIES:
@@ -114,12 +116,7 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     with_loss = ["loss", *scores]
     best = cfg.trainer.metric_for_best_model
     splits = [f"{split}_{name}" for split in ("validation", "train") for name in with_loss]
-    asked = [
-        ("task.main_metric", cfg.task.main_metric, scores),
-        ("trainer.metric_for_best_model", str(best).removeprefix("eval_"), splits),
-    ]
-    for key, name, names in asked:
-        if name not in names:
-            raise InputError(f"{key}={name}: no such metric (found: {', '.join(names)})")
+    require_metric("task.main_metric", [cfg.task.main_metric], scores)
+    require_metric("trainer.metric_for_best_model", [str(best).removeprefix("eval_")], splits)
     read_objectives(cfg)
     require_measured("sweep.constraints", [c.metric for c in read_constraints(cfg)], scores)

@@ -36,13 +36,9 @@ def _require_writable(key: str, folder: str) -> None:
 
 
 class WriteHydraFiles(Callback):
-    """Writes ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` of a job instead of Hydra.
+    """Writes ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` into ``subdir`` of a job.
 
     Set ``hydra.output_subdir`` to null: Hydra writes its own files before it calls a callback.
-
-    Args:
-        subdir: where, in the job's folder.
-
     """
 
     def __init__(self, subdir: str) -> None:

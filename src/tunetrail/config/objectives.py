@@ -1,6 +1,6 @@
 """What a run returns to a study, and which way each of it is better."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
@@ -20,22 +20,22 @@ def read_objectives(cfg: DictConfig) -> dict[str, str]:
     """Read ``sweep.objectives``, a name or a list of names; returns each with its direction.
 
     Raises:
-        InputError: something else stands there, or a name is none of what a run measures.
+        InputError: something else stands there, a name is none of what a run measures,
+            or it stands there twice.
 
     """
     names, metrics = _read_names(cfg), build(cfg.task).metrics
     require_measured("sweep.objectives", names, metrics)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"sweep.objectives=[{','.join(names)}]: has {twice} more than once; name each one once"
+        )
     return {name: direction(name, metrics) for name in names}
 
 
 def direction(name: str, metrics: Mapping[str, Any]) -> str:
-    """Say which way a measured value is better: ``minimize`` or ``maximize``.
-
-    Args:
-        name: one of :func:`list_measured`.
-        metrics: of the task.
-
-    """
+    """Say which way one of :func:`list_measured` is better: ``minimize`` or ``maximize``."""
     if name in _OTHERS:
         return _OTHERS[name]
     split, _, metric = name.partition("/")
@@ -53,16 +53,20 @@ def list_measured(metrics: Iterable[str]) -> list[str]:
 
 
 def require_measured(key: str, names: Iterable[str], metrics: Iterable[str]) -> None:
-    """Refuse a name that is none of what a run measures.
+    """Refuse a name that is none of what a run measures; errors as :func:`require_metric`."""
+    require_metric(key, names, list_measured(metrics))
+
+
+def require_metric(key: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that is not known.
 
     Raises:
         InputError: naming the key, the name, and what there is.
 
     """
-    found = list_measured(metrics)
     for name in names:
-        if name not in found:
-            raise InputError(f"{key}={name}: no such metric (found: {', '.join(found)})")
+        if name not in known:
+            raise InputError(f"{key}={name}: no such metric (found: {', '.join(known)})")
 
 
 def _read_names(cfg: DictConfig) -> list[str]:

@@ -10,6 +10,7 @@ from omegaconf.errors import InterpolationResolutionError
 from omegaconf.resolvers import oc
 
 from tunetrail.config.secrets import hide_variables, redact
+from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
 
 # No params: they say where a run is logged and what chose its values.
@@ -91,9 +92,7 @@ def require_same_settings(cfg: DictConfig, recorded: str, *, run_id: str) -> Non
         InputError: the settings differ; the message lists each difference.
 
     """
-    loaded = OmegaConf.to_container(OmegaConf.create(recorded), resolve=False)
-    assert isinstance(loaded, dict)
-    before = flatten_params({str(name): value for name, value in loaded.items()})
+    before = flatten_params(parse_config(recorded))
     now = flatten_params(record(cfg))
     changed = [
         f"{key}: {before.get(key)} -> {now.get(key)}"

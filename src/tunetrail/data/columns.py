@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from tunetrail.errors import InputError
 
@@ -17,39 +17,67 @@ def canonical_split(
     part: Dataset,
     *,
     text: list[str | None],
-    target: list[str | None],
-    stratum: list[int | None],
-    strata: ClassLabel,
-    own: Mapping[str, tuple[Any, Any]],
+    target: list[str | None] | None = None,
+    stratum: list[int | None] | None = None,
+    strata: ClassLabel | None = None,
+    answers: list[list[str]] | None = None,
+    names: Sequence[str] = (),
+    own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Dataset:
     """Build one split of canonical rows: a task's own columns, and those that all tasks share.
 
     Args:
         part: as it was read; its rows are numbered from 0, so that reports can point at them.
         text: what goes in, as a person reads it.
-        target: what should come out, as a person reads it; None where it is missing.
+        target: what should come out, as a person reads it; None where it is missing. Without it the
+            task has no labels, and the type of the column is null.
         stratum: code of the group of which each split should have its share.
-        strata: names of the groups.
+        strata: names of the groups; without it all rows are of one group, and the type is null.
+        answers: the labels in each row's answer, one, several or none: reports show their balance.
+        names: of all labels.
         own: column of the task -> its values and its feature.
 
     """
-    values = {"text": text, "target": target, "stratum": stratum, "row": np.arange(len(part))}
-    features = {
-        "text": Value("string"),
-        "target": Value("string"),
-        "stratum": strata,
-        "row": Value("int64"),
+    nothing, no_value = [None] * len(part), Value("null")
+    feature = ClassLabel(names=list(names))
+    codes = {name: code for code, name in enumerate(names)}
+    columns = {
+        "text": (text, Value("string")),
+        "target": (nothing, no_value) if target is None else (target, Value("string")),
+        "stratum": (nothing, no_value) if strata is None else (stratum, strata),
+        "answers": (
+            [[codes[name] for name in found] for found in answers or [[]] * len(part)],
+            List(feature),
+        ),
+        "row": (np.arange(len(part)), Value("int64")),
+        **(own or {}),
     }
-    for name, (column, feature) in own.items():
-        values[name], features[name] = column, feature
-    return Dataset.from_dict(values, features=Features(features))
+    return Dataset.from_dict(
+        {name: values for name, (values, _) in columns.items()},
+        features=Features({name: feature for name, (_, feature) in columns.items()}),
+    )
+
+
+def read_targets(part: Dataset) -> list[str | None]:
+    """Return the target of each row; of a task without labels they are all the same and empty."""
+    if part.features["target"] == Value("null"):
+        return [""] * len(part)
+    targets: list[str | None] = part["target"][:]
+    return targets
+
+
+def read_strata(part: Dataset) -> tuple[list[int | None], list[str]]:
+    """Return the group of each row and the names of the groups; no names if there is only one."""
+    feature = part.features["stratum"]
+    if feature == Value("null"):
+        return [0] * len(part), []
+    return part["stratum"][:], list(feature.names)
 
 
 def require_columns(rows: DatasetDict, keys: Mapping[str, str]) -> None:
     """Check that every split has rows and the columns that were asked for.
 
     Args:
-        rows: as they were read.
         keys: config key -> name of the column.
 
     Raises:
@@ -120,7 +148,7 @@ def read_labels(
 
 
 def require_text(dataset: DatasetDict) -> DatasetDict:
-    """Return ``dataset`` if every row has a text and a label.
+    """Return ``dataset`` if every row has a text and, where the task has labels, a label.
 
     Raises:
         InputError: with the numbers of the rows that lack one, counted from 0 in their source.
@@ -129,7 +157,7 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
     for split, part in dataset.items():
         _require_rows(part, split)
         empty = [not (text and text.strip()) for text in part["text"][:]]
-        missing = [target is None for target in part["target"][:]]
+        missing = [target is None for target in read_targets(part)]
         for faults, what in ((empty, "an empty text"), (missing, "no label")):
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]

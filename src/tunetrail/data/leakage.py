@@ -91,7 +91,6 @@ class LeakageReport:
         return "; ".join(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
         pairs = [
             asdict(pair) | {"num_leaked": pair.num_leaked, "share": pair.share}
             for pair in self.pairs
@@ -139,10 +138,6 @@ class LeakageCleaning:
             return "no row was in two splits"
         return f"rows that are in a held-out split too were dropped: {', '.join(found)}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {"summary": self.summary(), **asdict(self)}
-
 
 @dataclass(frozen=True)
 class _Texts:
@@ -158,15 +153,6 @@ class _Texts:
     unique: dict[str, int]
     first: list[int]
     features: sparse.csr_matrix
-
-
-@dataclass(frozen=True)
-class _NearMatches:
-    """Pairs of different texts, as indices of ``_Texts.unique``, with their similarity."""
-
-    source: npt.NDArray[np.intp]
-    held_out: npt.NDArray[np.intp]
-    similarity: npt.NDArray[np.float32]
 
 
 def check_leakage(dataset: DatasetDict) -> LeakageReport:
@@ -238,22 +224,25 @@ def _read_texts(part: Dataset) -> _Texts:
     return _Texts(part, texts, keys, unique, first, vectorizer.transform(unique))
 
 
-def _near_matches(source: _Texts, held_out: _Texts) -> Iterator[_NearMatches]:
-    """Compare all different texts of both, a block of the held-out ones at a time."""
+def _near_matches(
+    source: _Texts, held_out: _Texts
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
+    """Compare all different texts of both, a block of the held-out ones at a time.
+
+    Gives indices of ``source.unique``, those of ``held_out.unique``, and their similarities.
+    """
     transposed = source.features.T.tocsr()
     size = max(1, _CHUNK_CELLS // len(source.unique))
     starts = [*range(0, len(held_out.unique), size), len(held_out.unique)]
     for start, stop in pairwise(starts):
         block = (held_out.features[start:stop] @ transposed).tocoo()
         near = block.data >= NEAR_SIMILARITY
-        yield _NearMatches(
-            source=block.col[near], held_out=block.row[near] + start, similarity=block.data[near]
-        )
+        yield block.col[near], block.row[near] + start, block.data[near]
 
 
 def _leaked_keys(source: _Texts, held_out: _Texts) -> set[str]:
     keys = list(source.unique)
-    near = {keys[i] for found in _near_matches(source, held_out) for i in np.unique(found.source)}
+    near = {keys[i] for found, *_ in _near_matches(source, held_out) for i in np.unique(found)}
     return near | (source.unique.keys() & held_out.unique.keys())
 
 
@@ -262,10 +251,10 @@ def _check_pair(
 ) -> PairLeakage:
     exact = {text: index for index, text in reversed(list(enumerate(source.texts)))}
     near: dict[int, tuple[float, int]] = {}
-    for found in _near_matches(source, held_out):
+    for sources, texts, similarities in _near_matches(source, held_out):
         # Ascending, so that the most similar of a text is written last and stays.
-        for i in np.argsort(found.similarity, kind="stable"):
-            near[int(found.held_out[i])] = (float(found.similarity[i]), int(found.source[i]))
+        for i in np.argsort(similarities, kind="stable"):
+            near[int(texts[i])] = (float(similarities[i]), int(sources[i]))
     leaks = []
     for index, (text, key) in enumerate(zip(held_out.texts, held_out.keys, strict=True)):
         if text in exact:
@@ -277,7 +266,19 @@ def _check_pair(
             kind, match = "near", source.first[nearest]
         else:
             continue
-        leaks.append(_leak(kind, similarity, held_out.part[index], source.part[match]))
+        row, found_in = held_out.part[index], source.part[match]
+        leaks.append(
+            Leak(
+                kind=kind,
+                similarity=similarity,
+                held_out_row=row["row"],
+                held_out_label=row["target"] or "",
+                held_out_text=row["text"],
+                source_row=found_in["row"],
+                source_label=found_in["target"] or "",
+                source_text=found_in["text"],
+            )
+        )
     counts = Counter(leak.kind for leak in leaks)
     kinds = ("exact", "normalised", "near")
     return PairLeakage(
@@ -293,24 +294,6 @@ def _check_pair(
             for kind in kinds
             for leak in [leak for leak in leaks if leak.kind == kind][:_NUM_EXAMPLES]
         ),
-    )
-
-
-def _leak(
-    kind: str,
-    similarity: float,
-    held_out: dict[str, Any],
-    source: dict[str, Any],
-) -> Leak:
-    return Leak(
-        kind=kind,
-        similarity=similarity,
-        held_out_row=held_out["row"],
-        held_out_label=held_out["target"],
-        held_out_text=held_out["text"],
-        source_row=source["row"],
-        source_label=source["target"],
-        source_text=source["text"],
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from tunetrail.data.columns import read_targets
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 from tunetrail.templates import quote, render
@@ -46,10 +47,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class LabelShare:
-    """Rows of one label, as a count and as a share of those with a label."""
+    """How often a label occurs in the answers of a split, and its share of all that occur."""
 
     label: str
-    num_rows: int
+    number: int
     share: float
 
 
@@ -98,7 +99,6 @@ class QualityReport:
         return f"{self.problems:,} of {num_rows:,} rows at fault: {kinds}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
         return {"problems": self.problems, "summary": self.summary(), **asdict(self)}
 
     def to_markdown(self) -> str:
@@ -113,8 +113,14 @@ class QualityReport:
             overview=[
                 ["rows", *(f"{split.num_rows:,}" for split in splits)],
                 ["rows at fault", *shares],
-                *_finding_rows(splits),
-                *_label_rows(splits),
+                *_share_rows(
+                    [found.kind for found in splits[0].findings],
+                    [[(one.num_rows, one.share) for one in split.findings] for split in splits],
+                ),
+                *_share_rows(
+                    [quote(f"label {found.label}") for found in splits[0].labels],
+                    [[(one.number, one.share) for one in split.labels] for split in splits],
+                ),
                 ["words: fewest", *(split.words.minimum for split in splits)],
                 ["words: median", *(f"{split.words.median:g}" for split in splits)],
                 ["words: 95 % have at most", *(f"{split.words.p95:g}" for split in splits)],
@@ -152,10 +158,6 @@ class CleaningReport:
             reasons.update(counts)
         why = ", ".join(f"{number:,} {kind}" for kind, number in reasons.items() if number)
         return f"cleaning dropped {self.num_dropped:,} rows: {why}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {"num_dropped": self.num_dropped, "summary": self.summary(), **asdict(self)}
 
 
 _EMPTY = "empty texts"
@@ -204,7 +206,7 @@ def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
 
 def _check_split(name: str, part: Dataset) -> SplitQuality:
     texts: list[str] = [text or "" for text in part["text"][:]]
-    labels, numbers = part["target"][:], part["row"][:]
+    labels, numbers = read_targets(part), part["row"][:]
     findings, at_fault = [], set()
     for kind, groups in _find_faults(part).items():
         rows = {index for group in groups for index in _at_fault(kind, group)}
@@ -218,15 +220,15 @@ def _check_split(name: str, part: Dataset) -> SplitQuality:
             for group in sorted(groups, key=len, reverse=True)[:_NUM_EXAMPLES]
         )
         findings.append(Finding(kind, len(rows), len(rows) / len(part), examples))
-    strata = part.features["stratum"]
-    counts = Counter(strata.int2str(s) for s in part["stratum"][:] if s is not None)
+    names = part.features["answers"].feature.names
+    counts = Counter(names[code] for codes in part["answers"][:] for code in codes)
     words = [len(text.split()) for text in texts]
     return SplitQuality(
         split=name,
         num_rows=len(part),
         labels=tuple(
             LabelShare(label, counts[label], counts[label] / max(1, counts.total()))
-            for label in strata.names
+            for label in names
         ),
         words=TextLength(
             minimum=min(words),
@@ -243,7 +245,7 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
     """Return groups of indices for each kind; of duplicates the first is the one that stays."""
     empty, unlabelled, broken = [], [], []
     exact, normalised = defaultdict(list), defaultdict(list)
-    labels = part["target"][:]
+    labels = read_targets(part)
     for index, (text, label) in enumerate(zip(part["text"][:], labels, strict=True)):
         if label is None:
             unlabelled.append([index])
@@ -276,22 +278,13 @@ def _at_fault(kind: str, group: Sequence[int]) -> Sequence[int]:
     return group[1:] if kind in (_EXACT_DUPLICATE, _NORMALISED_DUPLICATE) else group
 
 
-def _finding_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
-    by_kind = zip(*(split.findings for split in splits), strict=True)
+def _share_rows(
+    names: Sequence[str], counted: Sequence[Sequence[tuple[int, float]]]
+) -> list[list[str]]:
+    """Lay out what was counted, a row for each name and a column for each split."""
     return [
-        [found[0].kind, *(_count_and_share(f.num_rows, f.share) for f in found)]
-        for found in by_kind
-    ]
-
-
-def _label_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
-    by_label = zip(*(split.labels for split in splits), strict=True)
-    return [
-        [
-            quote(f"label {found[0].label}"),
-            *(_count_and_share(x.num_rows, x.share) for x in found),
-        ]
-        for found in by_label
+        [name, *(_count_and_share(number, share) for number, share in row)]
+        for name, *row in zip(names, *counted, strict=True)
     ]
 
 

@@ -13,9 +13,9 @@ from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
+from tunetrail.config.hub import is_reachable
 from tunetrail.data.tables.files import load_table
 from tunetrail.errors import InputError, first_line
-from tunetrail.models.hub import is_reachable
 
 _SPLITS = ("train", "validation", "test")
 

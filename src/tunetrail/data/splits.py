@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from tunetrail.data.columns import count_of
+from tunetrail.config.arguments import require_count
+from tunetrail.data.columns import count_of, read_strata
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 
@@ -136,10 +137,11 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
     Duplicates of a text go together, and they may carry different labels. So groups of duplicates
     are taken in random order wherever every label still has room; single rows fill the rest.
     """
-    labels = np.asarray(train["stratum"][:])
+    codes, label_names = read_strata(train)
+    labels = np.asarray(codes)
     texts = np.array([normalise(text) for text in train["text"][:]], dtype=object)
     groups, names = pd.factorize(texts)
-    counts = np.zeros((len(names), train.features["stratum"].num_classes), dtype=np.int64)
+    counts = np.zeros((len(names), len(label_names) or 1), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)
     order = np.random.default_rng(seed).permutation(len(counts))
     owners = np.zeros(len(counts), dtype=np.int64)
@@ -164,19 +166,19 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
     for code in range(len(fractions) + 1):
         lacking = np.flatnonzero((counts[owners == code].sum(axis=0) == 0) & (totals > 0))
         if len(lacking):
-            name = train.features["stratum"].int2str(int(lacking[0]))
+            who = f"label {label_names[lacking[0]]!r}" if label_names else "the source"
             num_texts = int(np.count_nonzero(counts[:, lacking[0]]))
             raise InputError(
-                f"label {name!r} has {count_of(num_texts, 'different text')} in train, and "
-                f"{', '.join(['train', *fractions])} need one each; add rows of it, drop it, or "
-                "give the splits yourself"
+                f"{who} has {count_of(num_texts, 'different text')} in train, and "
+                f"{', '.join(['train', *fractions])} need one each; add rows"
+                f"{' of it, drop it,' if label_names else ''} or give the splits yourself"
             )
     assigned: npt.NDArray[np.int64] = owners[groups]
     return assigned
 
 
 def _stratified_rows(part: Dataset, size: int, split: str, seed: int) -> npt.NDArray[np.intp]:
-    labels = np.asarray(part["stratum"][:])
+    labels = np.asarray(read_strata(part)[0])
     counts = np.bincount(labels)
     num_labels = np.count_nonzero(counts)
     if size < num_labels:
@@ -212,8 +214,7 @@ def _require_fraction(fraction: Any, split: str) -> None:
 
 def _require_size(size: Any, split: str, part: Dataset | None) -> None:
     key = f"data.num_{split}={size}"
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InputError(f"{key}: must be a whole number of 1 or more, or null for all rows")
+    require_count(f"data.num_{split}", size, remedy=", or null for all rows")
     if part is None:
         raise InputError(
             f"{key}: there is no {split} split; set data.num_{split}=null, or "

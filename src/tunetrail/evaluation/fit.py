@@ -74,8 +74,6 @@ def check_fit(
     Args:
         evaluations: in order.
         best: the one whose weights are kept.
-        main_metric: its name.
-        metric: its direction and scale.
         baseline_score: of a simple baseline on validation; None if there is none.
         noise: split -> standard error of its score at the best evaluation.
 
@@ -85,7 +83,9 @@ def check_fit(
     gap_noise = 2 * math.hypot(noise["train"], noise["validation"])
     losses = [evaluation.validation["loss"] for evaluation in evaluations]
     rise = losses[-1] / min(losses) - 1
-    fell = 1 - losses[-1] / losses[-2] if len(losses) > 1 else 0.0
+    # What the first epoch brings against the untuned model says nothing of a further one.
+    tuned = [evaluation.validation["loss"] for evaluation in evaluations if evaluation.number]
+    fell = 1 - tuned[-1] / tuned[-2] if len(tuned) > 1 else 0.0
     ended_best = best.step == evaluations[-1].step
 
     def beats_baseline(score: float, error: float) -> bool:

@@ -13,6 +13,8 @@ from plotly.subplots import make_subplots
 
 # Okabe and Ito's blue and vermilion: different for every kind of colour vision.
 _TRAIN, _VALIDATION, _MARK = "#0072B2", "#D55E00", "#555555"
+# From this ratio of the largest to the smallest value on, an axis is logarithmic.
+_WIDE = 10
 
 Curve = Sequence[float]
 
@@ -43,6 +45,8 @@ def plot_learning_curves(
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.set_title(name)
+        if _is_wide([*train, *validation]):
+            axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=len(epochs) > 2))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -83,9 +87,16 @@ def plot_interactive_curves(
             )
         figure.add_vline(x=best_epoch, line={"color": _MARK, "dash": "dot"}, row=1, col=column)
         figure.update_xaxes(title_text="epoch", row=1, col=column)
+        if _is_wide([*train, *validation]):
+            figure.update_yaxes(type="log", row=1, col=column)
     figure.update_layout(
         title=f"{title} (dotted: best epoch {best_epoch:g})",
         template="plotly_white",
         hovermode="x unified",
     )
     return figure
+
+
+def _is_wide(values: Curve) -> bool:
+    """Whether small values would lie on the axis, as perplexity after that of an untuned model."""
+    return min(values) > 0 and max(values) > _WIDE * min(values)

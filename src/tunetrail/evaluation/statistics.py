@@ -87,19 +87,11 @@ def bootstrap(statistics: npt.NDArray[Any], score: Score, *, seed: int) -> dict[
     Args:
         statistics: what each row adds, shape (rows, statistics).
         score: of sums of them.
-        seed: of the draws.
 
     """
-    # Rows with equal statistics are interchangeable: draw how often each kind of them comes.
     kinds, counts = np.unique(statistics, axis=0, return_counts=True)
     kinds, counts = kinds[::-1], counts[::-1]
-    draw = np.random.default_rng(seed)
-    sums = np.concatenate(
-        [
-            draw.multinomial(len(statistics), counts / len(statistics), size=size) @ kinds
-            for size in _chunks(len(counts), NUM_RESAMPLES)
-        ]
-    )
+    sums = _resample(kinds, counts, NUM_RESAMPLES, np.random.default_rng(seed))
     return {name: percentile_interval(values) for name, values in score(sums).items()}
 
 
@@ -135,7 +127,6 @@ def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> Pair
     Args:
         one, other: scores, shape (rows,) or (seeds, rows); without seeds, as of a baseline, they
             are the same for every seed.
-        seed: of the draws.
 
     """
     ones, others = (np.atleast_2d(np.asarray(scores, dtype=float)) for scores in (one, other))
@@ -173,18 +164,26 @@ def _judge_seeds(ones: Scores, others: Scores) -> tuple[Interval, float] | None:
 
 
 def _draw_rows(differences: Scores, draw: np.random.Generator) -> tuple[Interval, float]:
-    # Rows with equal differences are interchangeable: draw how often each kind of them comes.
     kinds, counts = np.unique(differences, return_counts=True)
-    return percentile_interval(_resample(kinds, counts, draw)), _flip_signs(kinds, counts, draw)
+    means = _resample(kinds, counts, NUM_DRAWS, draw) / len(differences)
+    return percentile_interval(means), _flip_signs(kinds, counts, draw)
 
 
-def _resample(kinds: Scores, counts: npt.NDArray[np.intp], draw: np.random.Generator) -> Scores:
-    """Draw the mean difference again, shape (draws,)."""
+def _resample(
+    kinds: npt.NDArray[Any],
+    counts: npt.NDArray[np.intp],
+    num_draws: int,
+    draw: np.random.Generator,
+) -> Scores:
+    """Draw all rows with replacement, and return their sums, shape (draws, …).
+
+    Equal rows are interchangeable: drawn is how often each kind of them comes.
+    """
     num_rows = counts.sum()
     return np.concatenate(
         [
-            draw.multinomial(num_rows, counts / num_rows, size=size) @ kinds / num_rows
-            for size in _chunks(len(counts), NUM_DRAWS)
+            draw.multinomial(num_rows, counts / num_rows, size=size) @ kinds
+            for size in _chunks(len(counts), num_draws)
         ]
     )
 

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from tunetrail.config.secrets import redact
 from tunetrail.evaluation.fit import FitReport
+from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.training.train import TrainingResult
 
 
 def format_summary(
     result: TrainingResult,
     fit: FitReport,
+    tuning: TuningReport | None,
     *,
     run_id: str,
     uri: str,
@@ -21,6 +23,7 @@ def format_summary(
     """Format best epoch, scores, verdict and where everything is, in about ten lines.
 
     Args:
+        tuning: against the untuned model; None if that was not measured.
         names: the scores that get a column.
         test: scores of the test split, or nothing.
 
@@ -32,21 +35,31 @@ def format_summary(
         (
             f"best epoch {best.epoch:g} of {last:g}   "
             f"({result.num_steps} steps in {result.seconds:.0f} s, "
-            f"{result.train_samples_per_second:.0f} training rows a second)"
+            f"{_speed(result.train_samples_per_second)} training rows a second)"
         ),
         "",
-        f"{'':12}" + "".join(f"{name.replace('_', ' '):>12}" for name in names),
+        f"{'':12}" + "".join(f"{name.replace('_', ' '):>{_width(name)}}" for name in names),
     ]
     for name, scores in (("train", best.train), ("validation", best.validation), ("test", test)):
         if scores:
-            lines.append(f"{name:12}" + "".join(f"{scores[key]:12.4f}" for key in names))
+            cells = (f"{scores[key]:{_width(key)}.4f}" for key in names)
+            lines.append(f"{name:12}" + "".join(cells))
     server = uri.startswith("http")
     ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [
         "",
         f"fit         {fit.line()}",
+        *([f"tuning      {tuning.line()}"] if tuning is not None else []),
         f"run         {run_id}",
         f"artifacts   {where}",
         f"see it      {ui}" + ("" if server else "   (or: make ui)"),
     ]
     return "\n".join(lines)
+
+
+def _width(name: str) -> int:
+    return max(12, len(name) + 2)
+
+
+def _speed(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -19,13 +19,18 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
+from tunetrail.config.hub import is_reachable
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.hub import is_reachable
 
 log = logging.getLogger(__name__)
 
 Weights = Mapping[str, torch.Tensor]
+
+
+class NoHeadError(InputError):
+    """There is no model of this architecture for what a task asks for."""
+
 
 # Files with their sizes and times -> the weights in them. Holds one entry at most.
 _Stamp = tuple[tuple[str, int, int], ...]
@@ -99,7 +104,6 @@ class Loader:
     """Loads a checkpoint as the kind of model that a task needs.
 
     Args:
-        checkpoint: where the weights come from.
         weights: as :func:`read_weights` returns them. The model is the same, bit for bit; only its
             config is read from disk. None: the weights are read from disk, too.
         new: is filled with the names of the weights that the checkpoint lacks.
@@ -121,10 +125,10 @@ class Loader:
         Args:
             auto: a class such as ``AutoModelForSequenceClassification``.
             label_names: for a model that scores labels.
-            config: values of the model's config.
 
         Raises:
-            InputError: the checkpoint cannot be loaded, or its architecture has no such model.
+            NoHeadError: its architecture has no such model.
+            InputError: the checkpoint cannot be loaded.
 
         """
         if label_names is not None:
@@ -143,8 +147,13 @@ class Loader:
         model: PreTrainedModel
         found = _from_pretrained(AutoConfig, self.checkpoint, **config)
         architecture = auto._model_mapping.get(type(found), None)  # noqa: SLF001 - the table has no public name
+        if architecture is None:
+            raise NoHeadError(
+                f"model {self.checkpoint.path!r} cannot be loaded by {auto.__name__}: there is no "
+                f"such model of the architecture {found.model_type}"
+            )
         if self.weights is None or not isinstance(architecture, type):
-            # The auto class chooses among several architectures, or says that there is none.
+            # The auto class chooses among several architectures.
             model, loaded = _from_pretrained(auto, self.checkpoint, **config, **how)
         else:
             model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)

@@ -13,7 +13,7 @@ from tunetrail.runs.records import History
 _OF_THE_WHOLE_RUN = ("best/", "test/")
 
 
-class Verdict(StrEnum):
+class RerunVerdict(StrEnum):
     """How far two runs of the same thing agree."""
 
     BIT_IDENTICAL = "bit-identical"
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedValue:
     """A value of the original and that of the rerun; None if a run has none.
 
     ``relative`` is the difference as a share of the metric's scale; infinite if one value is
@@ -70,34 +70,30 @@ class Comparison:
 class Agreement:
     """All values of two runs, in the order of time."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ComparedValue, ...]
     tolerance: float
 
-    @property
-    def num_metrics(self) -> int:
-        return len({comparison.metric for comparison in self.comparisons})
-
     @cached_property
-    def differing(self) -> list[Comparison]:
+    def differing(self) -> list[ComparedValue]:
         return [found for found in self.comparisons if not found.is_identical]
 
     @property
-    def first_beyond(self) -> Comparison | None:
+    def first_beyond(self) -> ComparedValue | None:
         """The largest difference at the first step with one beyond the tolerance."""
         beyond = [found for found in self.differing if found.relative > self.tolerance]
         earliest = [found for found in beyond if found.order[:2] == beyond[0].order[:2]]
         return max(earliest, key=lambda found: found.relative, default=None)
 
     @property
-    def largest(self) -> Comparison | None:
+    def largest(self) -> ComparedValue | None:
         """The largest relative difference; None if there is none."""
         return max(self.differing, key=lambda found: found.relative, default=None)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RerunVerdict:
         if not self.differing:
-            return Verdict.BIT_IDENTICAL
-        return Verdict.WITHIN_TOLERANCE if self.first_beyond is None else Verdict.DIVERGED
+            return RerunVerdict.BIT_IDENTICAL
+        return RerunVerdict.WITHIN_TOLERANCE if self.first_beyond is None else RerunVerdict.DIVERGED
 
 
 def check_agreement(
@@ -138,7 +134,7 @@ def check_agreement(
 
 def _compare(
     metric: str, step: int, original: float | None, rerun: float | None, *, scale: float
-) -> Comparison:
+) -> ComparedValue:
     relative = math.inf
     if original is not None and rerun is not None:
         difference = abs(rerun - original)
@@ -148,7 +144,7 @@ def _compare(
             relative = difference / scale
         elif math.isnan(original) and math.isnan(rerun):
             relative = 0.0
-    return Comparison(metric, step, original, rerun, relative)
+    return ComparedValue(metric, step, original, rerun, relative)
 
 
 def _family(metric: str) -> str:
@@ -174,9 +170,10 @@ def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str)
     """
     num = len(agreement.comparisons)
     end = f"; {so_far}" if so_far else ""
-    if agreement.verdict is Verdict.BIT_IDENTICAL:
+    if agreement.verdict is RerunVerdict.BIT_IDENTICAL:
         noted = f", although {'; '.join(reasons)}" if reasons else ""
-        metrics = f"{num} values of {agreement.num_metrics} metrics"
+        num_metrics = len({found.metric for found in agreement.comparisons})
+        metrics = f"{num} values of {num_metrics} metrics"
         return f"{agreement.verdict}: {metrics}{noted}{end}"
     why = (
         f"because {'; '.join(reasons)}"
@@ -186,7 +183,7 @@ def format_verdict(agreement: Agreement, reasons: Sequence[str], *, so_far: str)
     )
     largest = agreement.largest
     assert largest is not None
-    if agreement.verdict is Verdict.WITHIN_TOLERANCE:
+    if agreement.verdict is RerunVerdict.WITHIN_TOLERANCE:
         size = f"{abs(largest.difference):.2g} ({largest.relative:.2g} of its scale)"
         where = f"in {largest.metric} at {largest.where}"
         count = f"{len(agreement.differing)} of {num} values differ"

@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 from tunetrail.config.git import Git
 from tunetrail.errors import InputError
@@ -23,40 +22,21 @@ _AS_IT_IS = ("--whitespace=nowarn", "-")
 
 
 class CodeTrees:
-    """Trees of code to compare: a context whose end deletes what git wrote for it.
+    """Trees of code to compare; :func:`open_trees` opens them.
 
     A tree is the id of git's tree object. It is None without git, if the commit is unknown here,
     or if its patch does not apply.
     """
 
-    def __init__(self, repository: Path) -> None:
-        self._repository = repository
-        self._exit = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "objects").mkdir()
-        git = Git(self._repository)
-        objects = git.text("rev-parse", "--git-path", "objects") or ""
-        self._git = Git(
-            self._repository,
-            {
-                "GIT_INDEX_FILE": str(folder / "index"),
-                "GIT_OBJECT_DIRECTORY": str(folder / "objects"),
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._repository / objects),
-            },
-        )
+    def __init__(self, git: Git) -> None:
+        self._git = git
         self._is_checkout = _is_checkout(git)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._exit.close()
 
     def present(self) -> str | None:
         """Make the tree of the present files, untracked ones included."""
         if not self._is_checkout or self._git.run("read-tree", "HEAD") is None:
             return None
-        there = [name for name in _MAKES_A_RUN if (self._repository / name).exists()]
+        there = [name for name in _MAKES_A_RUN if (self._git.folder / name).exists()]
         if self._git.run("add", "-A", "--", *there) is None:
             return None
         return self._git.text("write-tree")
@@ -83,6 +63,21 @@ class CodeTrees:
         shown = self._git.text("diff", "--numstat", before, after, "--", *_MAKES_A_RUN) or ""
         rows = (line.split("\t", 2) for line in shown.splitlines())
         return [f"{path} +{added} -{removed}" for added, removed, path in rows]
+
+
+@contextlib.contextmanager
+def open_trees(repository: Path) -> Iterator[CodeTrees]:
+    """Open the trees of a checkout; what git writes for them is deleted at the end."""
+    known = Git(repository).text("rev-parse", "--git-path", "objects") or ""
+    with tempfile.TemporaryDirectory() as folder:
+        objects = Path(folder) / "objects"
+        objects.mkdir()
+        environment = {
+            "GIT_INDEX_FILE": str(Path(folder) / "index"),
+            "GIT_OBJECT_DIRECTORY": str(objects),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(repository / known),
+        }
+        yield CodeTrees(Git(repository, environment))
 
 
 @contextlib.contextmanager

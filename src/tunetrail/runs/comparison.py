@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tunetrail.runs.code_trees import CodeTrees
+from tunetrail.runs.code_trees import open_trees
 from tunetrail.runs.differences import Row, lay_out, show
 from tunetrail.runs.records import RunRecord
 
@@ -21,10 +21,9 @@ def format_comparison(records: Sequence[RunRecord], root: Path, *, with_equal: b
 
     Args:
         root: the checkout that has the runs' commits.
-        with_equal: show equal facts, too.
 
     """
-    with CodeTrees(root) as trees:
+    with open_trees(root) as trees:
         code = [
             trees.digest(trees.recorded(record.code.commit, record.code.patch))
             for record in records

@@ -68,8 +68,13 @@ def _pick(facts: _Facts, key: str, otherwise: Missing) -> Fact:
     return Missing.UNKNOWN if facts is None else facts.get(key, otherwise)
 
 
-def _config(record: RunRecord) -> _Facts:
-    return record.config and {key: _text(value) for key, value in record.config.items()}
+def _as_text(facts: Mapping[str, Any] | None) -> _Facts:
+    if facts is None:
+        return None
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, default=str)
+        for key, value in facts.items()
+    }
 
 
 def _data(record: RunRecord) -> _Facts:
@@ -90,8 +95,8 @@ def _model(record: RunRecord) -> _Facts:
         return None
     # Not their path: another virtual environment has the same weights elsewhere.
     names = ("revision", "run_id", "num_parameters")
-    facts = {name: _text(record.model[name]) for name in names if name in record.model}
-    return facts | {"weights": str(record.model.get("sha256"))[:12]}
+    facts = {name: record.model[name] for name in names if name in record.model}
+    return _as_text(facts | {"weights": str(record.model.get("sha256"))[:12]})
 
 
 def _code(record: RunRecord) -> _Facts:
@@ -102,21 +107,12 @@ def _code(record: RunRecord) -> _Facts:
     return {"commit": record.code.commit[:12], "uncommitted changes": changed}
 
 
-def _packages(record: RunRecord) -> _Facts:
-    return record.packages
-
-
 def _of_machine(is_asked: Callable[[str], bool]) -> Callable[[RunRecord], _Facts]:
     def read(record: RunRecord) -> _Facts:
-        if record.machine is None:
-            return None
-        return {key: _text(value) for key, value in record.machine.items() if is_asked(key)}
+        facts = _as_text(record.machine)
+        return facts and {key: fact for key, fact in facts.items() if is_asked(key)}
 
     return read
-
-
-def _seeds(record: RunRecord) -> _Facts:
-    return record.seeds and {name: _text(seed) for name, seed in record.seeds.items()}
 
 
 def _is_hardware(key: str) -> bool:
@@ -125,21 +121,17 @@ def _is_hardware(key: str) -> bool:
 
 # Name of a group, its reader, and what a missing key means if the run recorded the group.
 _GROUPS: tuple[tuple[str, Callable[[RunRecord], _Facts], Missing], ...] = (
-    ("config", _config, Missing.ABSENT),
+    ("config", lambda record: _as_text(record.config), Missing.ABSENT),
     ("data", _data, Missing.ABSENT),
     ("source files", _files, Missing.ABSENT),
     ("weights started from", _model, Missing.UNKNOWN),
     ("code", _code, Missing.UNKNOWN),
-    ("packages", _packages, Missing.ABSENT),
+    ("packages", lambda record: record.packages, Missing.ABSENT),
     ("machine", _of_machine(_is_hardware), Missing.UNKNOWN),
     ("threads", _of_machine(lambda key: key in _THREADS), Missing.UNKNOWN),
     ("determinism", _of_machine(lambda key: key.startswith(_DETERMINISTIC)), Missing.UNKNOWN),
-    ("seeds", _seeds, Missing.UNKNOWN),
+    ("seeds", lambda record: _as_text(record.seeds), Missing.UNKNOWN),
 )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def describe(rows: Sequence[Row], code_changes: Sequence[str]) -> list[str]:

@@ -29,9 +29,7 @@ class RecordedCode:
     """The code of a run: a commit, and a ``patch`` with changes to it for ``git apply``."""
 
     commit: str | None
-    branch: str | None
     patch: bytes
-    patched: tuple[str, ...]
     left_out: tuple[str, ...]
 
 
@@ -179,14 +177,11 @@ def _read_config(text: str | None) -> dict[str, Any] | None:
 
 
 def _read_code(run: Run, artifacts: Artifacts) -> RecordedCode:
-    tags = run.data.tags
     code = artifacts.mapping("environment/code.json") or {}
     left_out = code.get("left_out")
     return RecordedCode(
-        commit=tags.get("tunetrail.commit"),
-        branch=tags.get("tunetrail.branch"),
+        commit=run.data.tags.get("tunetrail.commit"),
         patch=artifacts.content("environment/diff.patch") or b"",
-        patched=tuple(str(path) for path in code.get("patched") or ()),
         left_out=tuple(
             str(entry.get("path"))
             for entry in (left_out if isinstance(left_out, list) else [])

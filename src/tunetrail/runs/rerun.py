@@ -18,15 +18,12 @@ from tunetrail.config.untrusted import (
 from tunetrail.errors import InputError, OutageError
 from tunetrail.runs.agreement import check_agreement, format_verdict
 from tunetrail.runs.child import build_environment, require_own_sources, run_train
-from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
+from tunetrail.runs.code_trees import checked_out, list_patched, open_trees
 from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
-from tunetrail.tracking.run_log import add_to_run
+from tunetrail.tracking.run_log import CHOICES, add_to_run
 from tunetrail.tracking.starts import resolve_run
-
-# Config groups whose choice is a tag of the original: a recorded config does not have it.
-_CHOICES = ("experiment", "task", "data", "model", "method")
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
@@ -89,7 +86,7 @@ def _compare_with_present(original: RunRecord, root: Path) -> str:
     code = original.code
     recorded = "not recorded" if code.commit is None else code.commit[:12]
     recorded += " with uncommitted changes" if code.patch else ""
-    with CodeTrees(root) as trees:
+    with open_trees(root) as trees:
         before, now = trees.recorded(code.commit, code.patch), trees.present()
         if before is None or now is None:
             return f"present; recorded: {recorded}, which cannot be compared with it here"
@@ -177,8 +174,9 @@ def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list
 
 
 def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:
-    choices = {f"tunetrail.{name}": original.tags.get(f"tunetrail.{name}") for name in _CHOICES}
-    known = {name: value for name, value in choices.items() if value is not None}
+    # A recorded config does not have the names of its choices.
+    tags = {f"tunetrail.{name}" for name in CHOICES} & original.tags.keys()
+    known = {name: original.tags[name] for name in tags}
     add_to_run(uri=uri, run_id=run_id).tags({"tunetrail.rerun_of": original.run_id, **known})
 
 
@@ -192,7 +190,7 @@ def compare_with_original(
         tolerance=tolerance,
         has_ended_early=original.has_ended_early,
     )
-    with CodeTrees(root) as trees:
+    with open_trees(root) as trees:
         before, after = (
             trees.recorded(record.code.commit, record.code.patch) for record in (original, repeated)
         )

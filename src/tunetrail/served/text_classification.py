@@ -32,36 +32,23 @@ class ServedModel(base.ServedModel):
 
     def answer(self, inputs: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return label, confidence and probabilities of each text."""
+        if not inputs:
+            return []
+        with self._lock:
+            encoded = self.tokenizer(list(inputs), truncation=True, max_length=self._max_length)
+        features = [{name: encoded[name][i] for name in encoded} for i in range(len(inputs))]
         return [
-            None
-            if np.isnan(row[0])
-            else dict(
-                zip(self.columns, (self.label_names[row.argmax()], row.max(), *row), strict=True)
-            )
-            for row in self.probabilities(inputs)
+            None if row is None else dict(zip(self.columns, self._name(row), strict=True))
+            for row in self.run(features, self._classify)
         ]
+
+    def _name(self, probabilities: np.ndarray) -> tuple[Any, ...]:
+        return self.label_names[probabilities.argmax()], probabilities.max(), *probabilities
 
     def serve(self, answer: dict[str, Any]) -> dict[str, Any]:
         return {"label": answer["prediction"], "score": float(answer["confidence"])}
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the probability of each label, shape (texts, labels), float32.
-
-        The row is NaN if the tokenizer makes no token of the text.
-        """
-        found = np.full((len(texts), len(self.label_names)), np.nan, dtype=np.float32)
-        if not texts:
-            return found
-        with self._lock:
-            encoded = self.tokenizer(list(texts), truncation=True, max_length=self._max_length)
-        features = [{name: encoded[name][i] for name in encoded} for i in range(len(texts))]
-        for row, computed in zip(found, self.run(features, self._classify), strict=True):
-            if computed is not None:
-                row[:] = computed
-        return found
-
     def describe_use(self, name: str) -> str:
-        """Describe in Markdown how transformers alone uses an export in the directory ``name``."""
         return f"""Labels: {", ".join(self.label_names)}.
 
 ```python

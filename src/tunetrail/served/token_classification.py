@@ -60,7 +60,10 @@ def encode_windows(
         {name: encoded[name][number] for name in encoded} | {"index": row}
         for number, row in enumerate(rows)
     ]
-    places = [_find_words(texts[row], found) for row, found in zip(rows, offsets, strict=True)]
+    places = []
+    for number, (row, found) in enumerate(zip(rows, offsets, strict=True)):
+        earlier = offsets[number - 1] if number and rows[number - 1] == row else ()
+        places.append(_find_words(texts[row], found, earlier))
     owners: dict[tuple[int, int], tuple[int, int]] = {}
     for number, (row, found) in enumerate(zip(rows, places, strict=True)):
         for word, (place, distance) in found.items():
@@ -75,24 +78,33 @@ def encode_windows(
 
 
 def _find_words(
-    words: Sequence[str], offsets: Sequence[tuple[int, int]]
+    words: Sequence[str], offsets: Sequence[tuple[int, int]], earlier: Sequence[tuple[int, int]]
 ) -> dict[int, tuple[int, int]]:
-    """Find the first token of each word: word -> its place, and its distance to an edge."""
+    """Find the first token of each word: word -> its place, and its distance to an edge.
+
+    Args:
+        words: of the row.
+        offsets: where each token of a window starts and ends in the words, joined by spaces.
+        earlier: the same of the window before it in the row; empty for the first one.
+
+    """
     owner = [
         number
         for number, word in enumerate(words)
         for _ in range(len(word) + 1)  # the space after a word belongs to it
     ]
-    starts = np.cumsum([0, *(len(word) + 1 for word in words)])
     # A token may begin with the space before its word, so its last character says where it is.
     content = [(place, end) for place, (start, end) in enumerate(offsets) if end > start]
     found: dict[int, tuple[int, int]] = {}
-    previous = -1 if not content else owner[offsets[content[0][0]][0]]
+    # If a window begins in the middle of a word, its token there is not the first of it. Where
+    # a token starts does not say so: a tokenizer may drop the first characters of a word.
+    before = [
+        span for span in earlier if span[1] > span[0] and content and span < offsets[content[0][0]]
+    ]
+    previous = owner[before[-1][1] - 1] if before else -1
     for rank, (place, end) in enumerate(content):
         word = owner[end - 1]
-        # If a window begins in the middle of a word, its token there is not the first of the word.
-        begins = offsets[place][0] <= starts[word] or word != previous
-        if word not in found and begins:
+        if word not in found and word != previous:
             found[word] = (place, min(rank, len(content) - 1 - rank))
         previous = word
     return found
@@ -160,7 +172,6 @@ class ServedModel(base.ServedModel):
         return tags
 
     def describe_use(self, name: str) -> str:
-        """Describe in Markdown how transformers alone uses an export in the directory ``name``."""
         stride = self._max_length // _OVERLAP
         return f"""Tags: {", ".join(self.label_names)}.
 

@@ -1,8 +1,9 @@
 """What of a table a model can read, and why the rest cannot be read."""
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
-from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable
+from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, is_token
 from tunetrail.errors import InputError
 
 _WORDS = {"text": "text", "tokens": "list of tokens"}
@@ -78,14 +79,28 @@ def _find_fault(
         return "bytes that are not UTF-8"
     if clash := sorted(set(added) & row.values.keys()):
         return f"has a key {clash[0]!r} already"
+    return _find_fault_of_value(value, column, kinds)
+
+
+def _find_fault_of_value(value: Any, column: str, kinds: Collection[str]) -> str | None:
     if value is None:
         return f"no value in {column!r}"
-    texts = value if isinstance(value, list) and "tokens" in kinds else [value]
-    is_read = isinstance(value, list) or "text" in kinds
-    if not is_read or not all(isinstance(text, str) for text in texts):
+    if isinstance(value, list) and "tokens" in kinds:
+        return _find_fault_of_tokens(value, column)
+    if not isinstance(value, str) or "text" not in kinds:
         return f"the value of {column!r} is no {_name(kinds)} but {type(value).__name__}"
-    faults = (fault for text in texts if (fault := _find_fault_of_text(text)))
-    return next(faults, None) if texts else "the list of tokens is empty"
+    return _find_fault_of_text(value)
+
+
+def _find_fault_of_tokens(tokens: list[Any], column: str) -> str | None:
+    for token in tokens:
+        if not isinstance(token, str):
+            return f"the list in {column!r} holds {type(token).__name__}, not only text"
+        if not is_token(token):
+            return f"the token {token!r} is empty or holds a space"
+        if fault := _find_fault_of_text(token):
+            return fault
+    return None if tokens else "the list of tokens is empty"
 
 
 def _find_fault_of_text(text: str) -> str | None:

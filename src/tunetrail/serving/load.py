@@ -46,8 +46,8 @@ def _find_class(saved: SavedModel) -> type[ServedModel]:
     if re.fullmatch("[a-z0-9-]+", saved.pipeline_tag) and saved.pipeline_tag != "base":
         try:
             found: type[ServedModel] = served.load_module(saved.pipeline_tag).ServedModel
-        except ModuleNotFoundError:
-            pass
+        except (ModuleNotFoundError, AttributeError):
+            pass  # there is none, or what serves nothing by itself
         else:
             return found
     raise InputError(

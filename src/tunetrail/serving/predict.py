@@ -1,7 +1,7 @@
 """Answer a table window by window, so that memory does not grow with it."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
@@ -20,19 +20,9 @@ _NUM_NAMED = 20
 class PredictionReport:
     """How many rows there were, and the first of those that have no answer."""
 
-    num_rows: int = 0
-    num_bad: int = 0
-    named: tuple[BadRow, ...] = ()
-
-    def after(self, num_rows: int, bad: list[BadRow]) -> "PredictionReport":
-        """Count another window."""
-        room = _NUM_NAMED - len(self.named)
-        return replace(
-            self,
-            num_rows=self.num_rows + num_rows,
-            num_bad=self.num_bad + len(bad),
-            named=(*self.named, *bad[:room]),
-        )
+    num_rows: int
+    num_bad: int
+    named: tuple[BadRow, ...]
 
 
 def predict_table(
@@ -59,7 +49,8 @@ def predict_table(
     require_columns(reader, column, kinds=model.inputs, added=added)
     inputs = read_inputs(reader, column, kinds=model.inputs, added=added)
     writer = reader.build_writer(file, added)
-    report = PredictionReport()
+    num_rows, num_bad = 0, 0
+    named: list[BadRow] = []
     with tqdm(
         desc="predicting",
         unit="row",
@@ -81,12 +72,14 @@ def predict_table(
                 for row, answer in zip(good, answers, strict=True)
                 if answer is None
             ]
-            report = report.after(len(window), sorted(bad, key=lambda row: row.number))
-            bar.total = reader.estimate_rows(report.num_rows)
+            num_rows += len(window)
+            num_bad += len(bad)
+            named += sorted(bad, key=lambda row: row.number)[: _NUM_NAMED - len(named)]
+            bar.total = reader.estimate_rows(num_rows)
             bar.update(len(window))
-        bar.total = report.num_rows
+        bar.total = num_rows
     writer.close()
-    return report
+    return PredictionReport(num_rows, num_bad, tuple(named))
 
 
 def _answer(model: ServedModel, inputs: list[Any]) -> list[dict[str, Any] | None]:

@@ -75,16 +75,13 @@ class TrackStudy:
         """
         self._objectives = list(study.user_attrs[attributes.OBJECTIVES])
         self._constraints = dict(config.sweep.get("constraints") or {})
-        run_id = study.user_attrs.get(attributes.RUN_ID)
-        if run_id is None:
-            parent = self._create_parent(study, config)
+        searched = _load_searched(study)
+        if attributes.RUN_ID in study.user_attrs:
+            parent = self._reopen(study)
         else:
-            parent = reopen_run(uri=self._uri, run_id=run_id)
+            parent = self._create_parent(study, config, searched)
+        self._searched = None if searched is None else self._reopen(searched)
         self._runs = TrialRuns(parent, study=study.study_name, objectives=self._objectives)
-        searched_id = _searched_run_id(study)
-        self._searched = (
-            None if searched_id is None else reopen_run(uri=self._uri, run_id=searched_id)
-        )
         with store_errors(self._uri):
             self._synchronise(study, parent)
 
@@ -143,13 +140,19 @@ class TrackStudy:
                 log.info("%s", line)
             self._log_report(study, parent, self._synchronise(study, parent))
 
-    def _create_parent(self, study: optuna.Study, config: DictConfig) -> RunLog:
+    def _create_parent(
+        self, study: optuna.Study, config: DictConfig, searched: optuna.Study | None
+    ) -> RunLog:
+        tags = {"tunetrail.study": study.study_name}
+        if searched is not None:
+            tags["tunetrail.final_of"] = searched.study_name
+            tags["mlflow.parentRunId"] = searched.user_attrs[attributes.RUN_ID]
         parent = create_run(
             uri=self._uri,
             experiment=self._experiment,
             artifact_dir=self._artifact_dir,
             name=study.study_name,
-            tags={"tunetrail.study": study.study_name, **_tags_of_finals(study)},
+            tags=tags,
         )
         study.set_user_attr(attributes.RUN_ID, parent.run_id)
         with store_errors(self._uri):
@@ -190,10 +193,10 @@ class TrackStudy:
         self._runs.delete_weights(find_unneeded)
         if not self._checkpoint_dir.is_dir():
             return
-        folders = list(self._runs.find_folders(self._checkpoint_dir.iterdir()))
+        folders = [(self._runs.trial_of(f.name), f) for f in self._checkpoint_dir.iterdir()]
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        needed = {trial.number for trial in running}
-        for folder, number in folders:
+        needed = {None} | {trial.number for trial in running}
+        for number, folder in folders:
             if number not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -217,7 +220,7 @@ class TrackStudy:
             parent.text(config, "best_config.yaml")
 
     def _log_report(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
-        winner = read_section(uri=self._uri, run_id=parent.run_id)
+        winner = read_section(parent)
         report = write_report(study, self._objectives, self._constraints, run_ids, winner=winner)
         parent.text(report, "report.md")
 
@@ -238,21 +241,9 @@ def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]
     return space | {"sampler": config.sampler._target_, "pruner": config.pruner._target_}
 
 
-def _tags_of_finals(study: optuna.Study) -> dict[str, str]:
-    """Make the run of finals a child of the run of the study whose best points they train."""
-    run_id = _searched_run_id(study)
-    if run_id is None:
-        return {}
-    return {
-        "tunetrail.final_of": study.user_attrs[attributes.FINAL_OF],
-        "mlflow.parentRunId": run_id,
-    }
-
-
-def _searched_run_id(study: optuna.Study) -> str | None:
-    """Find the run of the study whose best points are trained in this one; None if it is none."""
+def _load_searched(study: optuna.Study) -> optuna.Study | None:
+    """Load the study whose best points are trained in this one; None if this one is searched."""
     name = study.user_attrs.get(attributes.FINAL_OF)
     if name is None:
         return None
-    searched = optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already
-    return str(searched.user_attrs[attributes.RUN_ID])
+    return optuna.load_study(study_name=name, storage=study._storage)  # noqa: SLF001 - the connection that is open already

@@ -63,13 +63,8 @@ def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_P
     if any(map(is_feasible, complete)):
         for pair in combinations(range(len(objectives)), 2):
             names = [objectives[index] for index in pair]
-            yield (
-                visualization.plot_pareto_front,
-                {
-                    "targets": _values_at(pair),
-                    "target_names": names,
-                },
-            )
+            arguments = {"targets": _values_at(pair), "target_names": names}
+            yield visualization.plot_pareto_front, arguments
     if any(trial.datetime_complete for trial in study.get_trials(deepcopy=False)):
         yield visualization.plot_timeline, {}
 

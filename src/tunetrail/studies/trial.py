@@ -11,9 +11,6 @@ from optuna.storages.journal import JournalFileBackend
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import count_better, total_violation
 
-# User attribute of finals: the name of the study whose best points they train again.
-# User attribute: the constraints of the repeats so far, a dictionary for each.
-
 
 def _load_study(
     storage: str, study: str, *, pruner: optuna.pruners.BasePruner | None = None

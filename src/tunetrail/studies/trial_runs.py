@@ -2,10 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
@@ -24,31 +22,6 @@ _REPEAT = "tunetrail.repeat"
 _PAGE_SIZE = 1000
 # Tags that only a failure has: a run that ended otherwise must not keep one.
 _OF_FAILURE = ("tunetrail.failure", "tunetrail.failure_kind")
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a trial ended, in the words of a run."""
-
-    status: str  # FINISHED or FAILED
-    tags: Mapping[str, str]
-    ended: datetime | None
-
-
-def read_ending(trial: FrozenTrial) -> Ending:
-    """Translate the state of a finished trial into status and tags of its runs."""
-    failure = {
-        name: str(trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown"))
-        for name in _OF_FAILURE
-    }
-    failed = trial.state is TrialState.FAIL
-    infeasible = state_of(trial) == "infeasible"
-    state = "FAILED" if failed else "INFEASIBLE" if infeasible else trial.state.name
-    return Ending(
-        status="FAILED" if failed or infeasible else "FINISHED",
-        tags={"tunetrail.state": state, **(failure if failed or infeasible else {})},
-        ended=trial.datetime_complete,
-    )
 
 
 class TrialRuns:
@@ -78,12 +51,11 @@ class TrialRuns:
             found = {trial.number: self._find(trial.number) for trial in trials}
         for trial in trials:
             runs = found.setdefault(trial.number, [])
-            ending = read_ending(trial)
             if attributes.REUSED_FROM in trial.user_attrs:
-                found[trial.number] = self._complete_reused(trial, runs, found, ending)
+                found[trial.number] = self._complete_reused(trial, runs, found)
                 continue
             for run in runs:
-                self._set_ending(run, ending)
+                self._set_ending(run, trial)
             repeats = trial.user_attrs.get(attributes.REPEATS)
             if runs and repeats and trial.state is TrialState.COMPLETE:
                 self._log_repeats(runs[-1], repeats)
@@ -125,30 +97,34 @@ class TrialRuns:
             if not token:
                 return
 
-    def _set_ending(self, run: Run, ending: Ending) -> None:
-        """Set status and tags of a run, whatever they were before."""
-        run_id = run.info.run_id
-        tags = {name: cut_tag(value) for name, value in ending.tags.items()}
+    def _set_ending(self, run: Run, trial: FrozenTrial) -> None:
+        """Give a run the status and tags of its finished trial, whatever they were before."""
+        run_id, status = run.info.run_id, _status_of(trial)
+        state = "FAILED" if trial.state is TrialState.FAIL else trial.state.name
+        if state_of(trial) == "infeasible":
+            state = "INFEASIBLE"
+        tags = {"tunetrail.state": state}
+        if status == "FAILED":
+            for name in _OF_FAILURE:
+                found = trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown")
+                tags[name] = cut_tag(str(found))
         if changed := {k: v for k, v in tags.items() if run.data.tags.get(k) != v}:
             RunLog(self._client, run).tags(changed)
         for name in _OF_FAILURE:
             if name in run.data.tags and name not in tags:
                 self._client.delete_tag(run_id, name)
         if run.info.status in ("RUNNING", "SCHEDULED"):
-            self._client.set_terminated(run_id, ending.status, end_time=_milliseconds(ending.ended))
-        elif run.info.status != ending.status:
-            self._client.update_run(run_id, status=ending.status)  # keeps its end time
+            ended = _milliseconds(trial.datetime_complete)
+            self._client.set_terminated(run_id, status, end_time=ended)
+        elif run.info.status != status:
+            self._client.update_run(run_id, status=status)  # keeps its end time
 
     def _complete_reused(
-        self,
-        trial: FrozenTrial,
-        runs: list[Run],
-        found: Mapping[int, list[Run]],
-        ending: Ending,
+        self, trial: FrozenTrial, runs: list[Run], found: Mapping[int, list[Run]]
     ) -> list[Run]:
         """Give a reused trial, which never ran, a run with the numbers of its source."""
         number = int(trial.user_attrs[attributes.REUSED_FROM])
-        if runs and runs[-1].info.status == ending.status:
+        if runs and runs[-1].info.status == _status_of(trial):
             return runs
         sources = found.get(number) or self._find(number)
         # A run that is there was left incomplete by a killed process.
@@ -157,7 +133,7 @@ class TrialRuns:
             run_log = RunLog(self._client, run)
             run_log.params(sources[-1].data.params)
             run_log.metrics(sources[-1].data.metrics)
-        self._set_ending(run, ending)
+        self._set_ending(run, trial)
         return [run]
 
     def _create_reused(self, number: int, sources: list[Run]) -> Run:
@@ -203,20 +179,13 @@ class TrialRuns:
         unneeded = find_unneeded()
         for model in models:
             run_id = str(model.source_run_id)
-            if self._trial_of(run_id) in unneeded and not is_registered(self._client, model):
+            if self.trial_of(run_id) in unneeded and not is_registered(self._client, model):
                 remove_model(self._client, model)
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
-            if self._trial_of(run_id) in unneeded:
+            if self.trial_of(run_id) in unneeded:
                 self._delete_artifacts(run_id)
                 self._with_page.discard(run_id)
-
-    def find_folders(self, folders: Iterable[Path]) -> Iterator[tuple[Path, int]]:
-        """Find the folders that are named after a run of this study; yield them with the trial."""
-        for folder in folders:
-            number = self._trial_of(folder.name)
-            if number is not None:
-                yield folder, number
 
     def _delete_artifacts(self, run_id: str) -> None:
         run = self._client.get_run(run_id)
@@ -227,7 +196,8 @@ class TrialRuns:
                     repository.delete_artifacts(artifact.path)
         self._client.set_tag(run_id, KEPT, "false")
 
-    def _trial_of(self, run_id: str) -> int | None:
+    def trial_of(self, run_id: str) -> int | None:
+        """Return the number of a run's trial; None if the study has no such run."""
         if run_id not in self._trials:
             try:
                 self._note(self._client.get_run(run_id))
@@ -244,6 +214,12 @@ class TrialRuns:
         self._trials[run_id] = int(number) if ours else None
         if ours and tags.get(KEPT) == "true":
             self._with_page.add(run_id)
+
+
+def _status_of(trial: FrozenTrial) -> str:
+    """Return the status of the runs of a finished trial."""
+    failed = trial.state is TrialState.FAIL or state_of(trial) == "infeasible"
+    return "FAILED" if failed else "FINISHED"
 
 
 def _repeat(run: Run) -> tuple[int, int]:

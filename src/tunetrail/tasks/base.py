@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy.typing as npt
 import pandas as pd
@@ -15,6 +15,8 @@ from tunetrail.models.loading import Loader
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 Array = npt.NDArray[Any]
+# Rows with a model's inputs. One with a method ``set_epoch`` is told the number of each epoch.
+TrainingRows: TypeAlias = Dataset | torch.utils.data.Dataset[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Task(Protocol):
     main_metric: str
     # The roles that a person assigns columns to: ("text", "label").
     columns: ClassVar[tuple[str, ...]]
+    # The model has the head of a language model. So it answers before it is tuned, and is measured
+    # at step 0, too; and it scores a whole vocabulary for each token, so that no more rows are
+    # evaluated at once than are trained at once.
+    is_language_model: ClassVar[bool]
 
     def __hash__(self) -> int:
         """Agree with equality, as a frozen dataclass does."""
@@ -65,11 +71,13 @@ class Task(Protocol):
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
     ) -> DatasetDict:
-        """Reduce every split to the task's own columns, and to four that all tasks share.
+        """Reduce every split to the task's own columns, and to five that all tasks share.
 
         These are ``row`` (int64, the row's number in its source, from 0), ``text`` (string, the
-        input as a person reads it), ``target`` (string or null, the right answer) and ``stratum``
-        (ClassLabel or null; each split gets its share of every stratum).
+        input as a person reads it), ``target`` (string or null, the right answer), ``stratum``
+        (ClassLabel or null; each split gets its share of every stratum) and ``answers`` (a list of
+        ClassLabel, the labels in the answer). A task without labels has no values in the last
+        three, and target and stratum are of type null.
 
         Raises:
             InputError: a column is missing or holds something else.
@@ -88,6 +96,18 @@ class Task(Protocol):
         """Turn rows into the model's inputs and ``index``; one row may become several.
 
         It may change settings of the tokenizer, which nothing else uses.
+        """
+
+    def training_rows(
+        self, rows: Dataset, encoded: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> TrainingRows:
+        """Return what the model is trained on: ``encoded``, unless that is only for measuring.
+
+        Args:
+            rows: of train.
+            encoded: what :meth:`encode` made of them.
+            tokenizer: the same one.
+
         """
 
     def load_model(
@@ -110,20 +130,37 @@ class Task(Protocol):
         """Return what each row adds to the sums, shape (rows, statistics).
 
         Args:
-            rows: canonical.
-            encoded: of the rows.
             outputs: what :meth:`predict` kept of ``encoded``; shorter ones padded with -100.
 
         """
 
     def score(self, sums: Array) -> dict[str, Array]:
-        """Turn sums of statistics, shape (…, statistics), into metrics of shape (…)."""
+        """Turn sums of statistics, shape (…, statistics), into metrics of shape (…).
+
+        ``loss`` among them replaces the mean loss of the batches: where batches count differently
+        many tokens, that is not the mean over all tokens.
+        """
 
     def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
         """Score each label by itself, one line a label; may be empty."""
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
-        """Return one line a row: row, text, target, prediction; sorted by ``row``."""
+        """Return one line a row: row, text, target, and what the model says; sorted by ``row``."""
+
+    def sample(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Dataset
+    ) -> pd.DataFrame | None:
+        """Show what the model makes of a few rows, one line each; None if there is nothing to show.
+
+        Called at each evaluation, with the model in evaluation mode. It draws no random number, so
+        that a run with samples gives the same weights as one without.
+
+        Args:
+            model: as it is trained.
+            tokenizer: of the model, a copy.
+            rows: of validation, all of them.
+
+        """
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return what a served model should answer for the rows of a :meth:`tabulate`."""
@@ -143,6 +180,34 @@ class Task(Protocol):
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return the settings with which the module in ``served/`` answers as in training."""
+
+
+def begin_table(rows: Dataset) -> pd.DataFrame:
+    """Begin the table of :meth:`Task.tabulate` with what the rows themselves say."""
+    return pd.DataFrame({name: rows[name] for name in ("row", "text", "target")})
+
+
+def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """Return ``max_length``, or the model's own limit if that is less."""
+    return min(max_length, tokenizer.model_max_length)
+
+
+class TrainedAsMeasured:
+    """For tasks that train on the same inputs that they measure, and have no samples to show."""
+
+    is_language_model: ClassVar[bool] = False
+
+    def training_rows(
+        self, rows: Dataset, encoded: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> TrainingRows:
+        del rows, tokenizer
+        return encoded
+
+    def sample(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Dataset
+    ) -> pd.DataFrame | None:
+        del model, tokenizer, rows
+        return None
 
 
 def order_metrics(task: Task) -> list[str]:

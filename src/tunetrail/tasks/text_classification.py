@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import (
     canonical_split,
     read_labels,
@@ -26,14 +27,21 @@ from tunetrail.data.columns import (
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import Array, Collator, Metric
-from tunetrail.tasks.length import length_for, require_length
+from tunetrail.tasks.base import (
+    Array,
+    Collator,
+    Metric,
+    TrainedAsMeasured,
+    begin_table,
+    length_for,
+)
 from tunetrail.tasks.metrics.classification import classification
+from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
 
 
 @dataclass(frozen=True)
-class TextClassification:
+class TextClassification(TrainedAsMeasured):
     """A label for each text: the columns ``text`` (string) and ``label`` (ClassLabel).
 
     Args:
@@ -57,8 +65,7 @@ class TextClassification:
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
 
     def __post_init__(self) -> None:
-        """Check the values of the config."""
-        require_length(self.max_length)
+        require_count("task.max_length", self.max_length)
         if self.padding not in ("longest", "max_length"):
             raise InputError(f"task.padding={self.padding}: must be longest or max_length")
 
@@ -80,6 +87,8 @@ class TextClassification:
                     target=[None if c is None else labels.names[c] for c in codes[split]],
                     stratum=codes[split],
                     strata=labels,
+                    answers=[[] if c is None else [labels.names[c]] for c in codes[split]],
+                    names=labels.names,
                     own={"label": (codes[split], labels)},
                 )
                 for split, part in rows.items()
@@ -132,31 +141,16 @@ class TextClassification:
         return classification.score(sums)
 
     def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
-        true, predicted, right = np.split(sums, 3)
-        return pd.DataFrame(
-            {
-                "label": rows.features["label"].names,
-                "rows": true.astype(int),
-                "precision": classification.divide(right, predicted),
-                "recall": classification.divide(right, true),
-                "f1": classification.divide(2 * right, true + predicted),
-            }
-        )
+        return score_labels(rows.features["label"].names, *np.split(sums, 3), count="rows")
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
         """Return one line a text, with confidence and probability_<label> beside it."""
         names = rows.features["label"].names
         probabilities = np.empty((len(rows), len(names)))
         probabilities[encoded["index"]] = softmax(outputs)
-        frame = pd.DataFrame(
-            {
-                "row": rows["row"],
-                "text": rows["text"],
-                "target": rows["target"],
-                "prediction": [names[index] for index in probabilities.argmax(axis=-1)],
-                "confidence": probabilities.max(axis=-1),
-            }
-        )
+        frame = begin_table(rows)
+        frame["prediction"] = [names[index] for index in probabilities.argmax(axis=-1)]
+        frame["confidence"] = probabilities.max(axis=-1)
         for index, name in enumerate(names):
             frame[f"probability_{name}"] = probabilities[:, index]
         return frame.sort_values("row", ignore_index=True)

@@ -18,13 +18,22 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, require_columns
+from tunetrail.data.tables.rows import is_token
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.token_classification import encode_windows
-from tunetrail.tasks.base import Array, Collator, Metric
-from tunetrail.tasks.length import length_for, require_length
+from tunetrail.tasks.base import (
+    Array,
+    Collator,
+    Metric,
+    TrainedAsMeasured,
+    begin_table,
+    length_for,
+)
 from tunetrail.tasks.metrics.entities import entities
+from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_scores_by_label
 
 # A smaller group of sentences has no share of its own in each split.
@@ -35,7 +44,7 @@ _ARE = "tags are O, B-TYPE where an entity begins and I-TYPE where it goes on"
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(TrainedAsMeasured):
     """A tag for each word: the columns ``tokens`` and ``tags``, lists of the same length.
 
     Tags are ``O``, or ``B-TYPE`` where an entity of a type begins and ``I-TYPE`` inside it
@@ -60,49 +69,40 @@ class TokenClassification:
     columns: ClassVar[tuple[str, ...]] = ("tokens", "tags")
 
     def __post_init__(self) -> None:
-        """Check the values of the config."""
-        require_length(self.max_length)
+        require_count("task.max_length", self.max_length)
 
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
     ) -> DatasetDict:
         keys = {f"data.columns.{role}": columns[role] for role in self.columns}
         require_columns(rows, keys)
-        tokens = {
-            split: _read_lists(part, columns["tokens"], split=split, key="data.columns.tokens")
-            for split, part in rows.items()
-        }
-        tags = {
-            split: _read_lists(part, columns["tags"], split=split, key="data.columns.tags")
-            for split, part in rows.items()
-        }
+        tokens, tags = (
+            {s: _read_lists(part, column, split=s, key=key) for s, part in rows.items()}
+            for key, column in keys.items()
+        )
         for split in rows:
             _require_tags(tokens[split], tags[split], split)
         names = _order_names(tags["train"], label_names)
         codes = {name: code for code, name in enumerate(names)}
-        for split in rows:
-            _require_known(tags[split], codes, split)
         strata = _Strata(tags["train"])
-        own = {"tokens": List(Value("string")), "tags": List(ClassLabel(names=names))}
-        return DatasetDict(
-            {
-                split: canonical_split(
-                    part,
-                    text=[None if words is None else " ".join(words) for words in tokens[split]],
-                    target=[None if found is None else " ".join(found) for found in tags[split]],
-                    stratum=[None if found is None else strata(found) for found in tags[split]],
-                    strata=strata.feature,
-                    own={
-                        "tokens": ([words or [] for words in tokens[split]], own["tokens"]),
-                        "tags": (
-                            [[codes[tag] for tag in found or ()] for found in tags[split]],
-                            own["tags"],
-                        ),
-                    },
-                )
-                for split, part in rows.items()
-            }
-        )
+        parts = {}
+        for split, part in rows.items():
+            _require_known(tags[split], codes, split)
+            encoded = [[codes[tag] for tag in found or ()] for found in tags[split]]
+            parts[split] = canonical_split(
+                part,
+                text=[None if words is None else " ".join(words) for words in tokens[split]],
+                target=[None if found is None else " ".join(found) for found in tags[split]],
+                stratum=[None if found is None else strata(found) for found in tags[split]],
+                strata=strata.feature,
+                answers=[entities.list_entities(found or ()) for found in tags[split]],
+                names=entities.list_types(names),
+                own={
+                    "tokens": ([words or [] for words in tokens[split]], List(Value("string"))),
+                    "tags": (encoded, List(ClassLabel(names=names))),
+                },
+            )
+        return DatasetDict(parts)
 
     def require_learnable(self, train: Dataset) -> None:
         if not any(tag for tags in train["tags"] for tag in tags):
@@ -165,28 +165,13 @@ class TokenClassification:
         return entities.score(sums)
 
     def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
-        true, predicted, right = entities.split(sums)
-        return pd.DataFrame(
-            {
-                "label": entities.list_types(_names(rows)),
-                "entities": true.astype(int),
-                "precision": entities.divide(right, predicted),
-                "recall": entities.divide(right, true),
-                "f1": entities.divide(2 * right, true + predicted),
-            }
-        )
+        types = entities.list_types(_names(rows))
+        return score_labels(types, *entities.split(sums), count="entities")
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
         """Return one line a sentence: target and prediction are the tags of its words."""
-        predictions = _read_tags(rows, encoded, outputs)
-        frame = pd.DataFrame(
-            {
-                "row": rows["row"],
-                "text": rows["text"],
-                "target": rows["target"],
-                "prediction": [" ".join(tags) for tags in predictions],
-            }
-        )
+        frame = begin_table(rows)
+        frame["prediction"] = [" ".join(tags) for tags in _read_tags(rows, encoded, outputs)]
         return frame.sort_values("row", ignore_index=True)
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -296,7 +281,7 @@ def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], 
                 f"{where} has {len(words)} tokens and {len(found)} tags; give a tag for each token"
             )
         for word, tag in zip(words, found, strict=True):
-            if not (word or "").strip() or " " in word:
+            if not is_token(word or ""):
                 raise InputError(
                     f"{where}: the token {word!r} is empty or holds a space; leave it out, or "
                     "split it"

@@ -5,8 +5,7 @@ import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,31 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunetrail import served
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
+from tunetrail.tasks.base import Task
 from tunetrail.templates import render
+from tunetrail.tracking.provenance.machine import list_packages
 from tunetrail.tracking.run_log import RunLog
-from tunetrail.tracking.store import quiet_mlflow
+from tunetrail.tracking.store import look_up, quiet_mlflow
 
 # Tag of a model that is in the registry under this name, or will be in a moment.
 _REGISTERED = "tunetrail.registered"
+# What the code in served/ needs.
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "mlflow",
+    "numpy",
+    "pandas",
+)
+# MLflow's code for what it cannot log, such as a model without the head of its task.
+_INVALID = "INVALID_PARAMETER_VALUE"
 # The name that MLflow gives to a model's card among its files.
 _CARD = "model_card.md"
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How a logged model answers.
-
-    Args:
-        pipeline_tag: the hub's word for what it does.
-        code: the folder of the code that answers; every logged model has a copy.
-        columns: of its answers, with MLflow's types.
-        config: the settings of that code.
-        example: a few inputs.
-        expected: the run's own answers to them, one line an input.
-
-    """
-
-    pipeline_tag: str
-    code: Path
-    columns: Mapping[str, str]
-    config: Mapping[str, Any]
-    example: list[str]
-    expected: pd.DataFrame
 
 
 def log_model(
@@ -59,24 +51,21 @@ def log_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    answering: Answering,
+    task: Task,
+    table: pd.DataFrame,
     origin: str,
-    requirements: list[str],
     step: int,
     scratch_dir: Path,
-) -> str:
-    """Log the model with signature and input example; return its ``models:/`` URI.
+) -> None:
+    """Log the model with signature and input example.
 
     It is loaded once as a user loads it, and belongs to the run only if its answers are those of
     the run.
 
     Args:
-        run_log: of the run.
         model: as ``from_pretrained`` can load it.
-        tokenizer: of the model.
-        answering: how it answers.
+        table: what :meth:`Task.tabulate` gives for a few rows: the example, with the run's answers.
         origin: what the model was fine-tuned from.
-        requirements: packages with versions.
         step: of the evaluation whose weights these are.
         scratch_dir: for the files before they are copied; what a killed process leaves there is
             deleted with this folder.
@@ -90,6 +79,8 @@ def log_model(
     from mlflow.types import ColSpec, DataType, Schema
 
     model.cpu()
+    tag, example = task.pipeline_tag, table["text"].tolist()
+    columns = served.load_module(tag).ServedModel.served_columns
     card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
@@ -103,40 +94,41 @@ def log_model(
         try:
             info = Model.log(
                 None,
-                _Flavor(_copy_code(answering.code)),
+                _Flavor(_copy_served()),
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
-                task=answering.pipeline_tag,
+                task=tag,
                 signature=ModelSignature(
                     inputs=Schema([ColSpec(DataType.string)]),
-                    outputs=Schema(
-                        [ColSpec(type_, name) for name, type_ in answering.columns.items()]
-                    ),
+                    outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
                 ),
-                input_example=answering.example,
+                input_example=example,
                 model_card=ModelCard(card),
-                model_config={"pipeline_tag": answering.pipeline_tag, **answering.config},
-                pip_requirements=requirements,
+                model_config={"pipeline_tag": tag, **task.serving_config(tokenizer)},
+                pip_requirements=_list_requirements(),
                 # It would be loaded once more, only to warn where _require_answers raises.
                 validate_serving_input=False,
             )
-            _require_answers(info.model_uri, answering)
-        except Exception:
+            _require_answers(info.model_uri, example, task.answers(table))
+        except Exception as error:
             # Half a model is of no use, and the run needs the space to log its failure.
             remove_model(run_log.client, logged)
+            refused = isinstance(error, MlflowException) and error.error_code == _INVALID
+            if refused:
+                cause = first_line(error.__cause__ or error)
+                raise InputError(f"the logged model does not answer: {cause}") from error
             raise
         output = LoggedModelOutput(logged.model_id, step=step)
         run_log.client.log_outputs(run_log.run_id, models=[output])
-    return str(info.model_uri)
 
 
-def _copy_code(code: Path) -> Path:
-    """Copy code under a name that says what is in it: one process may load models of two versions.
+def _copy_served() -> Path:
+    """Copy the code that answers, named by its content: one process may load two versions of it.
 
     MLflow puts the code of every model that it loads on the one path of the process.
     """
-    files = sorted(code.glob("*.py"))
+    files = sorted(Path(str(served.__file__)).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     target = Path(tempfile.mkdtemp()) / f"tunetrail_served_{digest[:8]}"
     target.mkdir()
@@ -145,17 +137,22 @@ def _copy_code(code: Path) -> Path:
     return target
 
 
-def _require_answers(uri: str, answering: Answering) -> None:
+def _list_requirements() -> list[str]:
+    """List the packages that a logged model needs to answer, with their versions."""
+    return [line for line in list_packages() if line.split("==")[0] in _PACKAGES]
+
+
+def _require_answers(uri: str, example: list[str], expected: pd.DataFrame) -> None:
     """Load the model as a user does, and compare its answers with those of the run."""
     path = list(sys.path)
     try:
-        found = mlflow.pyfunc.load_model(uri).predict(answering.example)
+        found = mlflow.pyfunc.load_model(uri).predict(example)
     except Exception as error:
         raise InputError(f"the logged model does not answer: {first_line(error)}") from error
     finally:
         sys.path[:] = path
-    for number, text in enumerate(answering.example):
-        got, own = found.iloc[number].to_dict(), answering.expected.iloc[number].to_dict()
+    for number, text in enumerate(example):
+        got, own = found.iloc[number].to_dict(), expected.iloc[number].to_dict()
         if not all(_agree(got.get(name), value) for name, value in own.items()):
             raise InputError(
                 f"the logged model answers {got} where the run itself answers {own}, for "
@@ -166,7 +163,7 @@ def _require_answers(uri: str, answering: Answering) -> None:
 def _agree(one: Any, other: Any) -> bool:
     if isinstance(other, float):
         # Both are computed in fp32, but in batches of different shapes.
-        return isinstance(one, float) and abs(one - other) < 1e-3
+        return isinstance(one, float) and abs(one - other) < 1e-3 * max(1.0, abs(other))
     return bool(one == other)
 
 
@@ -221,12 +218,8 @@ def find_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
     """Find the complete weights that a run has logged; None if it has none, or no longer."""
     outputs = client.get_run(run_id).outputs
     for output in outputs.model_outputs if outputs is not None else ():
-        try:
-            model: LoggedModel = client.get_logged_model(output.model_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-        else:
+        model = look_up(client.get_logged_model, output.model_id)
+        if model is not None:
             return model
     return None
 

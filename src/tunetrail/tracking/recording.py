@@ -8,31 +8,28 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tunetrail.data.prepare import PreparedData
-from tunetrail.evaluation.outcome import Outcome
+from tunetrail.evaluation.held_out import HeldOutScores
+from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
-from tunetrail.evaluation.test_split import TestScores
+from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.tracking import provenance
-from tunetrail.tracking.run_log import KEPT, TEST_SCORED, RunLog
+from tunetrail.models.fingerprint import fingerprint_weights
+from tunetrail.tracking.provenance.code import Code, describe_code
+from tunetrail.tracking.provenance.fingerprints import (
+    combine_fingerprints,
+    fingerprint_data,
+    shorten,
+)
+from tunetrail.tracking.provenance.machine import describe_machine, list_packages
+from tunetrail.tracking.run_log import KEPT, TEST_SCORED, UNTUNED_ROWS, RunLog
 from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.training.evaluations import Evaluation
-
-_MODEL_PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "mlflow",
-    "numpy",
-    "pandas",
-)
 
 
 def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
     """Log commit, uncommitted changes, packages and seeds, before anything can go wrong.
 
     Args:
-        run_log: of the run.
         seeds: name of a generator -> its seed.
         resumed: whether another process began the run.
 
@@ -56,14 +53,14 @@ def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
     run_log.data(described, f"{folder}/code.json")
     if code.diff:
         run_log.content(code.diff, f"{folder}/diff.patch")
-    run_log.text("\n".join(provenance.list_packages()) + "\n", f"{folder}/requirements.txt")
+    run_log.text("\n".join(list_packages()) + "\n", f"{folder}/requirements.txt")
     run_log.data(seeds, f"{folder}/seeds.json")
 
 
 @lru_cache(maxsize=1)
-def _code_of_process() -> provenance.Code:
+def _code_of_process() -> Code:
     """Describe the code once: this process does not import what is edited later."""
-    return provenance.describe_code(Path(__file__).parents[1])
+    return describe_code(Path(__file__).parents[1])
 
 
 def _printable(path: str) -> str:
@@ -92,15 +89,13 @@ def log_start(
     """Log machine and weights as training starts from them, with the flags that its arguments set.
 
     Args:
-        run_log: of the run.
         model: as it is trained, a new head included.
-        checkpoint: where its weights come from.
         resumed: whether another process began the run.
 
     """
     folder = _folder(resumed=resumed)
-    run_log.data(provenance.describe_machine(), f"{folder}/machine.json")
-    sha256 = provenance.fingerprint_weights(model)
+    run_log.data(describe_machine(), f"{folder}/machine.json")
+    sha256 = fingerprint_weights(model)
     num_parameters = model.num_parameters()
     num_trainable = model.num_parameters(only_trainable=True)
     described = {
@@ -114,7 +109,7 @@ def log_start(
     }
     run_log.data(described, f"{folder}/model.json")
     if not resumed:
-        run_log.tags({"tunetrail.model_fingerprint": provenance.shorten(sha256)})
+        run_log.tags({"tunetrail.model_fingerprint": shorten(sha256)})
         run_log.metrics(
             {"model/parameters": num_parameters, "model/trainable_parameters": num_trainable}
         )
@@ -122,12 +117,12 @@ def log_start(
 
 def log_data(run_log: RunLog, data: PreparedData) -> None:
     """Log the fingerprints of splits and files, and what the checks found."""
-    splits = provenance.fingerprint_data(data.dataset)
-    tags = {"tunetrail.data_fingerprint": provenance.combine_fingerprints(splits)}
+    splits = fingerprint_data(data.dataset)
+    tags = {"tunetrail.data_fingerprint": combine_fingerprints(splits)}
     if "test" in splits:
-        tags["tunetrail.test_fingerprint"] = provenance.shorten(splits["test"].sha256)
+        tags["tunetrail.test_fingerprint"] = shorten(splits["test"].sha256)
     run_log.tags(tags)
-    described = provenance.describe_fingerprints(splits)
+    described = {name: asdict(split) for name, split in splits.items()}
     files = [asdict(file) for file in data.files]
     run_log.data({"splits": described, "files": files}, "reports/data.json")
     for name, report in (("data_quality", data.quality), ("leakage", data.leakage)):
@@ -160,18 +155,25 @@ def log_curves(
         run_log.page([interactive], "figures/learning_curves.html")
 
 
-def log_outcome(run_log: RunLog, outcome: Outcome, *, split: str) -> None:
+def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     """Log every row of a split with its prediction, the scores of each label, and figures."""
     run_log.table(outcome.table, f"predictions/{split}.parquet")
-    by_label = outcome.break_down()
+    task, rows = outcome.task, outcome.rows
+    by_label = task.break_down(rows, outcome.statistics.sum(axis=0))
     if len(by_label):
         run_log.text(by_label.to_csv(index=False), f"tables/by_label_{split}.csv")
-    for name, figure in outcome.plot(split=split).items():
+    for name, figure in task.plot(rows, outcome.table, split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
 
 
-def log_test(run_log: RunLog, test: TestScores) -> None:
+def log_tuning(run_log: RunLog, tuning: TuningReport, untuned: SplitOutcome) -> None:
+    """Log what tuning has changed, and every validation row as the untuned model sees it."""
+    run_log.data(tuning.to_dict(), "reports/tuning.json")
+    run_log.table(untuned.table, UNTUNED_ROWS)
+
+
+def log_test(run_log: RunLog, test: HeldOutScores) -> None:
     """Log the scores on test with their intervals, every row, and the figures.
 
     The tag comes last: if it is set, everything is there, and test need not be scored again.
@@ -181,8 +183,3 @@ def log_test(run_log: RunLog, test: TestScores) -> None:
         run_log.metrics({f"test/{name}_low": interval.low, f"test/{name}_high": interval.high})
     log_outcome(run_log, test.outcome, split="test")
     run_log.tags({TEST_SCORED: "true"})
-
-
-def model_requirements() -> list[str]:
-    """Return the packages that a logged model needs to answer, with their versions."""
-    return [line for line in provenance.list_packages() if line.split("==")[0] in _MODEL_PACKAGES]

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, chain_of, describe
+from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.store import (
     ask_server,
     connect,
@@ -34,6 +35,10 @@ from tunetrail.tracking.store import (
 KEPT = "tunetrail.kept"
 # Artifact folder of a run whose method trains something beside the model.
 ADAPTER = "adapter"
+# Config groups whose choice is a tag of the run.
+CHOICES = ("experiment", "task", "data", "model", "method")
+# Validation rows of a run that has measured the untuned model.
+UNTUNED_ROWS = "predictions/validation_untuned.parquet"
 # Tag of a run whose test scores are complete.
 TEST_SCORED = "tunetrail.test_scored"
 
@@ -122,8 +127,15 @@ class RunLog:
     def shown_table(self, frame: pd.DataFrame, path: str) -> None:
         """Write a table that MLflow's UI shows as one; an earlier one is replaced."""
         self.text(frame.to_json(orient="split", index=False), path)
-        shown = json.dumps([{"path": path, "type": "table"}])
-        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", shown)
+        name, this = "mlflow.loggedArtifacts", {"path": path, "type": "table"}
+        shown = json.loads(self.client.get_run(self.run_id).data.tags.get(name, "[]"))
+        if this not in shown:
+            self.client.set_tag(self.run_id, name, json.dumps([*shown, this]))
+
+    def read_shown_table(self, path: str) -> pd.DataFrame | None:
+        """Read a table that :meth:`shown_table` wrote; None if there is none."""
+        found = Artifacts(self.client, self.client.get_run(self.run_id)).mapping(path)
+        return None if found is None else pd.DataFrame(found["data"], columns=found["columns"])
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """Write a table as Parquet."""

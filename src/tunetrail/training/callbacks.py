@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from tunetrail.tasks.base import Metric
 from tunetrail.training.evaluations import collect_evaluations, name_metrics
@@ -38,28 +38,22 @@ class LogToRun(TrainerCallback):
     def __init__(self, log: MetricLog) -> None:
         self._log = log
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Log a training step; end the run if its loss is not finite.
 
         Raises:
             NonFiniteLossError: the loss of a step or of an evaluation is NaN or infinite.
 
         """
-        del args, control, kwargs
-        for name, value in (logs or {}).items():
+        del args
+        logs: dict[str, float] = kwargs["logs"] or {}
+        for name, value in logs.items():
             if name.endswith("loss") and not math.isfinite(value):
                 raise NonFiniteLossError(
                     f"{name} is {value} at step {state.global_step}; lower trainer.learning_rate, "
                     "or set precision=fp32"
                 )
-        if logs and "learning_rate" in logs:
+        if "learning_rate" in logs:
             names = {
                 "loss": "step_loss",
                 "learning_rate": "learning_rate",
@@ -81,34 +75,23 @@ class OnEvaluation(TrainerCallback):
         self._num_seen = 0
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any
     ) -> None:
         """Note how many evaluations will come; skip those that a resumed run logged before."""
-        del control
         if self._trial is not None:
             num_batches = len(kwargs["train_dataloader"])
             number = count_evaluations(args, state, num_batches=num_batches)
             self._trial.set_num_evaluations(number)
         self._num_seen = len(collect_evaluations(state.log_history))
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Log and report once both splits are measured. Trainer calls this after each split.
 
         Raises:
             optuna.TrialPruned: the pruner stopped the trial.
 
         """
-        del args, control, kwargs
+        del args
         evaluations = collect_evaluations(state.log_history)
         if len(evaluations) == self._num_seen:
             return
@@ -116,7 +99,8 @@ class OnEvaluation(TrainerCallback):
         latest = evaluations[-1]
         scores = name_metrics(latest, self._metrics)
         self._log.metrics(scores, step=latest.step)
-        if self._trial is not None and self._trial.objective in scores:
+        # Before training all trials are equal: that is no reason to stop one.
+        if self._trial is not None and self._trial.objective in scores and latest.number:
             # After the last step pruning saves nothing: the trial is complete.
             ends_here = state.global_step >= state.max_steps
             value = scores[self._trial.objective]
@@ -130,14 +114,8 @@ class ProgressBar(TrainerCallback):
         self._main_metric = main_metric
         self._bar: Any = None
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        del args, control, kwargs
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
@@ -148,36 +126,16 @@ class ProgressBar(TrainerCallback):
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
         )
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        del args, control, kwargs
+    def on_step_end(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
         self._bar.update(state.global_step - self._bar.n)
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        del args, state, control, kwargs
+    def on_evaluate(self, *_: Any, **kwargs: Any) -> None:
+        metrics: dict[str, float] = kwargs["metrics"] or {}
         key = f"eval_validation_{self._main_metric}"
-        if self._bar is not None and metrics and key in metrics:
+        if self._bar is not None and key in metrics:
             self._bar.set_postfix_str(f"validation {self._main_metric} {metrics[key]:.3f}")
 
-    def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        del args, state, control, kwargs
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self._bar.close()
         self._bar = None

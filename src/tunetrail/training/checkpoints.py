@@ -16,7 +16,9 @@ def find_checkpoint(folder: Path, *, run_id: str) -> Path:
         InputError: there is none, or it lacks the state of the optimizer.
 
     """
-    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of, reverse=True)
+    found = sorted(
+        folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: -int(path.name.split("-")[-1])
+    )
     last = next((checkpoint for checkpoint in found if is_complete(checkpoint)), None)
     if last is None:
         raise InputError(f"resume={run_id}: no checkpoint in {folder}; start a new run")
@@ -26,10 +28,6 @@ def find_checkpoint(folder: Path, *, run_id: str) -> Path:
             "start a new run"
         )
     return last
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def is_complete(checkpoint: Path) -> bool:

@@ -14,7 +14,7 @@ class Evaluation:
     """Scores of one evaluation, both splits measured in the same mode with the same weights.
 
     ``train`` and ``validation`` hold ``loss`` and the task's metrics. ``step`` counts optimizer
-    steps, ``number`` evaluations from 1.
+    steps, ``number`` evaluations from 1. The evaluation before training has step and number 0.
     """
 
     number: int
@@ -39,16 +39,25 @@ def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]
                     for key, value in entry.items()
                     if key.startswith(prefix)
                 }
-    complete = [step for step, splits in by_step.items() if len(splits) == 2]
+    complete = sorted(step for step, splits in by_step.items() if len(splits) == 2)
     return [
         Evaluation(number=number, step=step, epoch=epochs[step], **by_step[step])
-        for number, step in enumerate(sorted(complete), start=1)
+        for number, step in enumerate(complete, start=0 if 0 in complete else 1)
     ]
 
 
+def find_untuned(evaluations: Iterable[Evaluation]) -> Evaluation | None:
+    """Return the evaluation before training; None if there was none."""
+    return next((evaluation for evaluation in evaluations if not evaluation.number), None)
+
+
 def find_best(evaluations: Iterable[Evaluation], name: str, metric: Metric) -> Evaluation:
-    """Return the evaluation with the best validation score; of equal ones the first."""
-    return max(evaluations, key=lambda evaluation: metric.sign * evaluation.validation[name])
+    """Return the evaluation with the best validation score; of equal ones the first.
+
+    As Trainer does, it leaves out the one before training.
+    """
+    tuned = (evaluation for evaluation in evaluations if evaluation.number)
+    return max(tuned, key=lambda evaluation: metric.sign * evaluation.validation[name])
 
 
 def without_timings(measured: Mapping[str, float]) -> dict[str, float]:

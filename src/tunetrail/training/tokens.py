@@ -1,6 +1,6 @@
 """Encode rows into the model's inputs, once for all trials of a process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import load_tokenizer, stamp_files
-from tunetrail.tasks.base import Task
+from tunetrail.tasks.base import Task, TrainingRows
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,7 @@ class Split:
     def sample(self, num_rows: int, *, seed: int) -> "Split":
         """Take rows at random, in random order."""
         order = np.random.default_rng(seed).permutation(len(self.rows))
-        return self._select(order[:num_rows])
-
-    def head(self, num_rows: int) -> "Split":
-        """Take the first rows."""
-        return self._select(range(min(num_rows, len(self.rows))))
+        return self.take(order[:num_rows])
 
     def by_length(self) -> "Split":
         """Sort the inputs, longest first: little padding, and too little memory shows at once."""
@@ -38,7 +34,8 @@ class Split:
         order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
         return Split(self.rows, self.encoded.select(order))
 
-    def _select(self, rows: Iterable[int]) -> "Split":
+    def take(self, rows: Iterable[int]) -> "Split":
+        """Take rows by their places, in this order."""
         chosen = [int(index) for index in rows]
         places: dict[int, list[int]] = {}
         for place, index in enumerate(self.encoded["index"]):
@@ -49,19 +46,31 @@ class Split:
         return Split(self.rows.select(chosen), encoded)
 
 
-def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> dict[str, Split]:
+@dataclass(frozen=True)
+class Encoded:
+    """The splits as they are measured, and what is trained on."""
+
+    splits: Mapping[str, Split]
+    training: TrainingRows
+
+
+def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Encoded:
     """Encode all splits, or take from memory those whose rows, task and tokenizer are the same.
 
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
     """
     folder = Path(checkpoint.tokenizer)
     files = stamp_files(sorted(path for path in folder.glob("*") if _is_of_tokenizer(path)))
-    splits = {
+    sources = {
         # datasets has no public name for the hash of a split's content.
-        name: Split(rows, _encode(_Source((task, checkpoint, files, rows._fingerprint), rows)))  # noqa: SLF001
+        name: _Source((task, checkpoint, files, rows._fingerprint), rows)  # noqa: SLF001
         for name, rows in dataset.items()
     }
-    return {name: split if name == "train" else split.by_length() for name, split in splits.items()}
+    splits = {name: Split(source.rows, _encode(source)) for name, source in sources.items()}
+    return Encoded(
+        {name: split if name == "train" else split.by_length() for name, split in splits.items()},
+        _build_training_rows(sources["train"]),
+    )
 
 
 def _is_of_tokenizer(path: Path) -> bool:
@@ -84,3 +93,10 @@ def _encode(source: _Source) -> Dataset:
     # Truncation leaves settings in a tokenizer, and save_pretrained would write them. So this one
     # only encodes, and the run has another.
     return task.encode(source.rows, load_tokenizer(checkpoint))
+
+
+# The blocks of a language model, for a few settings.
+@lru_cache(maxsize=4)
+def _build_training_rows(source: _Source) -> TrainingRows:
+    task, checkpoint, *_ = source.key
+    return task.training_rows(source.rows, _encode(source), load_tokenizer(checkpoint))

@@ -1,6 +1,7 @@
 """Train, and end with the weights of the best evaluation."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tunetrail.training.evaluations import Evaluation, collect_evaluations
 class TrainingResult:
     """The evaluations of a training, the best of them, and its speed.
 
-    ``seconds`` is wall time with evaluations; ``train_samples_per_second`` is without them.
+    ``seconds`` is wall time with evaluations and samples; ``train_samples_per_second`` is without.
     """
 
     evaluations: list[Evaluation]
@@ -31,11 +32,17 @@ class NonFiniteLossError(InputError, FloatingPointError):
     """The loss became NaN or infinite: every later step would be wasted."""
 
 
-def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> TrainingResult:
+def train(
+    trainer: transformers.Trainer,
+    *,
+    resume_from: Path | None,
+    seconds_aside: Callable[[], float] = lambda: 0.0,
+) -> TrainingResult:
     """Train; afterwards the model has the weights of the best evaluation.
 
     Args:
         resume_from: a checkpoint as :func:`find_checkpoint` returns it; None starts a new training.
+        seconds_aside: what callbacks took that do no work of training.
 
     Raises:
         InputError: no evaluation took place.
@@ -44,9 +51,11 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
     started_at = 0
     if resume_from is not None:
         started_at = TrainerState.load_from_json(str(resume_from / TRAINER_STATE_NAME)).global_step
+        # The weights are no longer those from before training, which were measured then.
+        trainer.args.eval_on_start = False
     output = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     evaluations = collect_evaluations(trainer.state.log_history)
-    if not evaluations:
+    if not any(evaluation.number for evaluation in evaluations):
         raise InputError(
             f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
             f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
@@ -55,8 +64,8 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
     if trainer.args.load_best_model_at_end:
         best = next(e for e in evaluations if e.step == trainer.state.best_global_step)
     # A resumed run is timed from where it was resumed.
-    timed = [e for e in evaluations if e.step > started_at]
-    evaluating = sum(e.train["runtime"] + e.validation["runtime"] for e in timed)
+    timed = [e for e in evaluations if resume_from is None or e.step > started_at]
+    aside = sum(e.train["runtime"] + e.validation["runtime"] for e in timed) + seconds_aside()
     seconds = float(output.metrics["train_runtime"])
     share = 1 - started_at / trainer.state.global_step
     seen = output.metrics["train_samples_per_second"] * seconds * share
@@ -64,7 +73,7 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
         evaluations=evaluations,
         best=best,
         seconds=seconds,
-        train_samples_per_second=seen / max(seconds - evaluating, 1e-9),
+        train_samples_per_second=seen / max(seconds - aside, 1e-9),
         num_steps=trainer.state.global_step,
     )
 
@@ -72,7 +81,7 @@ def train(trainer: transformers.Trainer, *, resume_from: Path | None) -> Trainin
 def count_evaluations(
     arguments: TrainingArguments, state: TrainerState, *, num_batches: int
 ) -> int:
-    """Count the evaluations of a training that is not stopped early.
+    """Count the evaluations of a training that is not stopped early; not the one before it.
 
     Args:
         state: as it is once training begins.
@@ -89,4 +98,4 @@ def count_evaluations(
         last = state.max_steps / math.ceil(num_batches / arguments.gradient_accumulation_steps)
         ends = [min(epoch, last) for epoch in range(1, state.num_train_epochs + 1)]
         number = sum(end >= delay for end in ends)
-    return number + int(arguments.eval_on_start)
+    return number

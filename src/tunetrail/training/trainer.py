@@ -42,6 +42,26 @@ class ResumableLengthSampler(LengthGroupedSampler):
         return order
 
 
+class TellEpoch(transformers.TrainerCallback):
+    """Tell rows that change with the epoch its number, from 0.
+
+    accelerate's data loader tells either them or the sampler; which of the two changes when an
+    epoch goes on after a checkpoint.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: transformers.TrainingArguments,
+        state: transformers.TrainerState,
+        control: transformers.TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Trainer calls this. In a resumed epoch the state has its part that is done, too."""
+        del args, control
+        if tell := getattr(kwargs["train_dataloader"].dataset, "set_epoch", None):
+            tell(int(state.epoch or 0))
+
+
 class MeasuringTrainer(transformers.Trainer):
     """Evaluates rows in their order, and keeps the outputs of the best evaluation.
 
@@ -65,6 +85,7 @@ class MeasuringTrainer(transformers.Trainer):
         self._outputs: dict[int, dict[str, Array]] = {}
         # The run log has all numbers that it would print.
         self.remove_callback(transformers.PrinterCallback)
+        self.add_callback(TellEpoch())
 
     def prediction_step(
         self,
@@ -99,9 +120,17 @@ class MeasuringTrainer(transformers.Trainer):
         output.metrics.update({f"{prefix}_{key}": float(value) for key, value in scores.items()})
         if prefix != name:
             best, step = self.state.best_global_step, self.state.global_step
-            self._outputs = {s: kept for s, kept in self._outputs.items() if s in (best, step)}
+            needed = (0, best, step)
+            self._outputs = {s: kept for s, kept in self._outputs.items() if s in needed}
             self._outputs.setdefault(step, {})[name] = outputs
         return output
+
+    def untuned_outputs(self, name: str) -> Array | None:
+        """Return what was kept of a split before training.
+
+        None if it was not measured then, or by another process: the weights are no longer there.
+        """
+        return self._outputs.get(0, {}).get(name)
 
     def outputs_of(self, name: str, *, step: int) -> Array:
         """Return what was kept of a split in the evaluation at ``step``.

@@ -10,7 +10,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf, ValidationError, open_dict
 
-from hydra_plugins.optuna_study._jobs.compose import Composer, number_job, without_hydra
+from hydra_plugins.optuna_study._configs import Composer, number_job, without_hydra
 
 from .conftest import CONF
 
@@ -75,7 +75,7 @@ def test_it_refuses_what_hydra_refuses(hydra, master, override):
 
 
 def test_many_combinations_of_groups_do_not_fill_the_memory(hydra, master, monkeypatch):
-    monkeypatch.setattr("hydra_plugins.optuna_study._jobs.compose.CACHE_SIZE", 1)
+    monkeypatch.setattr("hydra_plugins.optuna_study._configs.CACHE_SIZE", 1)
     composer = Composer(hydra.config_loader, master)
     offsets = [composer.compose([f"shape={s}"]).shape.offset for s in ("round", "square", "round")]
     assert offsets == [0.0, 1.0, 0.0]

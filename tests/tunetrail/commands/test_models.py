@@ -148,7 +148,7 @@ def change(path: Path, **values: object) -> None:
 
 
 def test_a_directory_says_what_it_lacks(
-    here: Store, tiny_gpt2: Path, capsys: pytest.CaptureFixture[str]
+    here: Store, capsys: pytest.CaptureFixture[str], tiny_gpt2: Path
 ) -> None:
     def without(*names: str) -> Path:
         shutil.rmtree("model", ignore_errors=True)
@@ -184,11 +184,12 @@ def test_a_directory_says_what_it_lacks(
     assert "it is for multi_label_classification" in not_loaded()
     change(without() / "config.json", id2label={"0": "same", "1": "same", "2": "other"})
     assert "its labels are same, same, other" in not_loaded()
-    assert "a model for text-generation, which no module" in not_loaded(tiny_gpt2)
+    change(without() / "config.json", architectures=["ViTForImageClassification"])
+    assert "a model for image-classification, which no module" in not_loaded()
     Path("strange").mkdir()
     shutil.copytree(here.exported, "strange/model")
     shutil.copytree(here.exported, "strange/components/tokenizer")
-    for tag in ("../evil", "find", "base"):
+    for tag in ("../evil", "find", "base", "language"):
         description = f"flavors: {{python_function: {{}}, transformers: {{task: {tag}}}}}"
         Path("strange/MLmodel").write_text(description)
         assert f"a model for {tag}, which no module" in not_loaded("strange")

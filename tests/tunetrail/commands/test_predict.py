@@ -434,7 +434,7 @@ def test_a_missing_gpu_is_an_error(here: Store, capsys: pytest.CaptureFixture[st
 def test_a_full_gpu_halves_the_batches_and_continues(here: Store) -> None:
     classifier = ServedModel(here.exported, here.exported, max_length=64)
     texts = [f"good {'day ' * (n % 9)}" for n in range(40)]
-    whole = classifier.probabilities(texts)
+    whole = pd.DataFrame(classifier.answer(texts))
     forward, sizes = classifier.model.forward, []
 
     def forward_of_a_small_gpu(input_ids: torch.Tensor, **rest: torch.Tensor) -> object:
@@ -444,11 +444,11 @@ def test_a_full_gpu_halves_the_batches_and_continues(here: Store) -> None:
         return forward(input_ids=input_ids, **rest)
 
     classifier.model.forward = forward_of_a_small_gpu
-    assert classifier.probabilities(texts) == pytest.approx(whole, abs=1e-6)
+    pd.testing.assert_frame_equal(pd.DataFrame(classifier.answer(texts)), whole, atol=1e-6)
     assert sizes[:4] == [40, 20, 10, 5]
     # what was too much once is not tried again
     sizes.clear()
-    classifier.probabilities(texts)
+    classifier.answer(texts)
     assert max(sizes) <= 12
 
 

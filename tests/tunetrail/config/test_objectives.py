@@ -53,3 +53,10 @@ def test_an_unknown_name_is_refused_with_what_there_is() -> None:
         InputError, match=r"^sweep\.objectives=gap/f1: no such metric \(found: vali"
     ):
         read(["validation/loss", "gap/f1"])
+
+
+def test_a_name_that_stands_there_twice_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"^sweep\.objectives=\[.*\]: has gap/loss more than once; name each"
+    ):
+        read(["gap/loss", "validation/loss", "gap/loss"])

@@ -22,7 +22,7 @@ from tunetrail.config.untrusted import (
     require_safe,
 )
 from tunetrail.errors import InputError
-from tunetrail.evaluation.test_split import load_recorded
+from tunetrail.evaluation.held_out import load_recorded
 from tunetrail.tracking.run_log import open_run
 
 URI = "sqlite:///mlruns/mlflow.db"

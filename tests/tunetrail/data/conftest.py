@@ -68,6 +68,8 @@ def make_splits() -> MakeSplits:
                     target=[label or None for _, label in rows],
                     stratum=[codes[label] for _, label in rows],
                     strata=ClassLabel(names=names),
+                    answers=[[label] if label else [] for _, label in rows],
+                    names=names,
                     own={},
                 )
                 for split, rows in rows_of.items()

@@ -68,7 +68,7 @@ def test_examples_point_at_the_rows_of_the_source(make_splits: MakeSplits) -> No
 def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
     rows: list[Row] = [("one", "b"), ("one two three", "a"), ("w " * 40, "b"), ("four", "b")]
     (train,) = check_quality(make_splits(train=rows)).splits
-    assert [(x.label, x.num_rows, x.share) for x in train.labels] == [
+    assert [(x.label, x.number, x.share) for x in train.labels] == [
         ("a", 1, 0.25),
         ("b", 3, 0.75),
     ]

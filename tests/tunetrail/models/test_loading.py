@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from tunetrail.config import hub
 from tunetrail.errors import InputError
-from tunetrail.models import hub
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer
 from tunetrail.models.methods.full import Full

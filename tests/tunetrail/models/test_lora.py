@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedModel,
@@ -65,10 +66,12 @@ def lora(**values: Any) -> Lora:
     return Lora(name="lora", **how | values)
 
 
-def build(architecture: str, auto: Any = AutoModelForSequenceClassification) -> PreTrainedModel:
+def build(
+    architecture: str, auto: Any = AutoModelForSequenceClassification, **settings: Any
+) -> PreTrainedModel:
     """A model of two layers with drawn weights, the same at every call."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(architecture, **_SIZES)
+    config = AutoConfig.for_model(architecture, **_SIZES, **settings)
     return auto.from_config(config).eval()
 
 
@@ -145,20 +148,45 @@ def test_the_merged_model_and_the_adapter_answer_like_the_trained_one(
     torch.testing.assert_close(logits(adapted), trained, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "qwen2"])
-def test_the_head_of_a_language_model_is_not_new(architecture: str, tmp_path: Path) -> None:
-    method = lora()
-    model = method.prepare(build(architecture, AutoModelForCausalLM))
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert trained
-    assert all(".lora_" in name for name in trained)
+# Architecture -> what of the head of its language model lies before the vocabulary.
+LANGUAGE_HEADS = {
+    "bert": {"cls.predictions.transform"},
+    "distilbert": {"vocab_transform", "vocab_layer_norm"},
+    "roberta": {"lm_head.dense", "lm_head.layer_norm"},
+    "modernbert": {"head"},
+    "gpt2": set(),
+    "llama": set(),
+    "qwen2": set(),
+}
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("architecture", LANGUAGE_HEADS)
+def test_a_language_model_is_trained_merged_saved_and_loaded_and_its_vocabulary_stays(
+    architecture: str, tied: bool, tmp_path: Path
+) -> None:
+    method, head = lora(), LANGUAGE_HEADS[architecture]
+    auto = AutoModelForMaskedLM if head else AutoModelForCausalLM
+    model = method.prepare(build(architecture, auto, tie_word_embeddings=tied))
+    trained = {
+        name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ".lora_" not in name
+    }
+    assert {part for part in head if any(name.startswith(f"{part}.") for name in trained)} == head
+    assert all(any(name.startswith(f"{part}.") for part in head) for name in trained)
     before = logits(model)
     take_steps(model)
     trained_logits = logits(model)
     assert not torch.allclose(trained_logits, before, atol=1e-2)
-    method.finish(model).save_pretrained(tmp_path)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    merged = method.finish(model)
+    merged.save_pretrained(tmp_path)
+    plain, report = auto.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
     torch.testing.assert_close(logits(plain), trained_logits, rtol=1e-4, atol=1e-4)
+    for found in (merged, plain):
+        embeddings = found.get_input_embeddings().weight
+        assert (found.get_output_embeddings().weight is embeddings) == tied
 
 
 def test_all_linear_leaves_the_head_alone() -> None:

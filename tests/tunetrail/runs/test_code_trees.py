@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tunetrail.errors import InputError
-from tunetrail.runs.code_trees import CodeTrees, checked_out, list_patched
-from tunetrail.tracking.provenance import describe_code
+from tunetrail.runs.code_trees import checked_out, list_patched, open_trees
+from tunetrail.tracking.provenance.code import describe_code
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -46,7 +46,7 @@ def test_a_commit_with_its_patch_is_what_stands_there(repository: Path) -> None:
     (repository / "src" / "b.py").write_text("y = 1\n")
     patch = patch_of(repository)
     objects = sorted(path.name for path in (repository / ".git" / "objects").rglob("*"))
-    with CodeTrees(repository) as trees:
+    with open_trees(repository) as trees:
         clean, dirty, now = (
             trees.recorded(before, b""), trees.recorded(before, patch), trees.present(),
         )  # fmt: skip
@@ -63,20 +63,20 @@ def test_commits_that_differ_in_other_files_are_the_same_code(repository: Path) 
     before = head(repository)
     (repository / "README.md").write_text("two\n")
     git(repository, "commit", "-qam", "two")
-    with CodeTrees(repository) as trees:
+    with open_trees(repository) as trees:
         first, second = trees.recorded(before, b""), trees.recorded(head(repository), b"")
         assert first != second
         assert trees.digest(first) == trees.digest(second) is not None
 
 
 def test_code_that_cannot_be_known_is_none(repository: Path, tmp_path: Path) -> None:
-    with CodeTrees(repository) as trees:
+    with open_trees(repository) as trees:
         for commit, patch in (("0" * 40, b""), ("--help", b""), (head(repository), b"no patch")):
             assert trees.recorded(commit, patch) is None
         assert trees.recorded(None, b"") is None
         assert trees.digest(None) is None
     (tmp_path / "plain").mkdir()
-    with CodeTrees(tmp_path / "plain") as trees:
+    with open_trees(tmp_path / "plain") as trees:
         assert trees.present() is None
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_is_no_utf_8_comes_back_to_the_byte(repository: Path) -> Non
     patch = patch_of(repository)
     git(repository, "config", "core.quotePath", "false")
     assert list_patched(repository, patch) == ["src/a.py", r'"src/n\351.py"']
-    with CodeTrees(repository) as trees:
+    with open_trees(repository) as trees:
         recorded = trees.recorded(before, patch)
         assert recorded == trees.present() is not None
         clean = trees.recorded(before, b"")

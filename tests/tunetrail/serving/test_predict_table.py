@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tunetrail.data.tables.files import find_format, open_output, open_table
+from tunetrail.data.tables.files import open_output, open_table
+from tunetrail.data.tables.formats import find_format
 from tunetrail.data.tables.plain import ArgumentReader
 from tunetrail.serving.predict import PredictionReport, predict_table
 
@@ -83,7 +84,7 @@ def test_a_cell_holds_lists_as_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["in.parquet", "in.json", "in.jsonl"])
 def test_a_column_of_lists_is_read_where_it_is_named(tmp_path: Path, name: str) -> None:
-    values = [["Ann", "went"], ["she"], [], ["a", ""], None]
+    values = [["Ann", "went"], ["she"], [], ["a", ""], None, ["it was", "Ann"]]
     table = pa.table({"words": values})
     rows = table.to_pylist()
     if name.endswith("parquet"):
@@ -95,8 +96,9 @@ def test_a_column_of_lists_is_read_where_it_is_named(tmp_path: Path, name: str) 
     report = answer(tmp_path / name, target, column="words")
     assert [(row.number, row.cause) for row in report.named] == [
         (3, "the list of tokens is empty"),
-        (4, "the text is empty"),
+        (4, "the token '' is empty or holds a space"),
         (5, "no value in 'words'"),
+        (6, "the token 'it was' is empty or holds a space"),
     ]
     if name.endswith("parquet"):
         found = pq.read_table(target).to_pylist()
@@ -110,6 +112,16 @@ def test_a_column_of_lists_is_read_where_it_is_named(tmp_path: Path, name: str) 
         )
         assert [row["a_names"] for row in found] == NAMES
     assert [row["words"] for row in found] == values[:2]
+
+
+def test_what_a_list_holds_beside_texts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"words": ["a", 1]}\n{"words": [null]}\n{"words": 2}\n')
+    report = answer(tmp_path / "in.jsonl", tmp_path / "out.jsonl", column="words")
+    assert [row.cause for row in report.named] == [
+        "the list in 'words' holds int, not only text",
+        "the list in 'words' holds NoneType, not only text",
+        "the value of 'words' is no text or list of tokens but int",
+    ]
 
 
 def test_a_person_sees_lists_as_json() -> None:

@@ -15,6 +15,7 @@ from toys import make_tagged
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 from transformers.models.canine import CanineTokenizer
 
+from tunetrail.data.quality import check_quality
 from tunetrail.errors import InputError
 from tunetrail.served.token_classification import (
     ServedModel,
@@ -45,8 +46,11 @@ def canonical(names: list[Any] | None = None, **rows_of: Tagged) -> DatasetDict:
 
 
 def some_words(draw: random.Random) -> list[str]:
-    """Words that tokenizers know, that they split up, and some that are longer than a window."""
-    known = ["good", "day", "the", "table", "happy", "it", "we", "train"]
+    """Words that tokenizers know, that they split up, and some that are longer than a window.
+
+    BERT's tokenizer drops the zero-width space that one begins with.
+    """
+    known = ["good", "day", "the", "table", "happy", "it", "\u200bwe", "train"]
     made = ["".join(draw.choices("abcdefgh.,-'()", k=draw.choice([3, 9, 50]))) for _ in range(4)]
     return draw.choices([*known, *known, *made], k=draw.randrange(1, 40))
 
@@ -92,6 +96,13 @@ def test_the_token_of_a_word_is_the_one_that_begins_it(architecture: str) -> Non
     for word, token in tagged([window]):
         piece = tokenizer.convert_ids_to_tokens(token).strip("Ġ▁")
         assert words[word].startswith(piece), piece
+
+
+@pytest.mark.parametrize("dropped", ["\u200b", "\ufeff", "\u0301"])
+def test_a_word_whose_first_character_the_tokenizer_drops_is_tagged(dropped: str) -> None:
+    words = [f"{dropped}anna", "was", "it"]
+    (window,) = encode_windows([words], tokenizer_of("bert"), max_length=64)
+    assert [word for word in window["words"] if word >= 0] == [0, 1, 2]
 
 
 def test_a_word_is_tagged_where_it_has_most_context() -> None:
@@ -165,7 +176,7 @@ def test_rows_become_canonical_and_types_get_both_tags() -> None:
     assert rows["train"].features["tags"] == List(ClassLabel(names=TAGS))
     assert rows["validation"][0] == {
         "text": "new york", "target": "B-place I-place", "stratum": 0, "row": 0,
-        "tokens": ["new", "york"], "tags": [3, 4],
+        "answers": [1], "tokens": ["new", "york"], "tags": [3, 4],
     }  # fmt: skip
 
 
@@ -250,6 +261,13 @@ def test_strata_are_the_rarest_type_and_small_ones_join_the_largest() -> None:
     few = canonical(train=[person] * 40 + [place] * 5 + [none] * 50, test=[place, person])["test"]
     assert few.features["stratum"].names == ["no entity", "person"]
     assert few["stratum"][:] == [0, 1]
+
+
+def test_the_report_of_quality_counts_entities_by_type() -> None:
+    both = (["new", "york", "saw", "anna"], ["B-place", "I-place", "O", "B-person"])
+    rows = canonical(train=[both, (["rome"], ["B-place"]), (["we"], ["O"])])
+    (train,) = check_quality(rows).splits
+    assert [(one.label, one.number) for one in train.labels] == [("person", 1), ("place", 2)]
 
 
 # Scores

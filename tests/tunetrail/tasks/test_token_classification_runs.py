@@ -79,7 +79,7 @@ def test_lists_in_columns_of_other_names_are_the_same_rows(
 ) -> None:
     files = [f"data.{split}={split}.jsonl" for split in ("train", "validation", "test")]
     run_here(
-        monkeypatch, *COMMON, *files, "+data.columns.tokens=words", "+data.columns.tags=ner",
+        monkeypatch, *COMMON, *files, "data.columns.tokens=words", "data.columns.tags=ner",
         "trainer=smoke", "tracking.log_model=false",
     )  # fmt: skip
     again = all_runs()[0]

@@ -12,8 +12,13 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict
 from toys import canonical
 
-from tunetrail.tracking import provenance
-from tunetrail.tracking.provenance.code import MAX_BYTES, MAX_NAMED
+from tunetrail.models.fingerprint import fingerprint_weights
+from tunetrail.tracking.provenance.code import MAX_BYTES, MAX_NAMED, Code, describe_code
+from tunetrail.tracking.provenance.fingerprints import (
+    combine_fingerprints,
+    fingerprint_data,
+)
+from tunetrail.tracking.provenance.machine import describe_machine, list_packages
 
 # Put together here, so that no scanner takes this file for a leak.
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345"
@@ -27,9 +32,7 @@ def split(texts: list[str], labels: list[int]) -> Dataset:
 
 
 def fingerprint(texts: list[str], labels: list[int]) -> str:
-    return provenance.combine_fingerprints(
-        provenance.fingerprint_data(DatasetDict({"train": split(texts, labels)}))
-    )
+    return combine_fingerprints(fingerprint_data(DatasetDict({"train": split(texts, labels)})))
 
 
 def test_a_fingerprint_is_of_the_content_in_its_order() -> None:
@@ -48,13 +51,13 @@ def generators() -> list[object]:
 def test_a_model_is_known_by_the_bits_of_its_weights() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     state = generators()
-    base = provenance.fingerprint_weights(model)
-    assert base == provenance.fingerprint_weights(model)
+    base = fingerprint_weights(model)
+    assert base == fingerprint_weights(model)
     assert generators() == state
     with torch.no_grad():
         model[0].bias[1] = torch.nextafter(model[0].bias[1], torch.tensor(9.0))
-    assert base != provenance.fingerprint_weights(model)
-    assert len(provenance.fingerprint_weights(model.bfloat16())) == 64
+    assert base != fingerprint_weights(model)
+    assert len(fingerprint_weights(model.bfloat16())) == 64
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -102,7 +105,7 @@ def objects_of(folder: Path) -> set[str]:
     return {path.parent.name + path.name for path in found}
 
 
-def rebuild(checkout: Path, code: provenance.Code, target: Path) -> Path:
+def rebuild(checkout: Path, code: Code, target: Path) -> Path:
     """Do what a rerun does: the commit in a folder of its own, and the patch on it."""
     assert code.commit is not None
     git(checkout, "worktree", "add", "-q", "--detach", str(target), code.commit)
@@ -113,21 +116,21 @@ def rebuild(checkout: Path, code: provenance.Code, target: Path) -> Path:
 
 
 def test_a_clean_checkout_is_its_commit(checkout: Path, tmp_path: Path) -> None:
-    code = provenance.describe_code(checkout / "src")
+    code = describe_code(checkout / "src")
     assert code.commit == git(checkout, "rev-parse", "HEAD").strip()
     assert (code.branch, code.dirty, code.diff) == ("main", False, b"")
     assert (code.patched, code.left_out) == ((), ())
 
 
 def test_outside_of_a_checkout_there_is_no_commit(checkout: Path, tmp_path: Path) -> None:
-    assert provenance.describe_code(tmp_path).commit is None
+    assert describe_code(tmp_path).commit is None
     # as a virtual environment in a checkout is
     (checkout / "ignored").mkdir()
-    assert provenance.describe_code(checkout / "ignored").commit is None
+    assert describe_code(checkout / "ignored").commit is None
     empty = tmp_path / "empty"
     empty.mkdir()
     git(empty, "init", "-q")
-    assert provenance.describe_code(empty).commit is None
+    assert describe_code(empty).commit is None
 
 
 def change_everything(folder: Path) -> None:
@@ -151,7 +154,7 @@ def test_the_patch_restores_every_change(checkout: Path, tmp_path: Path) -> None
     change_everything(checkout)
     index = (checkout / ".git" / "index").read_bytes()
     objects = objects_of(checkout)
-    code = provenance.describe_code(checkout)
+    code = describe_code(checkout)
     assert (checkout / ".git" / "index").read_bytes() == index
     # git adds the object of an empty file, and nothing of ours
     assert objects_of(checkout) - objects <= {"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"}
@@ -169,7 +172,7 @@ def test_settings_of_the_user_do_not_change_the_patch(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_everything(checkout)
-    straight = provenance.describe_code(checkout)
+    straight = describe_code(checkout)
     settings = {
         "diff.external": "echo external", "diff.noprefix": "true", "diff.mnemonicPrefix": "true",
         "color.ui": "always", "color.diff": "always", "core.quotePath": "false",
@@ -186,7 +189,7 @@ def test_settings_of_the_user_do_not_change_the_patch(
     # as inside a git hook
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other-index"))
-    assert provenance.describe_code(checkout / "src") == straight
+    assert describe_code(checkout / "src") == straight
     assert not (tmp_path / "other-index").exists()
 
 
@@ -212,7 +215,7 @@ def test_secrets_large_files_and_data_are_left_out_with_the_reason(
     nested.mkdir()
     git(nested, "init", "-q")
     (nested / "c.py").write_text("c = 1\n")
-    code = provenance.describe_code(checkout)
+    code = describe_code(checkout)
     assert code.patched == ("fine.py",)
     reasons = {file.path: file.reason for file in code.left_out}
     expected = {
@@ -246,9 +249,9 @@ def test_changes_of_a_submodule_are_named_as_left_out(checkout: Path, tmp_path: 
     commit_all(inner)
     git(checkout, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "sub")
     commit_all(checkout)
-    assert not provenance.describe_code(checkout).dirty
+    assert not describe_code(checkout).dirty
     (checkout / "sub" / "i.py").write_text("i = 2\n")
-    code = provenance.describe_code(checkout)
+    code = describe_code(checkout)
     assert code.dirty
     assert [(file.path, file.reason.split(":")[0]) for file in code.left_out] == [
         ("sub", "a submodule")
@@ -258,14 +261,14 @@ def test_changes_of_a_submodule_are_named_as_left_out(checkout: Path, tmp_path: 
 def test_many_files_that_are_left_out_are_counted(checkout: Path) -> None:
     for number in range(MAX_NAMED + 5):
         (checkout / f"{number}.csv").write_text("")
-    left_out = provenance.describe_code(checkout).left_out
+    left_out = describe_code(checkout).left_out
     assert len(left_out) == MAX_NAMED + 1
     assert left_out[-1].reason == "and 5 more"
 
 
 def test_packages_and_machine_are_named_exactly() -> None:
-    assert "optuna==5.0.0" in provenance.list_packages()
-    machine = provenance.describe_machine()
+    assert "optuna==5.0.0" in list_packages()
+    machine = describe_machine()
     assert machine["num_threads"] >= 1
     assert machine["num_interop_threads"] >= 1
     assert machine["python"].startswith("3.")

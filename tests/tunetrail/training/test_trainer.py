@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from tunetrail.errors import InputError
-from tunetrail.training.evaluations import collect_evaluations
+from tunetrail.tasks.base import LOSS
+from tunetrail.training.evaluations import collect_evaluations, find_best, find_untuned
 from tunetrail.training.tokens import Split
 from tunetrail.training.train import NonFiniteLossError, count_evaluations
 from tunetrail.training.trainer import MeasuringTrainer
@@ -34,6 +35,19 @@ def test_an_evaluation_is_complete_once_both_splits_are_measured() -> None:
     assert (only.number, only.step, only.epoch) == (1, 10, 1.0)
     assert only.train == {"loss": 0.9, "accuracy": 0.5}
     assert only.validation == {"loss": 1.1, "accuracy": 0.4}
+
+
+def test_the_evaluation_before_training_has_number_0_and_is_never_the_best() -> None:
+    history: list[dict[str, float]] = [
+        {f"eval_{split}_loss": loss, "step": step, "epoch": step / 4}
+        for step, loss in ((0, 0.5), (4, 0.9), (8, 0.7))
+        for split in ("train", "validation")
+    ]
+    found = collect_evaluations(history)
+    assert [(e.number, e.step) for e in found] == [(0, 0), (1, 4), (2, 8)]
+    assert find_untuned(found) is found[0]
+    assert find_best(found, "loss", LOSS) is found[2]
+    assert find_untuned(collect_evaluations(history[2:])) is None
 
 
 def test_a_loss_that_is_not_finite_is_an_arithmetic_error_too() -> None:
@@ -92,7 +106,7 @@ def test_evaluations_are_counted_before_they_are_made(
             for i, label in enumerate(labels)
         ]
     )
-    few = Split(rows, encoded).head(4)
+    few = Split(rows, encoded).take(range(4))
     trainer = MeasuringTrainer(
         task=CLASSIFY,
         splits={"train": few, "validation": few},
@@ -112,4 +126,5 @@ def test_evaluations_are_counted_before_they_are_made(
         callbacks=[Count()],
     )
     trainer.train()
-    assert counted == [len(collect_evaluations(trainer.state.log_history))]
+    evaluations = collect_evaluations(trainer.state.log_history)
+    assert counted == [sum(evaluation.number > 0 for evaluation in evaluations)]

@@ -1,7 +1,6 @@
 """Run one job in this process, as Hydra does."""
 
 import contextlib
-import logging
 import os
 import sys
 import traceback
@@ -15,10 +14,9 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from hydra_plugins.optuna_study._configs import plain, save_yaml, without_hydra
 from hydra_plugins.optuna_study._functions import Redact, redact_of
-from hydra_plugins.optuna_study._jobs.compose import without_hydra
-from hydra_plugins.optuna_study._jobs.outcome import Outcome, read_error, read_return
-from hydra_plugins.optuna_study._jobs.yaml_files import plain, save_yaml
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, read_error, read_return
 
 
 def run_job(
@@ -28,7 +26,7 @@ def run_job(
     callbacks: Callbacks,
     objectives: Sequence[str],
     capture_output: bool,
-) -> Outcome:
+) -> JobOutcome:
     """Run a job in its folder and return how it ended.
 
     The same steps as ``hydra.core.utils.run_job``, which copies Hydra's node four times and writes
@@ -89,7 +87,7 @@ def _call(
     task_function: TaskFunction,
     callbacks: Callbacks,
     objectives: Sequence[str],
-) -> Outcome:
+) -> JobOutcome:
     configure_log(config.hydra.job_logging, config.hydra.verbose)
     with env_override(dict(config.hydra.job.env_set)):
         callbacks.on_job_start(config=config, task_function=task_function)
@@ -100,7 +98,7 @@ def _call(
             job_return.return_value = error
             job_return.status = JobStatus.FAILED
             if outcome.failure is not None:
-                _log_traceback(error, redact_of(config))
+                append_traceback(error, config, redact_of(config))
         else:
             outcome = read_return(returned, objectives)
             job_return.return_value = returned
@@ -109,16 +107,14 @@ def _call(
     return outcome
 
 
-def _log_traceback(error: BaseException, redact: Redact) -> None:
-    """Write to the log files of the job: the console has one line for each trial."""
+def append_traceback(error: BaseException, config: DictConfig, redact: Redact) -> None:
+    """Write to the log files of a job: the console has one line for each trial."""
     text = redact("".join(traceback.format_exception(error)))
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.acquire()
-            try:
-                (handler.stream or handler._open()).write(text)  # noqa: SLF001 - a handler with delay has opened nothing yet
-            finally:
-                handler.release()
+    handlers = OmegaConf.select(config, "hydra.job_logging.handlers") or {}
+    for handler in handlers.values():
+        if "filename" in handler:
+            with Path(handler.filename).open("a", encoding="utf-8") as file:
+                file.write(text)
 
 
 def _clean(path: Path, redact: Redact) -> None:

@@ -13,21 +13,21 @@ from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind, class
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """How a job ended. A worker sends it to the process of the sweep."""
 
     state: TrialState
     values: tuple[float, ...] | None = None
     failure: Failure | None = None
 
-    def redacted(self, redact: Callable[[str], str]) -> "Outcome":
+    def redacted(self, redact: Callable[[str], str]) -> "JobOutcome":
         """Return the same without secrets in the text of the failure."""
         if self.failure is None:
             return self
         return replace(self, failure=replace(self.failure, text=redact(self.failure.text)))
 
 
-def read_return(returned: Any, objectives: Sequence[str]) -> Outcome:
+def read_return(returned: Any, objectives: Sequence[str]) -> JobOutcome:
     """Read what a job returned."""
     values = list(returned) if isinstance(returned, list | tuple) else [returned]
     if len(values) != len(objectives):
@@ -41,19 +41,19 @@ def read_return(returned: Any, objectives: Sequence[str]) -> Outcome:
         if not math.isfinite(value):
             text = f"the job returned {float(value)} for {name}, which is not finite"
             return failed(Failure(FailureKind.NOT_FINITE, f"ValueError: {text}"))
-    return Outcome(TrialState.COMPLETE, values=tuple(float(value) for value in values))
+    return JobOutcome(TrialState.COMPLETE, values=tuple(float(value) for value in values))
 
 
-def read_error(error: BaseException) -> Outcome:
+def read_error(error: BaseException) -> JobOutcome:
     """Read what a job raised."""
     if isinstance(error, optuna.TrialPruned):
-        return Outcome(TrialState.PRUNED)
+        return JobOutcome(TrialState.PRUNED)
     return failed(classify(error))
 
 
-def failed(failure: Failure) -> Outcome:
-    return Outcome(TrialState.FAIL, failure=failure)
+def failed(failure: Failure) -> JobOutcome:
+    return JobOutcome(TrialState.FAIL, failure=failure)
 
 
-def _unusable(reason: str) -> Outcome:
+def _unusable(reason: str) -> JobOutcome:
     return failed(Failure(FailureKind.ERROR, f"ValueError: {reason}"))

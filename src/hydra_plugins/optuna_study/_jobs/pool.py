@@ -3,24 +3,22 @@
 import contextlib
 import logging
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._configs import Composer, number_job
 from hydra_plugins.optuna_study._functions import redact_of
-from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
-from hydra_plugins.optuna_study._jobs.job import run_job
-from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error, read_return
+from hydra_plugins.optuna_study._jobs.job import append_traceback, run_job
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, failed, read_error, read_return
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ class Finished:
     """A job that ended, and the number of its trial."""
 
     number: int
-    outcome: Outcome
+    outcome: JobOutcome
 
 
 class Pool(ABC):
@@ -121,7 +119,7 @@ class InProcessPool(Pool):
     def close(self) -> None:
         """Do nothing: this process is the worker."""
 
-    def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
+    def _run(self, number: int, overrides: Sequence[str]) -> JobOutcome:
         config = self.composer.compose(overrides)
         number_job(config, number)
         return run_job(
@@ -136,27 +134,16 @@ class InProcessPool(Pool):
 class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
 
-    def _run(self, number: int, overrides: Sequence[str]) -> Outcome:
+    def _run(self, number: int, overrides: Sequence[str]) -> JobOutcome:
         with _quiet_launcher(self.app.launcher):
             (job,) = self.app.launcher.launch([list(overrides)], initial_job_idx=number)
         error = job._return_value  # noqa: SLF001 - the property prints what it raises
         if isinstance(error, BaseException):
             outcome = read_error(error)
-            if outcome.failure is not None:
-                redact = redact_of(self.app.config)
-                text = redact("".join(traceback.format_exception(error)))
-                _append_to_logs(job.hydra_cfg, text)
+            if outcome.failure is not None and job.hydra_cfg is not None:
+                append_traceback(error, job.hydra_cfg, redact_of(self.app.config))
             return outcome
         return read_return(job.return_value, self.objectives)
-
-
-def _append_to_logs(hydra_cfg: DictConfig | None, text: str) -> None:
-    """Append to the log files of a job, whose handlers are closed by now."""
-    handlers = OmegaConf.select(hydra_cfg, "hydra.job_logging.handlers") if hydra_cfg else None
-    for handler in (handlers or {}).values():
-        if "filename" in handler:
-            with Path(handler.filename).open("a", encoding="utf-8") as file:
-                file.write(text)
 
 
 @contextlib.contextmanager

@@ -7,18 +7,20 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import env_override
+
+from hydra_plugins.optuna_study._configs import Composer, number_job
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._jobs.compose import Composer, number_job
 from hydra_plugins.optuna_study._jobs.devices import worker_environment
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
-from hydra_plugins.optuna_study._jobs.outcome import Outcome, failed, read_error
+from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, failed, read_error
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, serve
 
@@ -42,35 +44,29 @@ class _Member:
     oom_kills: int = 0
 
 
+@dataclass(eq=False)
 class ProcessPool(Pool):
     """Long-lived processes. Each takes the next job as soon as it is free."""
 
-    def __init__(
-        self,
-        *,
-        composer: Composer,
-        assignment: Assignment,
-        interruption: Interruption,
-        num_workers: int,
-        workers_per_gpu: int,
-    ) -> None:
-        self._composer = composer
-        self._assignment = assignment
-        self._interruption = interruption
-        self._num_workers = num_workers
-        self._workers_per_gpu = workers_per_gpu
-        self._num_start_failures = 0
-        # What wait returns or raises at its next call.
-        self._finished: list[Finished] = []
-        self._broken: SweepError | None = None
-        self._members = [self._spawn(index) for index in range(num_workers)]
+    composer: Composer
+    assignment: Assignment
+    interruption: Interruption
+    num_workers: int
+    workers_per_gpu: int
+    _num_start_failures: int = field(default=0, init=False)
+    # What wait returns or raises at its next call.
+    _finished: list[Finished] = field(default_factory=list, init=False)
+    _broken: SweepError | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._members = [self._spawn(index) for index in range(self.num_workers)]
 
     def free(self) -> list[dict[str, Any]]:
         return [m.identity for m in self._members if m.identity is not None and m.number is None]
 
     def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
         try:
-            config = self._composer.compose(overrides)
+            config = self.composer.compose(overrides)
         except Exception as error:  # noqa: BLE001 - of this point; the next one may be composed
             self._finished.append(Finished(number, read_error(error)))
             return
@@ -103,8 +99,11 @@ class ProcessPool(Pool):
             message = self._receive(member)
             if message is None:
                 finished += self._replace(member)
-            elif isinstance(message, Outcome):
-                finished += self._take(member, message)
+            elif isinstance(message, JobOutcome):
+                finished.append(_end_job(member, message))
+                if message.failure and message.failure.kind is FailureKind.OUT_OF_MEMORY:
+                    # What the error still refers to would take memory from the next job.
+                    self._renew(member)
             else:
                 member.identity = message
                 self._num_start_failures = 0
@@ -128,20 +127,16 @@ class ProcessPool(Pool):
                 os.kill(member.process.pid or 0, signal.SIGTERM)
         finished, self._finished = self._finished, []
         deadline = time.monotonic() + GRACE_SECONDS
-        while busy and time.monotonic() < deadline and not self._interruption.is_urgent:
+        while busy and time.monotonic() < deadline and not self.interruption.is_urgent:
             for member in set(self._ready(busy, POLL_SECONDS)):
                 busy.remove(member)
                 message = self._receive(member)
-                assert member.number is not None
                 # A job that ended just now has a result like any other.
-                outcome = message if isinstance(message, Outcome) else failed(INTERRUPTED)
-                finished.append(Finished(member.number, outcome))
-                member.number = None
+                outcome = message if isinstance(message, JobOutcome) else failed(INTERRUPTED)
+                finished.append(_end_job(member, outcome))
         for member in busy:
             member.process.kill()
-            assert member.number is not None
-            finished.append(Finished(member.number, failed(INTERRUPTED)))
-            member.number = None
+            finished.append(_end_job(member, failed(INTERRUPTED)))
         return finished
 
     def close(self) -> None:
@@ -158,12 +153,13 @@ class ProcessPool(Pool):
         ours, theirs = multiprocessing.Pipe()
         # spawn, not fork: a fork would copy locks and connections without their threads.
         process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(theirs, self._assignment), name=f"worker-{index}"
+            target=serve, args=(theirs, self.assignment), name=f"worker-{index}"
         )
         environment = worker_environment(
-            index, num_workers=self._num_workers, workers_per_gpu=self._workers_per_gpu
+            index, num_workers=self.num_workers, workers_per_gpu=self.workers_per_gpu
         )
-        with _environment(environment), _blocked_interrupt():
+        # A child process needs them before its first import.
+        with env_override(environment), _blocked_interrupt():
             process.start()
         theirs.close()
         return _Member(index, process, ours)
@@ -175,19 +171,10 @@ class ProcessPool(Pool):
         except (EOFError, OSError):
             return None
 
-    def _take(self, member: _Member, outcome: Outcome) -> list[Finished]:
-        assert member.number is not None
-        number, member.number = member.number, None
-        if outcome.failure and outcome.failure.kind is FailureKind.OUT_OF_MEMORY:
-            # What the error still refers to would take memory from the next job.
-            self._renew(member)
-        return [Finished(number, outcome)]
-
     def _replace(self, member: _Member) -> list[Finished]:
         """Replace a worker that has died, and return how its job ended."""
         member.process.join()
         failure = _describe_death(member)
-        number = member.number
         if member.identity is None:
             self._num_start_failures += 1
             if self._num_start_failures >= MAX_START_FAILURES:
@@ -196,13 +183,20 @@ class ProcessPool(Pool):
                     f"{failure.text}; try hydra.sweeper.num_workers=1, which shows its errors"
                 )
         self._renew(member)
-        return [] if number is None else [Finished(number, failed(failure))]
+        return [] if member.number is None else [_end_job(member, failed(failure))]
 
     def _renew(self, member: _Member) -> None:
         member.connection.close()
         member.process.join(GRACE_SECONDS)
         member.process.kill()
         self._members[self._members.index(member)] = self._spawn(member.index)
+
+
+def _end_job(member: _Member, outcome: JobOutcome) -> Finished:
+    """Note that a worker has no job any more, and return how its job ended."""
+    assert member.number is not None
+    number, member.number = member.number, None
+    return Finished(number, outcome)
 
 
 def _describe_death(member: _Member) -> Failure:
@@ -223,21 +217,6 @@ def _count_oom_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a child process, which needs them before its first import."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

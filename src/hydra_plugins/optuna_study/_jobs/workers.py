@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 
@@ -33,19 +32,14 @@ class Worker:
         self.folder = folder.absolute()
         self._turn_path = self.folder / "turn.lock"
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
-        self._path = (folder / name).absolute()
+        self._path = self.folder / name
 
     def __enter__(self) -> Self:
         self._file = self._path.open("w")
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._path.unlink(missing_ok=True)
         self._file.close()
 

@@ -8,10 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._configs import plain
 from hydra_plugins.optuna_study._errors import SweepError, message_line
 from hydra_plugins.optuna_study._functions import load_function, load_redact
-from hydra_plugins.optuna_study._jobs.yaml_files import plain
-from hydra_plugins.optuna_study._spec.settings import OBJECTIVES_WANTED, Settings, are_objectives
+from hydra_plugins.optuna_study._spec.settings import (
+    OBJECTIVES_WANTED,
+    Settings,
+    are_objectives,
+    is_below,
+)
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -71,16 +76,15 @@ def build_plan(
         searched[settings.keys["custom_search_space"]] = settings.custom_search_space
     redact = load_redact(settings.redact)
     leaves = dict(_leaves(redact(plain(config)), ""))
-    names = {parameter.name for parameter in space.parameters}
-    ignored = {settings.keys["params"], settings.keys["objectives"], *names}
+    names = [parameter.name for parameter in space.parameters]
+    ignored = [settings.keys["params"], settings.keys["objectives"], *names]
     return Plan(
         objectives=objectives,
         search_space=redact(searched),
         fixed_config={
             key: text
             for key, text in leaves.items()
-            if not settings.may_change(key)
-            and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+            if not settings.may_change(key) and not is_below(key, ignored)
         },
     )
 

@@ -8,8 +8,9 @@ from typing import Any
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.optuna_study._configs import Composer, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line
-from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
+from hydra_plugins.optuna_study._functions import load_function
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 from hydra_plugins.optuna_study.attributes import DEFAULT, POINT
@@ -21,35 +22,32 @@ log = logging.getLogger(__name__)
 CustomSearchSpace = Callable[[DictConfig, optuna.trial.BaseTrial], None]
 
 
-def suggest(
-    custom: CustomSearchSpace | None,
-    config: DictConfig,
-    trial: optuna.trial.BaseTrial,
-    *,
-    settings: Settings,
-) -> None:
-    """Call the function, if there is one.
+def load_custom(settings: Settings) -> CustomSearchSpace:
+    """Load the function, which raises SweepError if it fails; without one it does nothing.
 
     Raises:
-        SweepError: it failed.
+        SweepError: there is no such function.
 
     """
-    if custom is None:
-        return
-    try:
-        custom(config, trial)
-    except Exception as error:
-        raise SweepError(
-            f"{settings.keys['custom_search_space']}={settings.custom_search_space} failed "
-            f"({first_line(error)})"
-        ) from error
+    name, key = settings.custom_search_space, settings.keys["custom_search_space"]
+    if name is None:
+        return lambda *_: None
+    function = load_function(name, key=key)
+
+    def suggest(config: DictConfig, trial: optuna.trial.BaseTrial) -> None:
+        try:
+            function(config, trial)
+        except Exception as error:
+            raise SweepError(f"{key}={name} failed ({first_line(error)})") from error
+
+    return suggest
 
 
 def first_points(
     settings: Settings,
     space: SearchSpace,
     composer: Composer,
-    custom: CustomSearchSpace | None,
+    custom: CustomSearchSpace,
 ) -> list[tuple[str, dict[str, Any]]]:
     """List the points to try first, as (origin, point): the default config, then ``enqueue``.
 
@@ -63,7 +61,7 @@ def first_points(
     points: list[tuple[str, dict[str, Any]]] = []
     if settings.try_default:
         try:
-            points.append((DEFAULT, _default_point(config, space, composer, custom, settings)))
+            points.append((DEFAULT, _default_point(config, space, composer, custom)))
         except SweepError as error:
             log.info("the default config is not tried: %s", error)
     for given in settings.enqueue:
@@ -78,8 +76,7 @@ def _default_point(
     config: DictConfig,
     space: SearchSpace,
     composer: Composer,
-    custom: CustomSearchSpace | None,
-    settings: Settings,
+    custom: CustomSearchSpace,
 ) -> dict[str, Any]:
     choices = config.hydra.runtime.choices
     values = {}
@@ -97,7 +94,7 @@ def _default_point(
         warnings.simplefilter("ignore", UserWarning)
         for parameter in space.parameters:
             trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - for the function they are drawn already
-        suggest(custom, without_hydra(config), trial, settings=settings)
+        custom(without_hydra(config), trial)
     for name, distribution in trial.distributions.items():
         if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public way to ask
             raise SweepError(f"{name}={trial.params[name]} is not in {distribution}")

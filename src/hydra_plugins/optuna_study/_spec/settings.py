@@ -179,12 +179,12 @@ class Settings:
 
     def may_change(self, key: str) -> bool:
         """Tell whether a key may have another value when the study is continued."""
-        return _is_below(key, (*self._keys_of(Role.PROGRESS), *self.changeable))
+        return is_below(key, (*self._keys_of(Role.PROGRESS), *self.changeable))
 
     def is_of_study(self, override: str) -> bool:
         """Tell whether an override says how to search, and nothing to a single run."""
         key = override.partition("=")[0].lstrip("+~")
-        return _is_below(key, (*_OF_SWEEPS, *self._keys_of(Role.PROGRESS, Role.SEARCH)))
+        return is_below(key, (*_OF_SWEEPS, *self._keys_of(Role.PROGRESS, Role.SEARCH)))
 
     def _keys_of(self, *roles: Role) -> list[str]:
         return [self.keys[name] for name, row in _TABLE.items() if row.role in roles]
@@ -229,5 +229,6 @@ def _source_key(config: DictConfig, name: str) -> str:
     return match.group(1) if match else f"hydra.sweeper.{name}"
 
 
-def _is_below(key: str, parents: Sequence[str]) -> bool:
+def is_below(key: str, parents: Sequence[str]) -> bool:
+    """Whether a key is one of some others, or lies in the node of one."""
     return any(f"{key}.".startswith(f"{parent}.") for parent in parents)

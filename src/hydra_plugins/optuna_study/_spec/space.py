@@ -20,7 +20,6 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException, OverrideParseException
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalChoiceType,
     CategoricalDistribution,
     FloatDistribution,
@@ -28,6 +27,8 @@ from optuna.distributions import (
 )
 
 from hydra_plugins.optuna_study._errors import SweepError
+
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Parameter:
     name: str
     # The text left of the equals sign, with +, ++ and @package where they were given.
     key: str
-    distribution: BaseDistribution
+    distribution: Distribution
     # Of choices: the text of each right of the equals sign, in the order of the distribution.
     texts: tuple[str, ...] = ()
 
@@ -68,25 +69,19 @@ class Parameter:
             case IntDistribution(low=low, high=high, step=step, log=log) if step == 1:
                 text = f"int(interval({low},{high}))"
                 return f"tag(log,{text})" if log else text
-            case FloatDistribution(low=low, high=high, step=None, log=log):
-                text = f"interval({low!r},{high!r})"
-                return f"tag(log,{text})" if log else text
             case IntDistribution(low=low, high=high, step=step):
                 return f"range({low},{high + 1},{step})"
-            case FloatDistribution(low=low, high=high, step=float(step)):
-                return f"range({low!r},{high + step / 2!r},{step!r})"
-            case other:
-                raise AssertionError(other)
+            case FloatDistribution(low=low, high=high, step=step, log=log):
+                if step is not None:
+                    return f"range({low!r},{high + step / 2!r},{step!r})"
+                text = f"interval({low!r},{high!r})"
+                return f"tag(log,{text})" if log else text
 
     def first(self) -> CategoricalChoiceType:
         """Return one value of the distribution."""
-        match self.distribution:
-            case CategoricalDistribution(choices=choices):
-                return choices[0]
-            case IntDistribution(low=low) | FloatDistribution(low=low):
-                return low
-            case other:
-                raise AssertionError(other)
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.distribution.choices[0]
+        return self.distribution.low
 
     def grid(self) -> list[CategoricalChoiceType]:
         """List every value, for a grid.
@@ -261,7 +256,7 @@ def _parse(parser: OverridesParser, text: str) -> Override:
         ) from None
 
 
-def _convert(override: Override) -> tuple[BaseDistribution, tuple[str, ...]]:
+def _convert(override: Override) -> tuple[Distribution, tuple[str, ...]]:
     sweep = override.value()
     tags = sweep.tags if isinstance(sweep, Sweep) else set()
     if unknown := tags - {"log"}:
@@ -280,7 +275,7 @@ def _convert(override: Override) -> tuple[BaseDistribution, tuple[str, ...]]:
     return _from_choices(override, elements)
 
 
-def _from_interval(override: Override, sweep: IntervalSweep, *, log: bool) -> BaseDistribution:
+def _from_interval(override: Override, sweep: IntervalSweep, *, log: bool) -> Distribution:
     low, high = sweep.start, sweep.end
     assert low is not None
     assert high is not None
@@ -290,7 +285,7 @@ def _from_interval(override: Override, sweep: IntervalSweep, *, log: bool) -> Ba
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _from_range(override: Override, sweep: RangeSweep, *, log: bool) -> BaseDistribution:
+def _from_range(override: Override, sweep: RangeSweep, *, log: bool) -> Distribution:
     numbers = (sweep.start, sweep.stop, sweep.step)
     if not all(math.isfinite(number or 0) for number in numbers):
         raise _error(override, "its numbers must be finite")
@@ -312,7 +307,7 @@ def _from_range(override: Override, sweep: RangeSweep, *, log: bool) -> BaseDist
 
 def _from_choices(
     override: Override, elements: Sequence[Any]
-) -> tuple[BaseDistribution, tuple[str, ...]]:
+) -> tuple[Distribution, tuple[str, ...]]:
     choices = [_as_choice(element) for element in elements]
     texts = tuple(as_text(element) for element in elements)
     if not choices:

@@ -9,13 +9,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.optuna_study._configs import Composer, plain, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
-from hydra_plugins.optuna_study._functions import load_function
-from hydra_plugins.optuna_study._jobs.compose import Composer, without_hydra
-from hydra_plugins.optuna_study._jobs.devices import count_workers
-from hydra_plugins.optuna_study._jobs.yaml_files import plain
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
-from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points
+from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points, load_custom
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study.callbacks import StudyCallback
@@ -34,11 +31,10 @@ class SweepSpec:
     run_overrides: tuple[str, ...]
     # Of a job at one point, without Hydra's node.
     job_config: DictConfig
-    custom: CustomSearchSpace | None
+    custom: CustomSearchSpace
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
     callbacks: dict[str, StudyCallback]
-    num_workers: int
     # Of the first job of a trial; those of the others are counted up from it.
     first_seed: int
 
@@ -67,10 +63,12 @@ def check_spec(
 
     """
     settings = read_settings(values, config)
-    name, key = settings.custom_search_space, settings.keys["custom_search_space"]
-    custom = load_function(name, key=key) if name else None
+    custom = load_custom(settings)
     space = build_search_space(
-        settings.params, arguments, config_loader=config_loader, may_be_empty=bool(custom)
+        settings.params,
+        arguments,
+        config_loader=config_loader,
+        may_be_empty=settings.custom_search_space is not None,
     )
     composer = Composer(config_loader, config)
     job_config = without_hydra(
@@ -94,12 +92,6 @@ def check_spec(
         plan=build_plan(job_config, settings, space, objectives),
         points=first_points(settings, space, composer, custom),
         callbacks=callbacks,
-        num_workers=min(
-            count_workers(
-                settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
-            ),
-            settings.num_trials,
-        ),
         first_seed=_read_seed(job_config, settings),
     )
 

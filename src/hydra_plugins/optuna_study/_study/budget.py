@@ -12,8 +12,6 @@ from hydra_plugins.optuna_study.attributes import WORKER
 
 # Seconds to wait after each outage in a row before a trial is run again.
 OUTAGE_DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
-# Failures of the point or the code of a trial.
-_COUNTED = (FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.WORKER_DIED)
 
 
 class Left(Enum):
@@ -84,10 +82,11 @@ class Budget:
         if failure.kind is FailureKind.OUTAGE:
             self._wait_for_outage(failure)
             return
+        # What is left is a failure of the point or of the code.
         same = self.last_failure is not None and self.last_failure.pattern == failure.pattern
         self._num_repeated = self._num_repeated + 1 if same else 1
         self.last_failure = failure
-        self._num_failed += failure.kind in _COUNTED
+        self._num_failed += 1
         settings = self._settings
         if failure.kind is not FailureKind.NOT_FINITE and (
             self._num_repeated >= settings.max_repeated_failures

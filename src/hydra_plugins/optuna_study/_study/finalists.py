@@ -1,6 +1,6 @@
 """Which points of a study are trained again in its finals."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -19,21 +19,33 @@ Point = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Finalist:
-    """A point of the search."""
+class FinalPoint:
+    """A point of the search and what has come of it in the finals."""
 
     # Its trial in the search.
     trial: FrozenTrial
     is_default: bool
+    # Its trial in the finals: the complete one, else the last one; None before there is one.
+    final: FrozenTrial | None
 
     @property
     def number(self) -> int:
         return self.trial.number
 
+    @property
+    def complete(self) -> FrozenTrial | None:
+        """Its trial in the finals, if that is complete."""
+        done = self.final is not None and self.final.state is TrialState.COMPLETE
+        return self.final if done else None
+
 
 def choose_finalists(
-    study: optuna.Study, *, num_finalists: int, earlier: Collection[Point] = ()
-) -> list[Finalist]:
+    study: optuna.Study,
+    finals: Sequence[FrozenTrial] = (),
+    *,
+    num_finalists: int,
+    with_earlier: bool = False,
+) -> list[FinalPoint]:
     """List the best points, each once, then the earlier finalists, then the default config.
 
     Best by the first objective, among the complete trials that meet every constraint and ran under
@@ -41,9 +53,10 @@ def choose_finalists(
 
     Args:
         study: that was searched.
+        finals: the trials of its finals.
         num_finalists: how many of the best points.
-        earlier: points that were finalists before. They stay in the comparison, on the same seeds
-            as the others, even if the search has found better ones since.
+        with_earlier: whether points with a result in the finals stay in the comparison, on the
+            same seeds as the others, even if the search has found better ones since.
 
     Returns:
         An empty list if there is no best point.
@@ -62,24 +75,26 @@ def choose_finalists(
     ]
     # The last one: files may give a searched key another default from one call to the next.
     default = _sources(defaults[-1:], trials)
-    default_points = [point_of(trial) for trial in default]
-    again = [t for t in ranked if point_of(t) in earlier and point_of(t) not in default_points]
+    default_points = {_point_of(trial) for trial in default}
+    complete = [trial for trial in finals if trial.state is TrialState.COMPLETE]
+    earlier = {_point_of(trial) for trial in complete if with_earlier} - default_points
+    again = [trial for trial in ranked if _point_of(trial) in earlier]
+    attempts = [*complete, *reversed(finals)]
     return [
-        Finalist(trial, is_default=point_of(trial) in default_points)
+        FinalPoint(trial, _point_of(trial) in default_points, _find_final(trial, attempts))
         for trial in _distinct([*best, *again, *default])
     ]
 
 
-def point_of(trial: FrozenTrial) -> Point:
+def _point_of(trial: FrozenTrial) -> Point:
     """Return the point of a trial that was drawn in full, as the overrides of its jobs."""
     return tuple(trial.user_attrs[OVERRIDES])
 
 
-def find_final(finals: Sequence[FrozenTrial], finalist: Finalist) -> FrozenTrial | None:
-    """Find the trial of a point in the finals: the complete one, else the last one."""
-    own = [t for t in finals if t.system_attrs.get("fixed_params") == finalist.trial.params]
-    complete = [trial for trial in own if trial.state is TrialState.COMPLETE]
-    return next(iter([*complete, *reversed(own)]), None)
+def _find_final(trial: FrozenTrial, finals: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """Find the first trial of the finals that was given the point of a trial."""
+    own = (t for t in finals if t.system_attrs.get("fixed_params") == trial.params)
+    return next(own, None)
 
 
 def _sources(trials: Iterable[FrozenTrial], all_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -92,5 +107,5 @@ def _distinct(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Take the first trial of each point: two workers may have run one at the same time."""
     found: dict[Point, FrozenTrial] = {}
     for trial in trials:
-        found.setdefault(point_of(trial), trial)
+        found.setdefault(_point_of(trial), trial)
     return list(found.values())

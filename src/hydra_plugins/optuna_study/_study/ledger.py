@@ -7,7 +7,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study.attributes import OVERRIDES, PLAN_SINCE, RETRY_OF
+from hydra_plugins.optuna_study.attributes import OVERRIDES, PLAN_SINCE
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -21,10 +21,7 @@ class Ledger:
         self._signs = list_signs(study)
         self._num_read = 0
         self._open: list[int] = []
-        # Ended in this process and read already.
-        self._noted: set[int] = set()
         self._points: dict[tuple[str, ...], FrozenTrial] = {}
-        self._queued_again: set[int] = set()
         # The best, or the Pareto front of several objectives.
         self.best: list[FrozenTrial] = []
         self.num_finished = 0
@@ -37,11 +34,7 @@ class Ledger:
         """Read what has happened since the last call, and return all trials."""
         trials = self._study.get_trials(deepcopy=False)
         numbers = [*self._open, *range(self._num_read, len(trials))]
-        looked_at = [trials[number] for number in numbers if number not in self._noted]
-        self._noted.clear()
-        for trial in trials[self._num_read :]:
-            if RETRY_OF in trial.user_attrs:
-                self._queued_again.add(trial.user_attrs[RETRY_OF])
+        looked_at = [trials[number] for number in numbers]
         self._num_read = len(trials)
         still_open = [trial for trial in looked_at if not trial.state.is_finished()]
         self._open = [trial.number for trial in still_open]
@@ -52,20 +45,9 @@ class Ledger:
             self._read(trial)
         return trials
 
-    def note(self, trial: FrozenTrial) -> None:
-        """Read a trial that was just reported; to ask the storage for it takes a millisecond."""
-        self._noted.add(trial.number)
-        self.running = [other for other in self.running if other.number != trial.number]
-        if trial.state in FINISHED:
-            self._read(trial)
-
     def find_same(self, overrides: Sequence[str]) -> FrozenTrial | None:
         """Find the finished trial of a point under the present config."""
         return self._points.get(tuple(overrides))
-
-    def is_queued_again(self, number: int) -> bool:
-        """Whether the point of an interrupted trial is in the queue."""
-        return number in self._queued_again
 
     def _read(self, trial: FrozenTrial) -> None:
         self.num_finished += 1

@@ -65,8 +65,9 @@ class StudySampler(BaseSampler):
             grid = {parameter.name: parameter.grid() for parameter in space.parameters}
             self._grid_size = math.prod(map(len, grid.values()))
             self._config["search_space"] = grid
+        # How many points were drawn before the present one.
         self._draw = 0
-        self._sampler = self._build(self._draw)
+        self._sampler = self._build()
 
     def exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether some trial has taken each point of a grid; never without a grid."""
@@ -88,9 +89,8 @@ class StudySampler(BaseSampler):
         first = trial
         while RETRY_OF in first.user_attrs:
             first = trials[first.user_attrs[RETRY_OF]]
-        draw = sum(map(_takes_a_place, trials[: first.number]))
-        self._draw = draw
-        self._sampler = self._build(draw)
+        self._draw = sum(map(_takes_a_place, trials[: first.number]))
+        self._sampler = self._build()
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -127,9 +127,6 @@ class StudySampler(BaseSampler):
         if self._grid_size is None:
             self._sampler.after_trial(study, trial, state, values)
 
-    def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
-
     def _load_class(self) -> type[BaseSampler]:
         target = self._config["_target_"]
         try:
@@ -140,11 +137,11 @@ class StudySampler(BaseSampler):
             raise SweepError(f"{self._key}._target_={target}: give a class of optuna.samplers")
         return found
 
-    def _build(self, draw: int) -> BaseSampler:
-        """Build the sampler for the point that is drawn after ``draw`` others."""
+    def _build(self) -> BaseSampler:
+        """Build the sampler for the present point."""
         arguments: dict[str, Any] = {}
         if self._seed is not None and "seed" in inspect.signature(self._class).parameters:
-            sequence = np.random.SeedSequence(self._seed, spawn_key=(draw,))
+            sequence = np.random.SeedSequence(self._seed, spawn_key=(self._draw,))
             derived = int(sequence.generate_state(1)[0])
             if issubclass(self._class, GridSampler):
                 arguments["seed"] = self._seed

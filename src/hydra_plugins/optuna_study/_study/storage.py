@@ -80,33 +80,23 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def call(self: "PatientStorage", *args: Any, **kwargs: Any) -> Any:
-        if self._in_call.active:
+        if getattr(self._of_thread, "in_call", False):
             return method(self, *args, **kwargs)
         for delay in OUTAGE_DELAYS:
+            self._of_thread.in_call = True
             try:
-                with self._in_call:
-                    return method(self, *args, **kwargs)
+                return method(self, *args, **kwargs)
             except (SQLAlchemyError, StorageInternalError) as error:
                 if not is_outage(error):
                     raise
                 cause = error.__cause__ or error
                 log.warning("the storage fails (%s); next try in %g s", first_line(cause), delay)
                 time.sleep(delay)
+            finally:
+                self._of_thread.in_call = False
         return method(self, *args, **kwargs)
 
     return call
-
-
-class _InCall(threading.local):
-    """Whether this thread is inside a call: a method that calls another one waits once."""
-
-    active = False
-
-    def __enter__(self) -> None:
-        self.active = True
-
-    def __exit__(self, *error: object) -> None:
-        self.active = False
 
 
 class PatientStorage(RDBStorage):
@@ -117,7 +107,8 @@ class PatientStorage(RDBStorage):
     """
 
     def __init__(self, url: str, **arguments: Any) -> None:
-        self._in_call = _InCall()
+        # Has ``in_call`` while a thread is inside a call: a method that calls another waits once.
+        self._of_thread = threading.local()
         super().__init__(url, **arguments)
 
 

@@ -1,4 +1,4 @@
-"""Which format a file has, how it is opened, and how one with answers is written."""
+"""How a table in a file is opened, and how one with answers is written."""
 
 import contextlib
 import gzip
@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from tunetrail.data.tables.conll import ConllReader
 from tunetrail.data.tables.delimited import DelimitedReader
+from tunetrail.data.tables.formats import FORMATS, WRITTEN_AS, find_format
 from tunetrail.data.tables.json_objects import JsonLinesReader, JsonReader
 from tunetrail.data.tables.lines import Lines
 from tunetrail.data.tables.parquet import ParquetReader
@@ -19,18 +20,6 @@ from tunetrail.data.tables.plain import LineReader
 from tunetrail.data.tables.rows import TableReader
 from tunetrail.errors import InputError
 
-_FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-    ".conll": "conll",
-    ".iob": "conll",
-    ".bio": "conll",
-    ".parquet": "parquet",
-}
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _READERS: dict[str, Callable[[Lines], TableReader]] = {
     "json": JsonReader,
@@ -38,27 +27,6 @@ _READERS: dict[str, Callable[[Lines], TableReader]] = {
     "text": LineReader,
     "conll": ConllReader,
 }
-# Formats in which answers have no place.
-_WRITTEN_AS = {"text": "tsv", "conll": "jsonl"}
-
-
-def find_format(path: Path, *, name: str) -> str:
-    """Find the format of a file by its suffix.
-
-    Raises:
-        InputError: it is none of those that are read.
-
-    """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    is_packed = suffixes[-1:] == [".gz"] and len(suffixes) > 1
-    suffix = suffixes[-2 if is_packed else -1] if suffixes else "no suffix"
-    found = _FORMATS.get(suffix)
-    if found is None or (is_packed and found == "parquet"):
-        raise InputError(
-            f"{name}: {suffix}{'.gz' * is_packed} is not a format that is read; use one of "
-            f"{', '.join(_FORMATS)} (all but the last also with .gz), or name the format"
-        )
-    return found
 
 
 def load_table(
@@ -77,8 +45,8 @@ def load_table(
 
     """
     path = path.expanduser()
-    if format_name not in (None, *_FORMATS.values()):
-        known = ", ".join(dict.fromkeys(_FORMATS.values()))
+    if format_name not in (None, *FORMATS.values()):
+        known = ", ".join(dict.fromkeys(FORMATS.values()))
         raise InputError(f"{name}: {format_name} is not a format; name one of {known}")
     format_name = format_name or find_format(path, name=name)
     with open_table(path, format_name, name=name, **decoding) as reader:
@@ -141,7 +109,7 @@ def require_output(path: Path, *, format_name: str, source: Path | None) -> None
             its folder does not exist.
 
     """
-    written = _WRITTEN_AS.get(format_name, format_name)
+    written = WRITTEN_AS.get(format_name, format_name)
     if find_format(path, name=f"--output {path}") != written:
         raise InputError(
             f"--output {path}: answers to {format_name} are written as {written}; give a name "

@@ -125,6 +125,11 @@ def is_encodable(text: str) -> bool:
     return True
 
 
+def is_token(text: str) -> bool:
+    """Whether a text can be a token: not empty, without the space that joins tokens to a text."""
+    return bool(text.strip()) and " " not in text
+
+
 def to_json(value: object) -> str:
     """Write a value as JSON; a 32-bit number as the shortest that is the same in 32 bits."""
     return json.dumps(value, ensure_ascii=False, default=lambda number: float(str(number)))

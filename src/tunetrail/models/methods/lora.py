@@ -1,7 +1,7 @@
 """LoRA: the body keeps its weights, and small matrices beside its linear layers are trained."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +42,6 @@ class Lora:
     target_modules: list[str] | Literal["all-linear"] | None
 
     def __post_init__(self) -> None:
-        """Check what a person may have set."""
         require_count("method.rank", self.rank)
         require_count("method.alpha", self.alpha)
         number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
@@ -118,16 +117,22 @@ class Lora:
 
 
 def _heads(model: PreTrainedModel) -> list[str]:
-    """Name the parts outside the body that are new; the head of a language model is not."""
+    """Name the parts outside the body that are trained in full, as they may be new.
+
+    Not the one that scores a vocabulary: it is large, and often the same tensor as the embeddings.
+    """
     body, output = model.base_model, model.get_output_embeddings()
-    return [
-        name
-        for name, part in model.named_children()
-        if body is not model
-        and part is not body
-        and any(True for _ in part.parameters())
-        and all(module is not output for module in part.modules())
-    ]
+
+    def find(module: torch.nn.Module, prefix: str) -> Iterator[str]:
+        for name, part in module.named_children():
+            if part is body or part is output or not any(True for _ in part.parameters()):
+                continue
+            if any(inner is output for inner in part.modules()):
+                yield from find(part, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+
+    return [] if body is model else [*find(model, "")]
 
 
 def _layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:

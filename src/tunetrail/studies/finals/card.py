@@ -8,7 +8,7 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.report import describe_comparison, list_scores
 from tunetrail.templates import render
-from tunetrail.tracking.provenance import SplitFingerprint
+from tunetrail.tracking.provenance.fingerprints import SplitFingerprint
 
 # What the hub reads. Where Markdown is shown it would be a heading of its own.
 _HEADER = "---\nlibrary_name: transformers\npipeline_tag: {}\n---\n\n"
@@ -61,7 +61,7 @@ def write_card(
             [split, f"{found.num_rows:,}", f"`{found.sha256[:16]}`"]
             for split, found in fingerprints.items()
         ],
-        labels=[] if data is None else data.dataset["train"].features["stratum"].names,
+        labels=[] if data is None else data.dataset["train"].features["answers"].feature.names,
         params=[[f"`{key}`", f"`{value}`"] for key, value in _params(conclusion, config).items()],
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
         test_scores=list_scores(conclusion.test),

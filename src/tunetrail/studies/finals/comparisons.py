@@ -5,18 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tunetrail.errors import InputError, OutageError
 from tunetrail.evaluation.outcome import scores_by_row
 from tunetrail.evaluation.statistics import PairedTest, compare_rows
-from tunetrail.studies.finals.conclusion import DEFAULT, Comparison
+from tunetrail.evaluation.tuning import UNTUNED
+from tunetrail.studies.finals.conclusion import DEFAULT, WinnerComparison
 from tunetrail.studies.finals.finalists import FinalsResult
 from tunetrail.studies.finals.record import WinnerRecord
 from tunetrail.tracking.artifacts import read_table
-from tunetrail.tracking.run_log import RunSummary
+from tunetrail.tracking.run_log import UNTUNED_ROWS, RunSummary
 
 
 def compare_winner(
     record: WinnerRecord, found: FinalsResult, test_rows: pd.DataFrame | None
-) -> list[Comparison]:
+) -> list[WinnerComparison]:
     """Compare with the default config on validation, and with the baselines on both splits."""
     tables = _validation_tables(record, record.own)
     comparisons = []
@@ -28,14 +30,30 @@ def compare_winner(
         if (result := compare_tables(record, tables, others)) is None:
             record.notes.append(f"{DEFAULT}: it was measured on other rows")
         else:
-            comparisons.append(Comparison(DEFAULT, "validation", result))
+            comparisons.append(WinnerComparison(DEFAULT, "validation", result))
+    comparisons += _against_untuned(record, tables)
     if test_rows is not None:
         comparisons += _against_baselines(record, [test_rows], "test")
     return comparisons + _against_baselines(record, tables, "validation")
 
 
-def _validation_tables(record: WinnerRecord, runs: Sequence[RunSummary]) -> list[pd.DataFrame]:
-    path = "predictions/validation.parquet"
+def _against_untuned(
+    record: WinnerRecord, tables: Sequence[pd.DataFrame]
+) -> list[WinnerComparison]:
+    """Compare with the winner's model before training, if its runs have measured it."""
+    try:
+        untuned = _validation_tables(record, record.own, path=UNTUNED_ROWS)
+    except OutageError:
+        raise
+    except InputError:
+        return []
+    result = compare_tables(record, tables, untuned)
+    return [] if result is None else [WinnerComparison(UNTUNED, "validation", result)]
+
+
+def _validation_tables(
+    record: WinnerRecord, runs: Sequence[RunSummary], path: str = "predictions/validation.parquet"
+) -> list[pd.DataFrame]:
     return [read_table(uri=record.terms.uri, run_id=run.run_id, path=path) for run in runs]
 
 
@@ -58,7 +76,7 @@ def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def _against_baselines(
     record: WinnerRecord, tables: Sequence[pd.DataFrame], split: str
-) -> list[Comparison]:
+) -> list[WinnerComparison]:
     if record.data is None:
         return []
     task = record.recorded.task
@@ -69,6 +87,6 @@ def _against_baselines(
         for name, statistics in task.baselines(record.data.dataset["train"], rows).items()
     }
     return [
-        Comparison(name, split, compare_rows(scores, of_baseline, seed=record.recorded.seed))
+        WinnerComparison(name, split, compare_rows(scores, of_baseline, seed=record.recorded.seed))
         for name, of_baseline in baselines.items()
     ]

@@ -12,7 +12,7 @@ DEFAULT = "the default config"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WinnerComparison:
     """The winner compared with something else on the same rows of a split."""
 
     against: str
@@ -45,7 +45,7 @@ class Conclusion:
     winner: Finalist
     run_id: str
     main_metric: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[WinnerComparison, ...]
     test: TestRecord | None
     num_looks: int
     all_scored_test: bool

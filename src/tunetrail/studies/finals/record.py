@@ -8,12 +8,16 @@ import optuna
 from hydra_plugins.optuna_study import attributes
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
-from tunetrail.evaluation.test_split import Recorded, load_recorded
+from tunetrail.evaluation.held_out import Recorded, load_recorded
 from tunetrail.studies.finals.finalists import Finalist
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tasks.base import Metric
-from tunetrail.tracking import provenance
 from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.provenance.fingerprints import (
+    SplitFingerprint,
+    combine_fingerprints,
+    fingerprint_data,
+)
 from tunetrail.tracking.run_log import RunSummary, add_to_run
 
 
@@ -50,7 +54,7 @@ class WinnerRecord:
     own: list[RunSummary]
     recorded: Recorded
     data: PreparedData | None = None
-    fingerprints: Mapping[str, provenance.SplitFingerprint] = field(default_factory=dict)
+    fingerprints: Mapping[str, SplitFingerprint] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
 
@@ -92,9 +96,9 @@ def load_data(record: WinnerRecord) -> None:
     """Prepare the rows as the winner's run did, if they are still the same."""
     try:
         data = record.recorded.load_data()
-        prints = provenance.fingerprint_data(data.dataset)
+        prints = fingerprint_data(data.dataset)
         used = record.last.tags["tunetrail.data_fingerprint"]
-        if provenance.combine_fingerprints(prints) != used:
+        if combine_fingerprints(prints) != used:
             raise InputError("the data is not what the winner was trained on")  # noqa: TRY301 - noted like an error of loading
     except (OutageError, DiskFullError):
         raise

@@ -1,6 +1,6 @@
 """The winner of a study in words: the section of its report, and a few lines on the console."""
 
-from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
+from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.templates import render
 
@@ -67,7 +67,7 @@ def list_scores(test: TestRecord | None) -> list[tuple[str, str, str]]:
     ]
 
 
-def describe_comparison(one: Comparison) -> str:
+def describe_comparison(one: WinnerComparison) -> str:
     """Say in one line how the winner compares, with difference, interval and p value."""
     found = one.result
     if found.is_better or found.is_worse:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.data.prepare import PreparedData
+from tunetrail.evaluation.held_out import score_saved
 from tunetrail.evaluation.statistics import Interval
-from tunetrail.evaluation.test_split import score_saved
 from tunetrail.studies.finals.conclusion import TestRecord
 from tunetrail.studies.finals.record import WinnerRecord
 from tunetrail.tasks.base import order_metrics
@@ -17,8 +17,6 @@ from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_table
 from tunetrail.tracking.run_log import TEST_SCORED, RunLog, add_to_run, read_run
-
-# User attribute of a study: the runs whose weights were measured on test, in order.
 
 
 def score_winner(record: WinnerRecord) -> tuple[TestRecord | None, pd.DataFrame | None]:

@@ -12,7 +12,6 @@ from typing import Any
 import optuna
 
 from tunetrail.console import quiet_libraries
-from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.finals.comparisons import compare_winner
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
@@ -26,7 +25,7 @@ from tunetrail.studies.finals.report import (
     write_winner,
 )
 from tunetrail.studies.finals.scoring import count_test_scores, score_winner
-from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.run_log import RunLog
 from tunetrail.training.isolation import isolated
 
@@ -57,7 +56,7 @@ def register_winner(
         "finalists": [[one.number, one.final, *one.scores] for one in result.finalists],
         "registry": terms.registry_name,
     }
-    if (lines := _read_lines(key, terms.uri, parent.run_id)) is not None:
+    if (lines := _read_lines(key, parent)) is not None:
         return lines
     if result.winner is None:
         complete, lines = True, summarise_no_winner(result)
@@ -76,28 +75,21 @@ def register_winner(
     return lines
 
 
-def read_section(*, uri: str, run_id: str) -> str:
+def read_section(parent: RunLog) -> str:
     """Read the section on the winner that a study's run holds; empty before its first finals."""
-    return _read_artifact(uri, run_id, SECTION) or ""
+    return _artifacts_of(parent).text(SECTION) or ""
 
 
-def _read_lines(key: Mapping[str, Any], uri: str, run_id: str) -> list[str] | None:
+def _read_lines(key: Mapping[str, Any], parent: RunLog) -> list[str] | None:
     """Read the summary of the same finals if nothing was left undone."""
-    text = _read_artifact(uri, run_id, _DONE)
-    if text is None:
+    before = _artifacts_of(parent).mapping(_DONE)
+    if before is None or before["key"] != json.loads(json.dumps(key)):
         return None
-    before = json.loads(text)
-    same = before["key"] == json.loads(json.dumps(key))
-    return list(before["said"]) if same and before["complete"] else None
+    return list(before["said"]) if before["complete"] else None
 
 
-def _read_artifact(uri: str, run_id: str, path: str) -> str | None:
-    try:
-        return read_artifact(uri=uri, run_id=run_id, path=path)
-    except OutageError:
-        raise
-    except InputError:
-        return None
+def _artifacts_of(parent: RunLog) -> Artifacts:
+    return Artifacts(parent.client, parent.client.get_run(parent.run_id))
 
 
 def _conclude(record: WinnerRecord, result: FinalsResult, winner: Finalist) -> Conclusion:

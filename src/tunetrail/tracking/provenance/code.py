@@ -98,8 +98,8 @@ def _describe(git: Git, commit: str) -> Code:
         names = b"\0".join(os.fsencode(path) for path in untracked)
         # -N writes nothing to the checkout's object store.
         git.run("add", "-N", "--pathspec-from-file=-", "--pathspec-file-nul", given=names)
-    for change in _list_changes(git, commit):
-        path, reason, section = change.path, _refuse(change), None
+    for path, status, modes in _list_changes(git, commit):
+        reason, section = _refuse(path, status, modes), None
         if reason is None:
             section = git.run(*_PATCH, "--binary", commit, "--", path)
             reason = _refuse_content(git, commit, path, section)
@@ -118,20 +118,13 @@ def _describe(git: Git, commit: str) -> Code:
     )
 
 
-@dataclass(frozen=True)
-class _Change:
-    path: str
-    status: bytes
-    modes: tuple[bytes, bytes]
-
-
-def _list_changes(git: Git, commit: str) -> Iterator[_Change]:
-    """List what differs from the commit in the working tree."""
+def _list_changes(git: Git, commit: str) -> Iterator[tuple[str, bytes, tuple[bytes, bytes]]]:
+    """List what differs from the commit in the working tree: path, status, modes."""
     # Pairs of ":OLDMODE NEWMODE OLDHASH NEWHASH STATUS" and path, each ended by a zero byte.
     fields = (git.run(*_DIFF, "--raw", "-z", commit, "--") or b"").split(b"\0")
     for head, path in zip(fields[::2], fields[1::2], strict=False):
         old, new, _, _, status = head.removeprefix(b":").split(b" ")
-        yield _Change(os.fsdecode(path), status, (old, new))
+        yield os.fsdecode(path), status, (old, new)
 
 
 def _sort_untracked(git: Git) -> tuple[list[str], list[LeftOut]]:
@@ -171,12 +164,12 @@ def _refuse_file(file: Path) -> str | None:
     return None
 
 
-def _refuse(change: _Change) -> str | None:
-    if _SUBMODULE in change.modes:
+def _refuse(path: str, status: bytes, modes: tuple[bytes, bytes]) -> str | None:
+    if _SUBMODULE in modes:
         return "a submodule: its changes are in a separate git repository"
-    if change.status == _UNMERGED:
+    if status == _UNMERGED:
         return "an unfinished merge"
-    if _is_secret_name(change.path):
+    if _is_secret_name(path):
         return "its name is that of a file with secrets"
     return None
 

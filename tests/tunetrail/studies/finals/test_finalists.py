@@ -8,7 +8,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
-from tunetrail.studies.finals.conclusion import DEFAULT, Comparison, Conclusion, TestRecord
+from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.report import summarise_winner, write_no_winner, write_winner
@@ -105,7 +105,7 @@ def conclude(
     other = Finalist(
         0, 0, 0.6, -0.01, (0.6, 0.62)[:num_seeds], {}, not is_default, meets_constraints=True
     )
-    compared = Comparison(DEFAULT, "validation", paired(level, num_seeds=num_seeds))
+    compared = WinnerComparison(DEFAULT, "validation", paired(level, num_seeds=num_seeds))
     names = ("accuracy", "macro_f1")
     return Conclusion(
         result=FinalsResult(
@@ -116,8 +116,8 @@ def conclude(
         main_metric="accuracy",
         comparisons=(
             *(() if is_default else (compared,)),
-            Comparison("the majority class (a)", "test", paired("better", num_seeds=1)),
-            Comparison("the majority class (a)", "validation", paired("better")),
+            WinnerComparison("the majority class (a)", "test", paired("better", num_seeds=1)),
+            WinnerComparison("the majority class (a)", "validation", paired("better")),
         ),
         test=TestRecord(
             {"loss": 0.5, "accuracy": 0.7, "macro_f1": 0.6},

@@ -20,7 +20,7 @@ from PIL import Image
 from servers import Server
 from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
-from tunetrail.evaluation import test_split as scoring
+from tunetrail.evaluation import held_out as scoring
 from tunetrail.studies.callback import TrackStudy
 from tunetrail.studies.finals import winner
 from tunetrail.tracking import recording, registry

@@ -4,16 +4,13 @@
 from the hub.
 """
 
-from typing import Any
-
 import datasets
 import evaluate
 import numpy as np
-import numpy.typing as npt
+
+from tunetrail.tasks.metrics.labels import Array, divide
 
 _DESCRIPTION = "Accuracy, and macro-averaged precision, recall and F1."
-
-Array = npt.NDArray[Any]
 
 
 def statistics(labels: Array, predictions: Array, num_labels: int) -> Array:
@@ -22,7 +19,6 @@ def statistics(labels: Array, predictions: Array, num_labels: int) -> Array:
     Args:
         labels: ids, shape (rows,).
         predictions: ids, shape (rows,), or shares of each label, shape (rows, labels).
-        num_labels: how many labels there are.
 
     """
     one_hot = np.eye(num_labels)
@@ -47,12 +43,6 @@ def score(sums: Array) -> dict[str, Array]:
         "macro_precision": mean_share(right, predicted),
         "macro_recall": mean_share(right, true),
     }
-
-
-def divide(part: Array, whole: Array) -> Array:
-    """Divide, with 0 for 0 / 0."""
-    quotient: Array = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
-    return quotient
 
 
 class Classification(evaluate.Metric):  # type: ignore[misc]

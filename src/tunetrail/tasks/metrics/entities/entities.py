@@ -5,17 +5,15 @@ conlleval of CoNLL-2000 does: an ``I-`` that continues nothing begins an entity.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
-import numpy.typing as npt
 from seqeval.metrics.sequence_labeling import get_entities
 
-_DESCRIPTION = "Precision, recall and F1 of entities over all types, and the accuracy of tags."
+from tunetrail.tasks.metrics.labels import Array, divide
 
-Array = npt.NDArray[Any]
+_DESCRIPTION = "Precision, recall and F1 of entities over all types, and the accuracy of tags."
 Tags = Sequence[str]
 
 
@@ -24,17 +22,16 @@ def list_types(names: Tags) -> list[str]:
     return sorted({name[2:] for name in names if name != "O"})
 
 
+def list_entities(tags: Tags) -> list[str]:
+    """Return the type of each entity in the tags of a row, in their order."""
+    return [type_ for type_, *_ in get_entities(list(tags))]
+
+
 def statistics(targets: Sequence[Tags], predictions: Sequence[Tags], types: Sequence[str]) -> Array:
     """Return what each row adds, shape (rows, 3 x types + 2).
 
     For each type the true entities, the predicted ones, and those that are both (same type, same
     words); then the number of tags, and of right ones.
-
-    Args:
-        targets: the tags of each row's words.
-        predictions: as many.
-        types: of entities.
-
     """
     codes = {name: code for code, name in enumerate(types)}
     rows = np.zeros((len(targets), 3 * len(types) + 2))
@@ -62,12 +59,6 @@ def score(sums: Array) -> dict[str, Array]:
         "recall": divide(right, true),
         "token_accuracy": divide(sums[..., -1], sums[..., -2]),
     }
-
-
-def divide(part: Array, whole: Array) -> Array:
-    """Divide, with 0 for 0 / 0."""
-    quotient: Array = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
-    return quotient
 
 
 class Entities(evaluate.Metric):  # type: ignore[misc]

@@ -1,10 +1,11 @@
-"""Fingerprints of the rows of a run."""
+"""Fingerprints of the rows that a run uses."""
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from datasets import Dataset, DatasetDict
+
+from tunetrail.data.columns import read_targets
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,13 @@ def shorten(sha256: str) -> str:
     return sha256[:16]
 
 
-def describe_fingerprints(splits: dict[str, SplitFingerprint]) -> dict[str, Any]:
-    return {name: asdict(split) for name, split in splits.items()}
-
-
 def _fingerprint(split: Dataset) -> SplitFingerprint:
     digest = hashlib.sha256()
-    for row in zip(split["text"], split["target"], strict=True):
+    for row in zip(split["text"], read_targets(split), strict=True):
         for value in row:
             # Length first: no two lists of rows may run together into the same bytes.
-            encoded = value.encode("utf-8", "surrogatepass")
+            encoded = str(value).encode("utf-8", "surrogatepass")
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)
-    digest.update(repr(split.features["stratum"].names).encode())
+    digest.update(repr(split.features["answers"].feature.names).encode())
     return SplitFingerprint(sha256=digest.hexdigest(), num_rows=len(split))

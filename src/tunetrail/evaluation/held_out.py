@@ -11,7 +11,7 @@ from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build, plain
 from tunetrail.config.untrusted import resolve_config
 from tunetrail.data.prepare import PreparedData
-from tunetrail.evaluation.outcome import Outcome, examine
+from tunetrail.evaluation.outcome import SplitOutcome, examine
 from tunetrail.evaluation.statistics import Interval, bootstrap
 from tunetrail.tasks.base import Task
 from tunetrail.training.inputs import load_rows
@@ -20,30 +20,20 @@ from tunetrail.training.trainer import MeasuringTrainer
 
 
 @dataclass(frozen=True)
-class TestScores:
+class HeldOutScores:
     """Scores on test: ``loss`` and the task's metrics, with intervals for the latter."""
-
-    __test__ = False  # pytest must not collect it
 
     metrics: dict[str, float]
     intervals: dict[str, Interval]
-    outcome: Outcome
+    outcome: SplitOutcome
 
 
-def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int) -> TestScores:
-    """Score the weights that the trainer holds.
-
-    Args:
-        trainer: holds the weights.
-        task: of the run.
-        split: test, longest first.
-        seed: of the resamples.
-
-    """
+def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int) -> HeldOutScores:
+    """Score the weights that the trainer holds; ``seed`` is that of the resamples of rows."""
     metrics, outputs = trainer.measure("test", split)
     outcome = examine(task, split, outputs)
     intervals = bootstrap(outcome.statistics, task.score, seed=seed)
-    return TestScores(metrics=metrics, intervals=intervals, outcome=outcome)
+    return HeldOutScores(metrics=metrics, intervals=intervals, outcome=outcome)
 
 
 @dataclass(frozen=True)
@@ -95,10 +85,10 @@ def score_saved(
     tokenizer: PreTrainedTokenizerBase,
     *,
     scratch_dir: Path,
-) -> TestScores:
+) -> HeldOutScores:
     """Score saved weights as their run would: with the same tokens, batches and precision."""
     cfg, task = recorded.cfg, recorded.task
-    test = encode_rows(task, build(cfg.model.source), data.dataset)["test"]
+    test = encode_rows(task, build(cfg.model.source), data.dataset).splits["test"]
     trainer = MeasuringTrainer(
         task=task,
         splits={"test": test},

@@ -1,4 +1,4 @@
-"""The config of a job, equal to what Hydra composes, in a hundredth of the time.
+"""The config of a job: composed as by Hydra in a hundredth of the time, written as by OmegaConf.
 
 Hydra reads every YAML file again for every job. Here each combination of group choices is composed
 once and kept; then Hydra's own code applies the plain overrides of a job to a copy. A file that is
@@ -10,13 +10,17 @@ import os
 import pickle
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
+from omegaconf._utils import OmegaConfDumper
 
 # Combinations of group choices that are kept; with more, all are forgotten and composed again.
 CACHE_SIZE = 64
@@ -77,8 +81,7 @@ class Composer:
         """Whether an override chooses files to read, or sets Hydra itself."""
         if override.is_hydra_override():
             return True
-        is_group = self._repository.group_exists(override.key_or_group)
-        return bool(is_group) and not isinstance(override.value(), dict)
+        return self.is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
     def _load(self, chosen: tuple[str, ...]) -> DictConfig:
         if chosen not in self._composed:
@@ -109,6 +112,24 @@ def number_job(config: DictConfig, number: int) -> None:
     with open_dict(config):
         config.hydra.job.id = str(number)
         config.hydra.job.num = number
+
+
+def plain(config: Container) -> Any:
+    """Turn a config into mappings and lists, and keep interpolations as they are."""
+    return OmegaConf.to_container(config, enum_to_str=True)
+
+
+def save_yaml(content: Any, path: Path) -> None:
+    """Write what OmegaConf writes, in a quarter of the time."""
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.CSafeDumper):  # type: ignore[misc] # as above
+    """OmegaConf's rules for strings, with libyaml."""
+
+
+_Dumper.add_representer(str, OmegaConfDumper.str_representer)
 
 
 @lru_cache(maxsize=1024)
