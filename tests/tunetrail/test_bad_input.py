@@ -87,7 +87,6 @@ def test_a_class_that_is_too_small_to_be_split(said: Callable[..., str]) -> None
         ("data.per_label=21", "data.per_label=21: train has 20 rows of 'negative'; ask for fewer"),
         ("data.per_label=8 data.num_train=21", "data.per_label=8: train has 7 rows of 'negative'"),
         ("method=frozen method.num_layers_trained=3", "GPT2ForSequenceClassification has 2 layers"),
-        ("model=run", "model.run_id is not set"),
         ("trainer.per_device_train_batch_size=0", "must be a whole number of 1 or more"),
         ("trainer.learning_rate=-1", "trainer.learning_rate=-1: must be a number above 0"),
         ("trainer.num_train_epochs=none", "trainer.num_train_epochs=none: must be a number"),

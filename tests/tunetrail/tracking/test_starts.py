@@ -203,6 +203,7 @@ def test_a_run_without_a_model_to_start_from_is_refused_before_rows_are_loaded(
         assert message.startswith(f"error: model.run_id={start}: ")
         return message.partition(": ")[2]
 
+    assert "model.run_id is not set" in said("'???'")
     assert f"run {NO_RUN} is not in {URI}; give its store with tracking.uri" in refused(NO_RUN)
     assert "no registered model 'tweets'" in refused("tweets@champion")
     assert "no registered model 'tweets'" in refused("tweets/3")
