@@ -45,9 +45,12 @@ def said(train: Train, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> C
         ("text,label\n", ["data.train=bad.csv", "no rows"]),
         (
             "words,label\nhello,a\n",
-            ["no column 'text' in train", "words, label", "data.text_column"],
+            ["no column 'text' in train", "words, label", "data.columns.text"],
         ),
-        ("text,mark\nhello,a\n", ["no column 'label' in train", "text, mark", "data.label_column"]),
+        (
+            "text,mark\nhello,a\n",
+            ["no column 'label' in train", "text, mark", "columns.label"],
+        ),
         ("text,label\n,a\n" + ROWS, ["empty", "checks.quality=clean"]),
         ("text,label\nhello,a\nthere,a\n", ["'b'", "validation"]),
         ("text,label\n" + ROWS.replace(",b", ",c"), ["'b'", "validation"]),
@@ -77,6 +80,15 @@ def test_a_class_that_is_too_small_to_be_split(said: Callable[..., str]) -> None
     message = said("data.train=one.csv", "data.validation=null")
     assert "'c'" in message
     assert "1 different text in train" in message
+
+
+def test_rows_without_what_the_task_reads(train: Train, tiny: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train("data=tweets", *tiny[3:], "task=token_classification")
+    assert str(caught.value.code) == (
+        "error: data=tweets: it has no tokens, which this task reads (found: sentiment, confidence, "
+        "text); choose other data, or set +data.columns.tokens=COLUMN"
+    )
 
 
 @pytest.mark.parametrize(

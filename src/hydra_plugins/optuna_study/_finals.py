@@ -23,7 +23,7 @@ from hydra_plugins.optuna_study._study.endings import fail, read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
-from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,
@@ -101,7 +101,7 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
     )
     with resources.worker.turn(), quiet_optuna():
         storage = study._storage  # noqa: SLF001 - the connection that is open already
-        finals = open_study(storage, spec, sampler, final_of=study.study_name)
+        finals = open_study(storage, spec, sampler, build_pruner(spec), final_of=study.study_name)
         _require_seeds(finals, seeds, settings)
         num_trials = _queue(study, finals, settings)
     spec = replace(spec, settings=replace(settings, num_trials=num_trials))

@@ -24,7 +24,7 @@ from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check_spec
 from hydra_plugins.optuna_study._study.budget import Budget
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import open_storage, outages
-from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,14 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
         sampler = StudySampler(
             settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
         )
+        pruner = build_pruner(spec)
         command = format_continue_command(settings)
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
             save_yaml(redact(plain(app.config)), sweep_dir / "multirun.yaml")
             with worker.turn(), quiet_optuna():
-                study = open_study(open_storage(settings.storage), spec, sampler)
+                study = open_study(open_storage(settings.storage), spec, sampler, pruner)
             pool = _build_pool(spec, app, interruption, worker, num_workers)
             resources = Resources(worker, pool, app.config, interruption, command)
             with contextlib.closing(pool):

@@ -3,10 +3,11 @@
 import difflib
 import inspect
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.errors import InputError, first_line
@@ -37,7 +38,7 @@ def _require_all(node: DictConfig, values: Mapping[str, Any]) -> None:
     target = node["_target_"]
     missing = [
         name
-        for name, parameter in inspect.signature(get_object(target)).parameters.items()
+        for name, parameter in inspect.signature(resolve_name(target)).parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and name not in node
@@ -76,9 +77,9 @@ def require_arguments(node: Any, key: str = "") -> None:
 def _require_known(node: dict[Any, Any], key: str) -> None:
     target = node["_target_"]
     try:
-        parameters = inspect.signature(get_object(target)).parameters
+        parameters = inspect.signature(resolve_name(target)).parameters
     except Exception as error:
-        cause = first_line(error.__cause__ or error)
+        cause = first_line(error)
         raise InputError(f"{key}._target_={target}: cannot be imported ({cause})") from error
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

@@ -243,7 +243,7 @@ def _require_known_targets(config: Any, known: frozenset[str]) -> None:
         if name == "_target_" and (not isinstance(value, str) or value not in known):
             raise InputError(
                 f"{key}={value}: a recorded config may only name what the project's own YAML "
-                "names; refused"
+                "names; refused. To trust it, put a YAML that names it into conf/"
             )
 
 

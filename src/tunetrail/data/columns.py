@@ -95,7 +95,7 @@ def require_columns(rows: DatasetDict, keys: Mapping[str, str]) -> None:
             if name not in part.column_names:
                 raise InputError(
                     f"no column {name!r} in {split} (found: {', '.join(part.column_names)}); "
-                    f"set {key}"
+                    f"name one in {key}, or give rows that have it"
                 )
 
 
@@ -142,7 +142,7 @@ def read_labels(
         split: _encode(strings, codes, split, column, names) for split, strings in labels.items()
     }
     require_two_labels(
-        feature, found["train"], remedy="set data.label_column, or add rows of another"
+        feature, found["train"], remedy="set data.columns.label, or add rows of another"
     )
     return feature, found
 
@@ -191,12 +191,12 @@ def _label_strings(part: Dataset, column: str, split: str) -> list[str | None]:
     for number, value in enumerate(values):
         if not isinstance(value, str | bool | int | float | None):
             raise InputError(
-                f"data.label_column={column} of {split} holds {_type_name(feature)}; labels must "
+                f"data.columns.label={column} of {split} holds {_type_name(feature)}; labels must "
                 "be text or whole numbers, one for each row"
             )
         if isinstance(value, float) and not math.isnan(value) and not value.is_integer():
             raise InputError(
-                f"data.label_column={column}: {value} in {split} row {number} is no class; labels "
+                f"data.columns.label={column}: {value} in {split} row {number} is no class; labels "
                 "must be text or whole numbers"
             )
         strings.append(_spell_label(value))
@@ -251,7 +251,7 @@ def _encode(
     for number, label in enumerate(labels):
         if label is not None and label not in codes:
             raise InputError(
-                f"data.label_column={column}: {label!r} in {split} row {number} is not among the "
+                f"data.columns.label={column}: {label!r} in {split} row {number} is not among the "
                 f"labels ({_listed(names)}); fix the row, or name every label in data.label_names"
             )
     return [None if label is None else codes[label] for label in labels]

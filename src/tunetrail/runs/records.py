@@ -200,9 +200,9 @@ def _read_packages(text: str | None) -> dict[str, str] | None:
 def _read_splits(data: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     splits = data.get("splits", data)
     return {
-        name: (str(split["sha256"]), int(split["num_rows"]))
+        name: (str(split["sha256"]), split["num_rows"])
         for name, split in (splits.items() if isinstance(splits, dict) else ())
-        if isinstance(split, dict) and {"sha256", "num_rows"} <= split.keys()
+        if isinstance(split, dict) and "sha256" in split and isinstance(split.get("num_rows"), int)
     }
 
 

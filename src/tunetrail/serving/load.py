@@ -46,8 +46,14 @@ def _find_class(saved: SavedModel) -> type[ServedModel]:
     if re.fullmatch("[a-z0-9-]+", saved.pipeline_tag) and saved.pipeline_tag != "base":
         try:
             found: type[ServedModel] = served.load_module(saved.pipeline_tag).ServedModel
-        except (ModuleNotFoundError, AttributeError):
-            pass  # there is none, or what serves nothing by itself
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith(served.__name__):
+                raise InputError(
+                    f"{saved.source}: {error.name} is not installed, which a model for "
+                    f"{saved.pipeline_tag} needs"
+                ) from error
+        except AttributeError:
+            pass  # what serves nothing by itself
         else:
             return found
     raise InputError(

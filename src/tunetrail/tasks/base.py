@@ -145,7 +145,11 @@ class Task(Protocol):
         """Score each label by itself, one line a label; may be empty."""
 
     def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
-        """Return one line a row: row, text, target, and what the model says; sorted by ``row``."""
+        """Return one line a row: row, text, target, and what the model says; sorted by ``row``.
+
+        A model card says how sure the model is on average if there is a column ``confidence``: the
+        probability of what it says, from 0 to 1.
+        """
 
     def sample(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Dataset

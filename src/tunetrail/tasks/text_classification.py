@@ -73,9 +73,9 @@ class TextClassification(TrainedAsMeasured):
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
     ) -> DatasetDict:
         text, label = columns["text"], columns["label"]
-        require_columns(rows, {"data.text_column": text, "data.label_column": label})
+        require_columns(rows, {"data.columns.text": text, "data.columns.label": label})
         texts = {
-            split: read_texts(part, text, split=split, key="data.text_column")
+            split: read_texts(part, text, split=split, key="data.columns.text")
             for split, part in rows.items()
         }
         labels, codes = read_labels(rows, label, label_names=label_names)

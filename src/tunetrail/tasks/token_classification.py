@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.columns import canonical_split, require_columns
+from tunetrail.data.columns import canonical_split, count_of, require_columns
 from tunetrail.data.tables.rows import is_token
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
@@ -87,7 +87,7 @@ class TokenClassification(TrainedAsMeasured):
         strata = _Strata(tags["train"])
         parts = {}
         for split, part in rows.items():
-            _require_known(tags[split], codes, split)
+            _require_known(tokens[split], tags[split], codes, split)
             encoded = [[codes[tag] for tag in found or ()] for found in tags[split]]
             parts[split] = canonical_split(
                 part,
@@ -273,12 +273,13 @@ def _read_lists(part: Dataset, column: str, *, split: str, key: str) -> list[lis
 
 def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], split: str) -> None:
     for number, (words, found) in enumerate(zip(tokens, tags, strict=True)):
-        where = f"{split} row {number}"
         if words is None or found is None:
             continue
+        where = _locate(split, number, words)
         if len(words) != len(found):
             raise InputError(
-                f"{where} has {len(words)} tokens and {len(found)} tags; give a tag for each token"
+                f"{where}: {count_of(len(words), 'token')} and {count_of(len(found), 'tag')}; give "
+                "a tag for each token"
             )
         for word, tag in zip(words, found, strict=True):
             if not is_token(word or ""):
@@ -304,11 +305,23 @@ def _order_names(train: list[list[str] | None], label_names: Sequence[Any] | Non
     return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
 
 
-def _require_known(tags: list[list[str] | None], codes: Mapping[str, int], split: str) -> None:
-    for number, found in enumerate(tags):
+def _require_known(
+    tokens: list[list[str] | None],
+    tags: list[list[str] | None],
+    codes: Mapping[str, int],
+    split: str,
+) -> None:
+    for number, (words, found) in enumerate(zip(tokens, tags, strict=True)):
         for tag in found or ():
             if tag not in codes:
                 raise InputError(
-                    f"{split} row {number}: the tag {tag!r} is not among those of train "
-                    f"({', '.join(codes)}); fix the row, or name every tag in data.label_names"
+                    f"{_locate(split, number, words)}: the tag {tag!r} is not among those of "
+                    f"train ({', '.join(codes)}); fix the row, or name every tag in "
+                    "data.label_names"
                 )
+
+
+def _locate(split: str, number: int, words: list[str] | None) -> str:
+    """Say which row it is; its first words help to find it in a file of a word a line."""
+    first = " ".join(map(str, (words or [])[:5]))
+    return f"{split} row {number} ({first!r}…)"

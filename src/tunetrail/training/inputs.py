@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from datasets import DatasetDict
 from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.build import build, plain
@@ -111,8 +112,10 @@ def _load_splits(
     # Without an entry in data.columns the column is named like its role.
     columns = {role: cfg.columns.get(role, role) for role in task.columns}
     names = None if cfg.label_names is None else list(cfg.label_names)
+    rows = build(cfg.source)
+    _require_roles(task, cfg, rows)
     return load_splits(
-        build(cfg.source),
+        rows,
         canonicalise=lambda rows: task.canonicalise(rows, columns, label_names=names),
         validation_fraction=cfg.validation_fraction,
         test_fraction=cfg.test_fraction,
@@ -120,6 +123,17 @@ def _load_splits(
         clean_quality=cleans[0],
         clean_leakage=cleans[1],
     )
+
+
+def _require_roles(task: Task, cfg: DictConfig, rows: DatasetDict) -> None:
+    """Refuse rows that have no column for a role, where their YAML does not speak of it either."""
+    found = rows["train"].column_names
+    for role in task.columns:
+        if role not in cfg.columns and role not in found:
+            raise InputError(
+                f"data={cfg.name}: it has no {role}, which this task reads (found: "
+                f"{', '.join(found)}); choose other data, or set +data.columns.{role}=COLUMN"
+            )
 
 
 def _stamp_sources(data: DictConfig) -> object:

@@ -14,7 +14,7 @@ from hydra_plugins.optuna_study._spec.plan import build_plan
 from hydra_plugins.optuna_study._spec.settings import read_settings
 from hydra_plugins.optuna_study._spec.space import build_search_space
 from hydra_plugins.optuna_study._study.sampler import StudySampler
-from hydra_plugins.optuna_study._study.study import open_study, quiet_optuna
+from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 from hydra_plugins.optuna_study.sweeper import OptunaStudyConf
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -76,7 +76,7 @@ def run_study(config_loader, sampler, pruner, *, num_trials):
         chosen = StudySampler(sampler, key="sampler", seed=0, space=space)
         plan = build_plan(OmegaConf.create(), settings, space, settings.objectives)
         spec = SimpleNamespace(settings=settings, space=space, plan=plan, points=[])
-        study = open_study(optuna.storages.InMemoryStorage(), spec, chosen)
+        study = open_study(optuna.storages.InMemoryStorage(), spec, chosen, build_pruner(spec))
         for _ in range(num_trials):
             trial = study.ask({p.name: p.distribution for p in space.parameters})
             trial.set_user_attr("overrides", space.overrides(trial.params))

@@ -108,11 +108,11 @@ def test_columns_may_be_the_wrong_way_round() -> None:
 @pytest.mark.parametrize(
     ("label_names", "splits", "message"),
     [
-        (None, {"train": ["a"] * 3}, r"train has the single label 'a'.*set data\.label_column"),
+        (None, {"train": ["a"] * 3}, r"train has the single label 'a'.*set data\.columns\.label"),
         (None, {"train": [None, ""]}, r"train has no labels"),
         (None, {"train": ["a", "b"], "test": []}, r"test has no rows"),
-        (None, {"train": [0.5, 1.0]}, r"label_column=label: 0\.5 in train row 0 is no class"),
-        (None, {"train": [[1], [2]]}, r"label_column=label of train holds list; labels must be"),
+        (None, {"train": [0.5, 1.0]}, r"columns\.label=label: 0\.5 in train row 0 is no class"),
+        (None, {"train": [[1], [2]]}, r"columns\.label=label of train holds list; labels must be"),
         (
             None,
             {"train": ["a", "b"], "validation": ["a", "c"]},
@@ -138,11 +138,11 @@ def test_labels_that_cannot_be_used_are_refused(
         (
             "txt",
             "label",
-            r"no column 'txt' in train \(found: text, label, n\); .*text_column",
+            r"no column 'txt' in train \(found: text, label, n\); .*columns\.text",
         ),
-        ("text", "y", r"no column 'y' in train \(found: text, label, n\); .*label_column"),
-        ("n", "label", r"data\.text_column=n of train holds int64, not text"),
-        ("text", "text", r"data\.text_column and data\.label_column are both 'text'"),
+        ("text", "y", r"no column 'y' in train \(found: text, label, n\); .*columns\.label"),
+        ("n", "label", r"data\.columns\.text=n of train holds int64, not text"),
+        ("text", "text", r"data\.columns\.text and data\.columns\.label are both 'text'"),
     ],
 )
 def test_columns_that_cannot_be_used_are_refused(

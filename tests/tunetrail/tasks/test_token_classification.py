@@ -197,7 +197,7 @@ GOOD = (["anna", "left"], ["B-person", "O"])
 @pytest.mark.parametrize(
     ("row", "found"),
     [
-        ((["anna", "left"], ["B-person"]), " has 2 tokens and 1 tags"),
+        ((["anna", "left"], ["B-person"]), ": 2 tokens and 1 tag; give"),
         ((["new york"], ["B-place"]), ": the token 'new york' is empty or holds a space"),
         ((["\t"], ["O"]), ": the token '\\t' is empty or holds a space"),
         ((["anna", None], ["O", "O"]), ": the token None is empty"),
@@ -209,14 +209,14 @@ GOOD = (["anna", "left"], ["B-person", "O"])
     ],
 )
 def test_a_row_that_cannot_be_tagged_is_named_in_one_line(row: Any, found: str) -> None:
-    with pytest.raises(InputError, match=f"^train row 1{re.escape(found)}") as error:
+    with pytest.raises(InputError, match=rf"^train row 1 \('.*'…\){re.escape(found)}") as error:
         canonical(train=[GOOD, row])
     assert "\n" not in str(error.value)
 
 
 def test_a_tag_that_train_does_not_have_is_named() -> None:
     with pytest.raises(
-        InputError, match=r"^validation row 1: the tag 'B-place' is not among .*O, B-p"
+        InputError, match=r"^validation row 1 \('.*'…\): the tag 'B-place' is not among .*O, B-p"
     ):
         canonical(train=[GOOD], validation=[GOOD, (["rome"], ["B-place"])])
     names = ["O", "B-person", "I-person", "B-place", "I-place"]
@@ -244,7 +244,7 @@ def test_a_column_that_holds_no_lists_is_named() -> None:
     rows = DatasetDict(train=Dataset.from_dict({"tokens": ["a b"], "tags": ["O B-x"]}))
     with pytest.raises(InputError, match=r"^data\.columns\.tokens=tokens of train holds no lists"):
         TAG.canonicalise(rows, {"tokens": "tokens", "tags": "tags"}, label_names=None)
-    with pytest.raises(InputError, match=r"^no column 'ner' in train .*; set data\.columns\.tags$"):
+    with pytest.raises(InputError, match=r"^no column 'ner' .*; name one in data\.columns\.tags,"):
         TAG.canonicalise(rows, {"tokens": "tokens", "tags": "ner"}, label_names=None)
 
 

@@ -51,7 +51,7 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
+def build_pruner(spec: SweepSpec) -> BasePruner:
     """Build the pruner, which some samplers consult; jobs build their own.
 
     Optuna prunes by one objective only: with several there is no pruner.
@@ -60,9 +60,9 @@ def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
         SweepError: no pruner can be built from the config.
 
     """
-    key = settings.keys["pruner"]
+    key = spec.settings.keys["pruner"]
     try:
-        pruner = instantiate(settings.pruner)
+        pruner = instantiate(spec.settings.pruner)
     except Exception as error:
         cause = error.__cause__ or error
         raise SweepError(f"{key}: no pruner can be built from it ({first_line(cause)})") from error
@@ -70,11 +70,16 @@ def build_pruner(settings: Settings, *, num_objectives: int) -> BasePruner:
         raise SweepError(
             f"{key}._target_: {type(pruner).__name__} is no pruner; give a class of optuna.pruners"
         )
-    return pruner if num_objectives == 1 else NopPruner()
+    return pruner if len(spec.plan.objectives) == 1 else NopPruner()
 
 
 def open_study(
-    storage: BaseStorage, spec: SweepSpec, sampler: BaseSampler, *, final_of: str | None = None
+    storage: BaseStorage,
+    spec: SweepSpec,
+    sampler: BaseSampler,
+    pruner: BasePruner,
+    *,
+    final_of: str | None = None,
 ) -> optuna.Study:
     """Create the study, or load it if it asks the same question.
 
@@ -85,6 +90,7 @@ def open_study(
         storage: where studies live.
         spec: of the sweep.
         sampler: draws points.
+        pruner: some samplers consult it.
         final_of: name of the study whose best points are trained again in this one.
 
     Raises:
@@ -93,7 +99,6 @@ def open_study(
 
     """
     settings, plan = spec.settings, spec.plan
-    pruner = build_pruner(settings, num_objectives=len(plan.objectives))
     directions = [StudyDirection[name.upper()] for name in plan.objectives.values()]
 
     def create() -> optuna.Study:

@@ -5,7 +5,7 @@ from typing import IO
 
 from tunetrail.data.tables.json_objects import JsonWriter
 from tunetrail.data.tables.lines import Lines, LinesReader
-from tunetrail.data.tables.rows import BadRow, Row, is_encodable
+from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, is_encodable
 
 
 class ConllReader(LinesReader):
@@ -22,7 +22,8 @@ class ConllReader(LinesReader):
     def __init__(self, lines: Lines) -> None:
         super().__init__(lines)
         self.header = ["tokens", "tags"]
-        self._num_columns = 0  # that the first line has
+        # What the first line has, and its number.
+        self._num_columns = self._first = 0
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         while (row := self._read_sentence()) is not None:
@@ -48,12 +49,15 @@ class ConllReader(LinesReader):
 
     def _find_fault(self, fields: list[str]) -> str | None:
         if not self._num_columns:
-            self._num_columns = len(fields)
+            self._num_columns, self._first = len(fields), self._lines.number
             del self.header[len(fields) :]  # in a file of tokens alone there are no tags
         if len(fields) != self._num_columns:
-            return f"{len(fields)} columns where the first line has {self._num_columns}"
+            return (
+                f"the number of columns is {len(fields)}, and {self._num_columns} in line "
+                f"{self._first}, the first"
+            )
         if not is_encodable("".join(fields)):
-            return f"bytes that are not {self._lines.encoding}"
+            return f"{UNDECODABLE} {self._lines.encoding}"
         return None if fields[0].strip() and fields[-1].strip() else "an empty token or tag"
 
     def type_of(self, column: str) -> str:

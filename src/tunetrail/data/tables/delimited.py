@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tunetrail.data.tables.lines import Lines, LinesReader, LineTooLongError
-from tunetrail.data.tables.rows import BadRow, Row, is_encodable, to_json
+from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, is_encodable, to_json
 from tunetrail.errors import InputError
 
 # A quote that is never closed makes the rest of a file one field: how much of it is looked at.
@@ -81,7 +81,7 @@ class DelimitedReader(LinesReader):
                 'the separator needs "quotes")'
             )
         if not is_encodable("".join(fields)):
-            return f"bytes that are not {self._lines.encoding}"
+            return f"{UNDECODABLE} {self._lines.encoding}"
         return None
 
     def build_writer(self, file: IO[str], columns: Mapping[str, str]) -> "DelimitedWriter":

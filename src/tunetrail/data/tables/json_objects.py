@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tunetrail.data.tables.lines import LinesReader
-from tunetrail.data.tables.rows import BadRow, Row, is_encodable, to_json
+from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, is_encodable, to_json
 from tunetrail.errors import InputError
 
 
@@ -29,7 +29,7 @@ class JsonLinesReader(LinesReader):
 
     def _build_row(self, number: int, value: object, text: str) -> Row | BadRow:
         if not is_encodable(text):
-            return BadRow(number, f"bytes that are not {self._lines.encoding}")
+            return BadRow(number, f"{UNDECODABLE} {self._lines.encoding}")
         if not isinstance(value, dict):
             return BadRow(number, f"no JSON object but {type(value).__name__}")
         return Row(number, value, text)

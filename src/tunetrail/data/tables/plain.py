@@ -5,7 +5,7 @@ from typing import IO, Any
 
 from tunetrail.data.tables.delimited import DelimitedWriter
 from tunetrail.data.tables.lines import LinesReader
-from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, to_json
+from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, TableReader, is_encodable, to_json
 
 COLUMN = "text"
 _TEXT_WIDTH = 60
@@ -53,7 +53,7 @@ class ArgumentReader(TableReader):
 
 def _build_row(number: int, text: str, encoding: str) -> Row | BadRow:
     if not is_encodable(text):
-        return BadRow(number, f"bytes that are not {encoding}")
+        return BadRow(number, f"{UNDECODABLE} {encoding}")
     return Row(number, {COLUMN: text}, [text])
 
 

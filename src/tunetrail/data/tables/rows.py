@@ -14,6 +14,8 @@ from tunetrail.errors import InputError
 WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 8_000_000
 _NUM_NAMED = 3
+# Begins the cause of a bad row that another encoding may mend; the name of the encoding follows.
+UNDECODABLE = "bytes that are not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ class TableReader(ABC):
         if bad:
             named = "; ".join(f"{self.unit} {row.number}: {row.cause}" for row in bad[:_NUM_NAMED])
             more = f"; {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
-            raise InputError(f"{self.name}: {named}{more}; fix the file, or set data.encoding")
+            mendable = any(row.cause.startswith(UNDECODABLE) for row in bad)
+            remedy = "fix the file, or set data.encoding" if mendable else "fix the file"
+            raise InputError(f"{self.name}: {named}{more}; {remedy}")
         for column in columns.values():
             column.extend([None] * (count - len(column)))
         try:
@@ -141,9 +145,13 @@ def split_windows(rows: Iterable[Row | BadRow], *, column: str) -> Iterator[list
     num_characters = 0
     for row in rows:
         window.append(row)
-        num_characters += len(row.values[column]) if isinstance(row, Row) else 0
+        num_characters += _count_characters(row.values[column]) if isinstance(row, Row) else 0
         if len(window) >= WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
             yield window
             window, num_characters = [], 0
     if window:
         yield window
+
+
+def _count_characters(value: Any) -> int:
+    return len(value) if isinstance(value, str) else sum(map(_count_characters, value))
