@@ -29,7 +29,7 @@ def require_job(cfg: DictConfig) -> None:
     """
     require_settings(cfg)
     require_metrics(cfg, build_task(cfg).metrics)
-    build_method(cfg)
+    build_method(cfg).serve_as(build_task(cfg).pipeline_tag)
 
 
 def build_task(cfg: DictConfig) -> Task:
@@ -56,7 +56,7 @@ def _require_parts(found: object, protocol: type, *, key: str) -> None:
         )
 
 
-def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
+def load_rows(cfg: DictConfig, task: Task, method: Method) -> PreparedData:
     """Load and prepare the rows that ``cfg`` names; the runs of a process share them."""
     data = plain(cfg.data)
     if data.get("per_label") is None:
@@ -64,6 +64,7 @@ def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
         data.pop("per_label_seed", None)
     checks = (cfg.checks.quality, cfg.checks.leakage)
     reader = _Reader(type(task), task)
+    data["trains"] = method.trains
     return _load_data(json.dumps(data), reader, _stamp_sources(cfg.data), cfg.seed, checks)
 
 
@@ -77,7 +78,15 @@ class _Reader:
 
 _Checks = tuple[str | bool, str | bool]
 # What decides which rows of a split are used, not which rows it has.
-_OF_SUBSETS = ("subset", "num_train", "num_validation", "num_test", "per_label", "per_label_seed")
+_OF_SUBSETS = (
+    "subset",
+    "num_train",
+    "num_validation",
+    "num_test",
+    "per_label",
+    "per_label_seed",
+    "trains",
+)
 
 
 @lru_cache(maxsize=1)
@@ -93,6 +102,7 @@ def _load_data(
         sizes={split: values[f"num_{split}"] for split in ("train", "validation", "test")},
         per_label=values.get("per_label"),
         per_label_seed=values.get("per_label_seed"),
+        trains=values["trains"],
         seed=seed,
         quality=checks[0],
         leakage=checks[1],
