@@ -15,7 +15,7 @@ from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import read_objectives
 from tunetrail.console import quiet_libraries
-from tunetrail.data.prepare import PreparedData
+from tunetrail.data.prepare import EXAMPLES, PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
@@ -183,11 +183,12 @@ def _find_examples(parts: Parts) -> Examples | None:
     """Find the rows that are shown, not trained on, and how long those are that are measured."""
     if parts.method.trains:
         return None
-    shown = parts.splits["examples"]
-    drawn = shown.take(range(len(shown.rows))).encoded
-    others = [split for name, split in parts.splits.items() if name not in ("train", "examples")]
+    others = [split for name, split in parts.splits.items() if name not in ("train", EXAMPLES)]
     longest = max(len(ids) for part in (parts.sample, *others) for ids in part.encoded["input_ids"])
-    return Examples(drawn, longest)
+    if (shown := parts.splits.get(EXAMPLES)) is None:
+        return Examples([], [], longest)
+    drawn = shown.take(range(len(shown.rows))).encoded
+    return Examples(drawn["input_ids"][:], drawn["labels"][:], longest)
 
 
 def _train(

@@ -12,6 +12,8 @@ from tunetrail.data.sources import SourceFile, list_files
 
 # YAML reads a bare off as false.
 _OFF = ("off", False)
+# The split of rows that are shown to a model, not trained on.
+EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def prepare_data(
         per_label: then so many rows of each label are drawn from those of train.
         per_label_seed: of this draw.
         trains: whether they are trained on. Else they, or all rows of train, become a split
-            ``examples`` of their own, and train stays as it is.
+            ``examples`` of their own if there are any, and train stays as it is.
         seed: of the subsets.
         quality, leakage: off, warn, clean or error. Raising is the caller's: here all but ``off``
             do the same.
@@ -130,8 +132,9 @@ def prepare_data(
         drawn = splits.draw_per_label(drawn, per_label, seed=per_label_seed, trains=trains)
     if trains:
         dataset = DatasetDict({**dataset, "train": drawn})
+    shown = {} if trains or not len(drawn) else {EXAMPLES: drawn}
     return PreparedData(
-        dataset=dataset if trains else DatasetDict({**dataset, "examples": drawn}),
+        dataset=DatasetDict({**dataset, **shown}),
         quality=None if quality in _OFF else check_quality(dataset),
         leakage=None if leakage in _OFF else check_leakage(dataset),
         notes=whole.notes,

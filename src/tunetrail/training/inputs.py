@@ -4,6 +4,7 @@ A run that trains uses it, and a run that is scored later from its recorded conf
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,23 @@ def require_job(cfg: DictConfig) -> None:
     require_settings(cfg)
     require_metrics(cfg, build_task(cfg).metrics)
     build_method(cfg).serve_as(build_task(cfg).pipeline_tag)
+
+
+def require_effect(cfg: DictConfig, searched: Collection[str]) -> None:
+    """Check that what a study searches can change a score.
+
+    Raises:
+        InputError: settings of training are searched, and the method trains nothing.
+
+    """
+    if build_method(cfg).trains or "method" in searched:
+        return
+    useless = [key for key in searched if key.startswith("trainer.")]
+    if useless:
+        raise InputError(
+            f"{', '.join(useless)}: method={cfg.method.name} trains nothing, so a search over this "
+            "finds nothing; set null for it in sweep.search_space, as experiment=in_context does"
+        )
 
 
 def build_task(cfg: DictConfig) -> Task:

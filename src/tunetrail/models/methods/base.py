@@ -1,11 +1,10 @@
 """What a method must offer."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.models.checkpoints import Checkpoint
@@ -14,15 +13,17 @@ from tunetrail.models.loading import Loader
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows that a method shows to a model without training on them, as the task encodes them.
+    """Rows that a method shows to a model without training on them.
 
     Args:
-        rows: in the order in which they were drawn.
-        longest: tokens of the longest row that the model will read.
+        texts: their tokens, as the task encodes them, in the order in which they were drawn.
+        labels: their labels, as the task encodes them.
+        longest: tokens of the longest row that will be measured.
 
     """
 
-    rows: Dataset
+    texts: Sequence[list[int]]
+    labels: Sequence[Any]
     longest: int
 
 

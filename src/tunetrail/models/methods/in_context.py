@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -88,7 +87,7 @@ class InContext:
     def serve_as(self, pipeline_tag: str) -> str:
         if pipeline_tag != "text-classification":
             raise InputError(
-                f"method=in_context chooses a label for a text, and the task is {pipeline_tag}; use "
+                f"method=in_context chooses a label for a text; the task is {pipeline_tag}: use "
                 "task=text_classification"
             )
         return "in-context-classification"
@@ -129,7 +128,7 @@ class InContext:
         self,
         tokenizer: PreTrainedTokenizerBase,
         label_names: Sequence[str],
-        examples: Dataset,
+        examples: Examples,
         *,
         limit: int,
     ) -> Prompt:
@@ -138,7 +137,7 @@ class InContext:
         Args:
             tokenizer: of the model.
             label_names: in the order of the model's labels.
-            examples: with ``input_ids``, as the tokenizer gives them, and ``labels``.
+            examples: those that stand in it, in their order.
             limit: tokens that the model reads.
 
         Raises:
@@ -149,9 +148,9 @@ class InContext:
         before, _, rest = self.template.partition("{text}")
         between, _, after = rest.partition("{label}")
         head, tail = find_frame(tokenizer)
-        texts = [ids[len(head) : len(ids) - len(tail)] for ids in examples["input_ids"]]
+        texts = [ids[len(head) : len(ids) - len(tail)] for ids in examples.texts]
         # What stands between two texts is encoded in one piece, as the model has read such texts.
-        shown = [between + words[label] + after + before for label in examples["labels"]]
+        shown = [between + words[label] + after + before for label in examples.labels]
         instruction = self.instruction.replace("{labels}", ", ".join(words))
         first, *ends = tokenize([instruction + before, *shown], tokenizer)
         prefix = [*head, *first]
@@ -227,9 +226,7 @@ class _PromptLoader(Loader):
             raise InputError(f"{found.model_type} has an encoder; {_DECODER}")
         most = getattr(found, "max_position_embeddings", None)
         limit = min(self.tokenizer.model_max_length, most or self.tokenizer.model_max_length)
-        prompt = self.method.build_prompt(
-            self.tokenizer, label_names, self.examples.rows, limit=limit
-        )
+        prompt = self.method.build_prompt(self.tokenizer, label_names, self.examples, limit=limit)
         self._require_room(prompt, limit)
         try:
             model = super().__call__(AutoModelForCausalLM, **config)
@@ -247,8 +244,8 @@ class _PromptLoader(Loader):
     def _require_room(self, prompt: Prompt, limit: int) -> None:
         if self.examples.longest <= prompt.max_text:
             return
-        number = len(self.examples.rows)
-        most = max(Counter(self.examples.rows["labels"]).values(), default=0)
+        number = len(self.examples.labels)
+        most = max(Counter(self.examples.labels).values(), default=0)
         needed = limit + self.examples.longest - prompt.max_text
         raise InputError(
             f"data.per_label: a prompt of {number} examples ({most} of a label) has "
