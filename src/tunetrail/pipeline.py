@@ -296,6 +296,7 @@ def _log_result(
         run_log.metrics({"best/above_baseline": task.metrics[task.main_metric].sign * gain})
     best = name_metrics(result.best, task.metrics)
     run_log.metrics({f"best/{name}": value for name, value in best.items()})
+    run_log.metrics({"best/standard_error": validation.noise})
     run_log.data(fit.to_dict(), "reports/fit.json")
     if result.is_trained:
         recording.log_curves(

@@ -229,7 +229,7 @@ class TrackStudy:
         baselines = find_baselines(study, self._objectives, runs, main_metric=self._main_metric)
         for name, curve in plot_curves(study, self._objectives, baselines=baselines).items():
             parent.figure(curve, f"figures/over_{name.rpartition('.')[2]}.png")
-        costs = list_costs(study, self._objectives, runs)
+        costs = list_costs(study, self._objectives, runs, main_metric=self._main_metric)
         if len(costs):
             parent.shown_table(costs, "tables/costs.json")
             figure = plot_costs(costs, self._objectives[0], baselines=baselines)

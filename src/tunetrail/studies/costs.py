@@ -15,35 +15,43 @@ from tunetrail.templates import short
 from tunetrail.tracking.run_log import RunSummary
 
 WEIGHTS, SECONDS = "trainable parameters", "seconds"
-_ABOVE = "best/above_baseline"
+_ABOVE, _ERROR = "best/above_baseline", "best/standard_error"
+# Standard errors to each side that hold 95 % of a normal distribution.
+_HALF = 1.96
 # Metric of a run -> how it is named in the table.
 _COSTS = {"model/trainable_parameters": WEIGHTS, "speed/seconds": SECONDS}
 
 
 def list_costs(
-    study: optuna.Study, objectives: Sequence[str], runs: Mapping[int, Sequence[RunSummary]]
+    study: optuna.Study,
+    objectives: Sequence[str],
+    runs: Mapping[int, Sequence[RunSummary]],
+    *,
+    main_metric: str,
 ) -> pd.DataFrame:
     """List the complete trials, the best first, if they differ in how many weights they train.
 
-    Costs are means over the runs of a trial. Scores have a sample standard deviation where there
-    are several.
+    Costs are means over the runs of a trial. Beside a score stands its sample standard deviation
+    over the runs; of a single run, half of the 95 % interval of the main metric over rows.
 
     Args:
         objectives: names of the study's values, in order.
         runs: number of a trial -> its finished runs.
 
     """
-    names = list(objectives)
+    names, main = list(objectives), f"validation/{main_metric}"
     lines = []
     for trial in rank(study):
         costs = pd.DataFrame([run.metrics for run in runs.get(trial.number, ())])
-        if not {*_COSTS} <= {*costs.columns}:
+        if not {*_COSTS, _ERROR} <= {*costs.columns}:
             continue
         repeats = pd.DataFrame(
             trial.user_attrs.get(attributes.REPEATS) or [trial.values],  # noqa: PD011 - no pandas
             columns=names,
         )
-        spread = repeats.std().add_prefix("± ") if len(repeats) > 1 else {}
+        spread = dict(repeats.std().add_prefix("± "))
+        if len(repeats) == 1:
+            spread = {f"± {main}": _HALF * float(costs[_ERROR].mean())} if main in names else {}
         lines.append(
             {
                 "trial": trial.number,
@@ -108,9 +116,9 @@ def plot_costs(table: pd.DataFrame, objective: str, *, baselines: Mapping[str, f
             axes.axhline(baselines[objective], color=MARK, linestyle=":", label="baseline")
             axes.legend(frameon=False, fontsize="small", loc="lower right")
     left.set_ylabel(objective)
-    runs = int(table["runs"].max())
-    spread = f" (mean ± standard deviation over {runs} seeds)" if runs > 1 else ""
-    figure.suptitle(f"{objective} against what it costs{spread}")
+    seeds = int(table["runs"].max())
+    spread = f"standard deviation over {seeds} seeds" if seeds > 1 else "95 % interval over rows"
+    figure.suptitle(f"{objective} against what it costs (bars: {spread})")
     return figure
 
 

@@ -247,8 +247,9 @@ class _PromptLoader(Loader):
         number = len(self.examples.labels)
         most = max(Counter(self.examples.labels).values(), default=0)
         needed = limit + self.examples.longest - prompt.max_text
+        remedy = "lower data.per_label" if number else "shorten method.instruction"
         raise InputError(
             f"data.per_label: a prompt of {number} examples ({most} of a label) has "
             f"{len(prompt.prefix)} tokens, {needed} with the longest text and label, and the model "
-            f"reads {limit}; lower data.per_label, or task.max_length, after which texts are cut"
+            f"reads {limit}; {remedy}, or lower task.max_length, after which texts are cut"
         )
