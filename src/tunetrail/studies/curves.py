@@ -125,6 +125,7 @@ def spread_axis(axes: Axes, values: Sequence[float]) -> None:
     if distinct[0] >= 0 and above and distinct[-1] > _WIDE * above[0]:
         if distinct[0] == 0:
             axes.set_xscale("symlog", linthresh=above[0], linscale=0.5)
+            axes.set_xlim(-0.3 * above[0], distinct[-1] * (distinct[-1] / above[0]) ** 0.08)
         else:
             axes.set_xscale("log")
     if len(distinct) <= _MOST_TICKS and all(value == int(value) < 1000 for value in distinct):
