@@ -81,11 +81,12 @@ DIAGONAL += [
 ]
 # The architecture of each task where one is enough.
 PLAIN = {task: "bert" if (task, "full", "bert") in CELLS else "llama" for task in TASKS}
-# What a method needs on a model that reads 64 tokens.
-OF_METHOD = {
-    "in_context": (
-        "data.per_label=1", "task.max_length=16", "method.instruction=''",
-        "method.template='{text} = {label} '",
+# What a task with a method needs on a model that reads 64 tokens.
+OF_CELL = {
+    ("text_classification", "in_context"): (
+        "data.per_label=1", "task.max_length=8", "method.instruction=''",
+        "method.template='{text}: {label} '",
+        "method.verbalizers={negative:bad,neutral:river,positive:good}",
     ),
 }  # fmt: skip
 SHORT = (
@@ -124,7 +125,7 @@ def cell(here: pytest.MonkeyPatch, checkpoints: Callable[[str], Path]) -> TrainC
     def run(task: str, method: str, architecture: str, *overrides: str) -> Run:
         run_here(
             here, *overrides, *write_task(task, Path.cwd(), num_rows=12), *SHORT,
-            f"method={method}", *OF_METHOD.get(method, ()),
+            f"method={method}", *OF_CELL.get((task, method), ()),
             "model=directory", f"model.path={checkpoints(architecture)}",
         )  # fmt: skip
         if not gc.get_freeze_count():

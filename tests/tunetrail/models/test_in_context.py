@@ -27,7 +27,7 @@ def method(**values: Any) -> InContext:
         "name": "in_context",
         "instruction": "day: {labels}. ",
         "template": "it {text} was: {label}, ",
-        "verbalizers": {},
+        "verbalizers": None,
         "normalisation": "sum",
         "blanks": ["table", ""],
     }

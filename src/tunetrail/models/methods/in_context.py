@@ -39,7 +39,7 @@ class InContext:
     Args:
         instruction: stands once at the beginning; ``{labels}`` is the words of all labels.
         template: of each example, and of the text that is asked for up to its ``{label}``.
-        verbalizers: label -> words; a label that is not there is its own word.
+        verbalizers: label -> words; a label that is not there is its own word. None: all are.
         normalisation: ``sum`` of the log-probabilities of a label's tokens, or their ``mean``
             (Brown et al., section 2.4); ``pmi``: the sum, minus that after the end of the template
             alone (there, and Holtzman et al., arXiv:2104.08315); ``calibrated``: the sum, minus the
@@ -55,7 +55,7 @@ class InContext:
     name: str
     instruction: str
     template: str
-    verbalizers: dict[str, str]
+    verbalizers: dict[str, str] | None
     normalisation: _Normalisation
     blanks: list[str]
 
@@ -75,7 +75,7 @@ class InContext:
                 f"method.template={self.template!r}: must hold {{text}} once, then words that ask "
                 "for the label, then {label} once"
             )
-        for key, words in self.verbalizers.items():
+        for key, words in (self.verbalizers or {}).items():
             if not isinstance(words, str) or not words.strip():
                 raise InputError(f"method.verbalizers.{key}={words!r}: must be one word or more")
         if self.normalisation == "calibrated" and not self.blanks:
@@ -169,13 +169,14 @@ class InContext:
         )
 
     def _choose_words(self, label_names: Sequence[str]) -> list[str]:
-        unknown = [name for name in self.verbalizers if name not in label_names]
+        chosen = self.verbalizers or {}
+        unknown = [name for name in chosen if name not in label_names]
         if unknown:
             raise InputError(
                 f"method.verbalizers.{unknown[0]}: there is no such label (found: "
                 f"{', '.join(label_names)})"
             )
-        return [self.verbalizers.get(name, name) for name in label_names]
+        return [chosen.get(name, name) for name in label_names]
 
 
 def _split_labels(
