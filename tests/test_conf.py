@@ -25,7 +25,7 @@ from tunetrail.errors import InputError
 from tunetrail.training.inputs import require_job
 
 CONF = ROOT / "conf"
-GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep")
+GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep", "approach")
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 # What a person has to give with an option that stands for many.

@@ -15,7 +15,7 @@ from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import read_objectives
 from tunetrail.console import quiet_libraries
-from tunetrail.data.prepare import PreparedData
+from tunetrail.data.prepare import EXAMPLES, PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
@@ -24,7 +24,7 @@ from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import UNTUNED, TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
-from tunetrail.models.methods.base import Method
+from tunetrail.models.methods.base import Examples, Method
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
@@ -43,7 +43,7 @@ from tunetrail.training.inputs import build_method, build_task, load_rows, requi
 from tunetrail.training.isolation import isolated
 from tunetrail.training.samples import LogSamples
 from tunetrail.training.tokens import Split, encode_rows
-from tunetrail.training.train import TrainingResult, train
+from tunetrail.training.train import TrainingResult, measure, train
 from tunetrail.training.trainer import MeasuringTrainer
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             trainer = _build_trainer(run_log, parts, samples)
             result = _train(run_log, parts, trainer, samples, resume_from=resume_from)
             fit, validation = _judge(parts, trainer, result)
-            tuning = _compare_with_untuned(run_log, parts, trainer, validation)
+            tuning = _compare_with_untuned(run_log, parts, trainer, result, validation)
             test = _score_test(run_log, parts, trainer)
             measured = _measured(parts, result)
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
@@ -122,9 +122,9 @@ def run(cfg: DictConfig) -> float | list[float]:
 
 def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     """Load the rows, apply the checks of the data, and encode them."""
-    task, checkpoint = build_task(cfg), build(cfg.model.source)
+    task, method, checkpoint = build_task(cfg), build_method(cfg), build(cfg.model.source)
     recording.log_checkpoint(run_log, checkpoint)
-    data = load_rows(cfg, task)
+    data = load_rows(cfg, task, method)
     recording.log_data(run_log, data)
     _apply_checks(data, cfg)
     encoded = encode_rows(task, checkpoint, data.dataset)
@@ -133,7 +133,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
         cfg=cfg,
         trial=trial,
         task=task,
-        method=build_method(cfg),
+        method=method,
         checkpoint=checkpoint,
         tokenizer=load_tokenizer(checkpoint),
         data=data,
@@ -152,8 +152,11 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
     # gets the same head as a run of its own.
     transformers.set_seed(cfg.training_seed)
     loader = Loader(parts.checkpoint, weights)
-    model = task.load_model(loader, parts.tokenizer, parts.splits["train"].rows)
+    load = parts.method.choose_loader(loader, parts.tokenizer, _find_examples(parts))
+    model = task.load_model(load, parts.tokenizer, parts.splits["train"].rows)
     model = parts.method.prepare(model, new=loader.new)
+    for name, text in parts.method.describe(model, parts.tokenizer).items():
+        run_log.text(text, name)
     trainer = MeasuringTrainer(
         task=task,
         # Validation last: when its scores arrive, those of train are there to compare with.
@@ -176,6 +179,18 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
     return trainer
 
 
+def _find_examples(parts: Parts) -> Examples | None:
+    """Find the rows that are shown, not trained on, and how long those are that are measured."""
+    if parts.method.trains:
+        return None
+    others = [split for name, split in parts.splits.items() if name not in ("train", EXAMPLES)]
+    longest = max(len(ids) for part in (parts.sample, *others) for ids in part.encoded["input_ids"])
+    if (shown := parts.splits.get(EXAMPLES)) is None:
+        return Examples([], [], longest)
+    drawn = shown.take(range(len(shown.rows))).encoded
+    return Examples(drawn["input_ids"][:], drawn["labels"][:], longest)
+
+
 def _train(
     run_log: RunLog,
     parts: Parts,
@@ -184,6 +199,8 @@ def _train(
     *,
     resume_from: Path | None,
 ) -> TrainingResult:
+    if not parts.method.trains:
+        return measure(trainer)
     try:
         return train(trainer, resume_from=resume_from, seconds_aside=lambda: samples.seconds)
     except optuna.TrialPruned:
@@ -218,16 +235,21 @@ def _judge(
         metric=task.metrics[task.main_metric],
         baseline_score=next(iter(baselines.values()), None),
         noise={name: outcome.noise for name, outcome in outcomes.items()},
+        is_trained=result.is_trained,
     )
     return fit, validation
 
 
 def _compare_with_untuned(
-    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, validation: SplitOutcome
+    run_log: RunLog,
+    parts: Parts,
+    trainer: MeasuringTrainer,
+    result: TrainingResult,
+    validation: SplitOutcome,
 ) -> TuningReport | None:
     """Compare with the model before training, if this process has measured it."""
     outputs = trainer.untuned_outputs("validation")
-    if outputs is None:
+    if outputs is None or not result.is_trained:
         return None
     untuned = examine(parts.task, parts.splits["validation"], outputs)
     tuning = compare_with_untuned(untuned, validation, seed=parts.cfg.seed)
@@ -274,10 +296,12 @@ def _log_result(
         run_log.metrics({"best/above_baseline": task.metrics[task.main_metric].sign * gain})
     best = name_metrics(result.best, task.metrics)
     run_log.metrics({f"best/{name}": value for name, value in best.items()})
+    run_log.metrics({"best/standard_error": validation.noise})
     run_log.data(fit.to_dict(), "reports/fit.json")
-    recording.log_curves(
-        run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
-    )
+    if result.is_trained:
+        recording.log_curves(
+            run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
+        )
     recording.log_outcome(run_log, validation, split="validation")
 
 
@@ -296,6 +320,7 @@ def _log_model(
         parts.method.finish(model),
         parts.tokenizer,
         task=task,
+        tag=parts.method.serve_as(task.pipeline_tag),
         table=table,
         origin=parts.checkpoint.origin,
         step=step,

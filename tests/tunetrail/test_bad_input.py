@@ -96,6 +96,7 @@ def test_rows_without_what_the_task_reads(train: Train, tiny: list[str]) -> None
     [
         ("data.num_train=61", "data.num_train=61: train has 60 rows"),
         ("data.num_train=0", "data.num_train=0: must be a whole number"),
+        ("data.per_label=0", "data.per_label=0: must be a whole number of 1 or more"),
         ("data.per_label=21", "data.per_label=21: train has 20 rows of 'negative'; ask for fewer"),
         ("data.per_label=8 data.num_train=21", "data.per_label=8: train has 7 rows of 'negative'"),
         ("method=frozen method.num_layers_trained=3", "GPT2ForSequenceClassification has 2 layers"),

@@ -1,5 +1,6 @@
 """The protocol between the sweeper and the app's callbacks."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -16,8 +17,14 @@ class StudyCallback:
     not called. A study of finals has ``user_attrs["final_of"]``.
     """
 
-    def before_study(self, config: DictConfig) -> None:
-        """Before the study is opened, with the config of a job. An error ends the sweep."""
+    def before_study(self, config: DictConfig, searched: Sequence[str]) -> None:
+        """Before the study is opened. An error ends the sweep.
+
+        Args:
+            config: of a job.
+            searched: the keys that are searched.
+
+        """
 
     def on_study_start(self, study: "optuna.Study", config: DictConfig) -> None:
         """Before the first trial of this process. An error ends the sweep."""

@@ -12,6 +12,8 @@ from tunetrail.data.sources import SourceFile, list_files
 
 # YAML reads a bare off as false.
 _OFF = ("off", False)
+# The split of rows that are shown to a model, not trained on.
+EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def prepare_data(
     sizes: dict[str, int | None],
     per_label: int | None,
     per_label_seed: int | None,
+    trains: bool,
     seed: int,
     quality: str | bool,
     leakage: str | bool,
@@ -107,6 +110,8 @@ def prepare_data(
         sizes: rows wanted of each split; None is all of them.
         per_label: then so many rows of each label are drawn from those of train.
         per_label_seed: of this draw.
+        trains: whether they are trained on. Else they, or all rows of train, become a split
+            ``examples`` of their own if there are any, and train stays as it is.
         seed: of the subsets.
         quality, leakage: off, warn, clean or error. Raising is the caller's: here all but ``off``
             do the same.
@@ -122,11 +127,14 @@ def prepare_data(
         columns.require_text(dataset)
     dataset = splits.take_subsets(dataset, sizes=sizes, method=subset, seed=seed)
     columns.require_text(dataset)
+    drawn = dataset["train"]
     if per_label is not None:
-        train = splits.draw_per_label(dataset["train"], per_label, seed=per_label_seed)
-        dataset = DatasetDict({**dataset, "train": train})
+        drawn = splits.draw_per_label(drawn, per_label, seed=per_label_seed, trains=trains)
+    if trains:
+        dataset = DatasetDict({**dataset, "train": drawn})
+    shown = {} if trains or not len(drawn) else {EXAMPLES: drawn}
     return PreparedData(
-        dataset=dataset,
+        dataset=DatasetDict({**dataset, **shown}),
         quality=None if quality in _OFF else check_quality(dataset),
         leakage=None if leakage in _OFF else check_leakage(dataset),
         notes=whole.notes,

@@ -93,19 +93,31 @@ def take_subsets(
     return DatasetDict(parts)
 
 
-def draw_per_label(train: Dataset, per_label: object, *, seed: object) -> Dataset:
+def draw_per_label(
+    train: Dataset, per_label: object, *, seed: object, trains: bool = True
+) -> Dataset:
     """Draw as many rows of each label, in random order.
 
     With the same seed the rows for a smaller number are among those for a larger one.
 
+    Args:
+        train: the rows to draw from.
+        per_label: how many of each label.
+        seed: of the draw.
+        trains: whether a model is trained on them; if not, they may be none.
+
     Raises:
-        InputError: a number that is no whole number above zero, a label with fewer rows, or rows
-            that have no labels.
+        InputError: no whole number, one that is too small, a label with fewer rows, or rows that
+            have no labels.
 
     """
     key = f"data.per_label={per_label}"
-    if isinstance(per_label, bool) or not isinstance(per_label, int) or per_label < 1:
-        raise InputError(f"{key}: must be a whole number of 1 or more, or null for all rows")
+    least = 1 if trains else 0
+    if isinstance(per_label, bool) or not isinstance(per_label, int) or per_label < least:
+        none = "; 0 is for method=in_context, which trains nothing" if per_label == 0 else ""
+        raise InputError(
+            f"{key}: must be a whole number of {least} or more, or null for all rows{none}"
+        )
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"data.per_label_seed={seed}: must be a whole number of 0 or more")
     strata = train.features["stratum"]

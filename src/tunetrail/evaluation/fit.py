@@ -17,6 +17,8 @@ class Verdict(StrEnum):
     UNDERFITTING = "underfitting"
     OVERFITTING = "overfitting"
     GOOD = "good fit"
+    # Of a model that was not trained there is no fit to judge.
+    UNTRAINED = "better than the baseline"
 
 
 # Validation loss that ends this far above its minimum has turned; less may be noise.
@@ -68,6 +70,7 @@ def check_fit(
     metric: Metric,
     baseline_score: float | None,
     noise: Mapping[str, float],
+    is_trained: bool = True,
 ) -> FitReport:
     """Judge the fit of a run by its evaluations.
 
@@ -76,6 +79,7 @@ def check_fit(
         best: the one whose weights are kept.
         baseline_score: of a simple baseline on validation; None if there is none.
         noise: split -> standard error of its score at the best evaluation.
+        is_trained: whether the model was trained at all.
 
     """
     train, validation = best.train[main_metric], best.validation[main_metric]
@@ -94,7 +98,14 @@ def check_fit(
     beats = beats_baseline(validation, noise["validation"])
     train_beats = beats_baseline(train, noise["train"])
 
-    if not beats and not train_beats:
+    if not is_trained:
+        verdict = Verdict.UNTRAINED if beats else Verdict.NO_BETTER_THAN_BASELINE
+        advice = (
+            "nothing was trained"
+            if beats
+            else ("nothing was trained: try another prompt, other examples or a larger model")
+        )
+    elif not beats and not train_beats:
         verdict = Verdict.NO_BETTER_THAN_BASELINE
         advice = "it has learnt nothing yet: raise the learning rate or train longer"
     elif not beats or rise > _LOSS_TURN or gap > max(_GAP if metric.is_share else 0.0, gap_noise):

@@ -13,6 +13,7 @@ from tunetrail.config.untrusted import resolve_config
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.outcome import SplitOutcome, examine
 from tunetrail.evaluation.statistics import Interval, bootstrap
+from tunetrail.models.methods.base import Method
 from tunetrail.tasks.base import Task
 from tunetrail.training.inputs import load_rows
 from tunetrail.training.tokens import Split, encode_rows
@@ -38,10 +39,11 @@ def score_test(trainer: MeasuringTrainer, task: Task, split: Split, *, seed: int
 
 @dataclass(frozen=True)
 class Recorded:
-    """Config and task of a run, built from the config that it recorded."""
+    """Config, task and method of a run, built from the config that it recorded."""
 
     cfg: DictConfig
     task: Task
+    method: Method
 
     @property
     def seed(self) -> int:
@@ -59,7 +61,7 @@ class Recorded:
             InputError: they are no longer there, or can no longer be used.
 
         """
-        return load_rows(self.cfg, self.task)
+        return load_rows(self.cfg, self.task, self.method)
 
 
 def load_recorded(config: str, *, known_targets: frozenset[str], uri: str) -> Recorded:
@@ -75,7 +77,7 @@ def load_recorded(config: str, *, known_targets: frozenset[str], uri: str) -> Re
 
     """
     cfg = resolve_config(config, known=known_targets, uri=uri)
-    return Recorded(cfg, build(cfg.task))
+    return Recorded(cfg, build(cfg.task), build(cfg.method))
 
 
 def score_saved(
@@ -92,7 +94,7 @@ def score_saved(
     trainer = MeasuringTrainer(
         task=task,
         splits={"test": test},
-        model=model,
+        model=recorded.method.reopen(model),
         args=build_arguments(cfg, task, scratch_dir),
         processing_class=tokenizer,
         data_collator=task.build_collator(tokenizer, model),

@@ -29,14 +29,9 @@ def format_summary(
 
     """
     best = result.best
-    last = result.evaluations[-1].epoch
     lines = [
         "",
-        (
-            f"best epoch {best.epoch:g} of {last:g}   "
-            f"({result.num_steps} steps in {result.seconds:.0f} s, "
-            f"{_speed(result.train_samples_per_second)} training rows a second)"
-        ),
+        _describe_training(result),
         "",
         f"{'':12}" + "".join(f"{name.replace('_', ' '):>{_width(name)}}" for name in names),
     ]
@@ -55,6 +50,16 @@ def format_summary(
         f"see it      {ui}" + ("" if server else "   (or: make ui)"),
     ]
     return "\n".join(lines)
+
+
+def _describe_training(result: TrainingResult) -> str:
+    if not result.is_trained:
+        return f"nothing trained   (measured in {result.seconds:.0f} s)"
+    return (
+        f"best epoch {result.best.epoch:g} of {result.evaluations[-1].epoch:g}   "
+        f"({result.num_steps} steps in {result.seconds:.0f} s, "
+        f"{_speed(result.train_samples_per_second)} training rows a second)"
+    )
 
 
 def _width(name: str) -> int:

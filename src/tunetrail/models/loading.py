@@ -22,6 +22,7 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 from tunetrail.config.hub import is_reachable
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.served.in_context_classification import KEY as PROMPT
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Loader:
             "dtype": "float32",
         }
         model: PreTrainedModel
-        found = _from_pretrained(AutoConfig, self.checkpoint, **config)
+        found = self.read_config(**config)
         architecture = auto._model_mapping.get(type(found), None)  # noqa: SLF001 - the table has no public name
         if architecture is None:
             raise NoHeadError(
@@ -167,7 +168,22 @@ class Loader:
                 ", ".join(known),
                 ", ".join(label_names),
             )
+        # A model for another task must not be taken for one that answers after this prompt.
+        vars(model.config).pop(PROMPT, None)
         return model
+
+    def read_config(self, **config: Any) -> Any:
+        """Read the config of the model, with other values for some of its keys."""
+        return _from_pretrained(AutoConfig, self.checkpoint, **config)
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether what a language model predicts after a token does not depend on later ones."""
+    device = next(model.parameters()).device
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device)
+    with torch.inference_mode():
+        first, second = model(input_ids=ids).logits[:, :3].float()
+    return torch.allclose(first, second, rtol=1e-4, atol=1e-5)
 
 
 def _known_labels(checkpoint: Checkpoint) -> list[str]:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
+from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
+from tunetrail.studies.curves import plot_curves
 from tunetrail.studies.finals.record import Terms
 from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.plots import plot_study
@@ -22,7 +25,7 @@ from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, closed_at_end, create_run, reopen_run
 from tunetrail.tracking.store import store_errors
-from tunetrail.training.inputs import require_job
+from tunetrail.training.inputs import require_effect, require_job
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class TrackStudy:
         self._keep_best = keep_best
         self._objectives: list[str] = []
         self._constraints: dict[str, str] = {}
+        self._main_metric = ""
         self._logged_best: int | None = None
 
     # Set once there is a study.
@@ -56,15 +60,16 @@ class TrackStudy:
     # Of finals: the run of the study whose best points they train.
     _searched: RunLog | None
 
-    def before_study(self, config: DictConfig) -> None:
+    def before_study(self, config: DictConfig, searched: Sequence[str]) -> None:
         """Check what every trial needs, before the study is created.
 
         Raises:
-            InputError: a value that is not searched, or the name of a metric, is wrong, or there is
-                no such run to start from.
+            InputError: a value that is not searched, or the name of a metric, is wrong, there is no
+                such run to start from, or what is searched has no effect.
 
         """
         require_job(config)
+        require_effect(config, searched)
         pin_start(config, None)
 
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
@@ -75,6 +80,7 @@ class TrackStudy:
         """
         self._objectives = list(study.user_attrs[attributes.OBJECTIVES])
         self._constraints = dict(config.sweep.get("constraints") or {})
+        self._main_metric = str(config.task.main_metric)
         searched = _load_searched(study)
         if attributes.RUN_ID in study.user_attrs:
             parent = self._reopen(study)
@@ -205,11 +211,8 @@ class TrackStudy:
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
         # Finals are not searched, so there is no history and no slice to draw.
-        figures = (
-            [] if attributes.FINAL_OF in study.user_attrs else plot_study(study, self._objectives)
-        )
-        if figures:
-            parent.page(figures, "figures/study.html")
+        if attributes.FINAL_OF not in study.user_attrs:
+            self._log_figures(study, parent)
         best = find_best(study)
         if best is None:
             return
@@ -218,6 +221,19 @@ class TrackStudy:
         if run_id is not None:
             config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
             parent.text(config, "best_config.yaml")
+
+    def _log_figures(self, study: optuna.Study, parent: RunLog) -> None:
+        if figures := plot_study(study, self._objectives):
+            parent.page(figures, "figures/study.html")
+        runs = self._runs.list_all_repeats()
+        baselines = find_baselines(study, self._objectives, runs, main_metric=self._main_metric)
+        for name, curve in plot_curves(study, self._objectives, baselines=baselines).items():
+            parent.figure(curve, f"figures/over_{name.rpartition('.')[2]}.png")
+        costs = list_costs(study, self._objectives, runs, main_metric=self._main_metric)
+        if len(costs):
+            parent.shown_table(costs, "tables/costs.json")
+            figure = plot_costs(costs, self._objectives[0], baselines=baselines)
+            parent.figure(figure, "figures/costs.png")
 
     def _log_report(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
         winner = read_section(parent)

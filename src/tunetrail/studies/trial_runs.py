@@ -66,8 +66,11 @@ class TrialRuns:
 
         Of a seed that ran again after an interruption only the last run is listed.
         """
-        runs = {_repeat(run)[0]: run for run in self._find(number) if _is_finished(run)}
-        return [read_run(run) for run in runs.values()]
+        return _last_of_each_seed(self._find(number))
+
+    def list_all_repeats(self) -> dict[int, list[RunSummary]]:
+        """List the finished runs of every trial, as :meth:`list_repeats` does."""
+        return {number: _last_of_each_seed(runs) for number, runs in self._find_all().items()}
 
     def _find(self, number: int) -> list[Run]:
         """Find the runs of a trial in the order of its repeats."""
@@ -224,6 +227,11 @@ def _status_of(trial: FrozenTrial) -> str:
 
 def _repeat(run: Run) -> tuple[int, int]:
     return int(run.data.tags.get(_REPEAT, 0)), run.info.start_time
+
+
+def _last_of_each_seed(runs: Sequence[Run]) -> list[RunSummary]:
+    finished = {_repeat(run)[0]: run for run in runs if _is_finished(run)}
+    return [read_run(run) for run in finished.values()]
 
 
 def _is_finished(run: Run) -> bool:

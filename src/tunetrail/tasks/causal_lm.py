@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from tunetrail.config.arguments import require_count
 from tunetrail.errors import InputError
-from tunetrail.models.loading import Loader, NoHeadError
+from tunetrail.models.loading import Loader, NoHeadError, is_causal
 from tunetrail.served.language import split_evenly, tokenize
 from tunetrail.served.text_generation import (
     continue_texts,
@@ -97,7 +97,7 @@ class CausalLM(LanguageModelling):
             model = load(AutoModelForCausalLM, pad_token_id=int(tokenizer.pad_token_id))
         except NoHeadError as error:
             raise InputError(f"{error}; {_REMEDY}") from error
-        if not _is_causal(model):
+        if not is_causal(model):
             raise InputError(
                 f"task=causal_lm: {type(model).__name__} reads what comes after a token, too, so "
                 f"there is nothing to predict; {_REMEDY}"
@@ -139,12 +139,3 @@ class CausalLM(LanguageModelling):
             "It continues texts as they stand in its data, whether they are true or kind, or not.",
             "Its perplexity compares only with that of models with the same tokenizer.",
         ]
-
-
-def _is_causal(model: PreTrainedModel) -> bool:
-    """Whether what a model predicts after a token does not depend on later ones."""
-    device = next(model.parameters()).device
-    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device)
-    with torch.inference_mode():
-        first, second = model(input_ids=ids).logits[:, :3].float()
-    return torch.allclose(first, second, rtol=1e-4, atol=1e-5)

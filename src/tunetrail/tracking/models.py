@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunetrail import served
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
+from tunetrail.served.base import ServedModel
 from tunetrail.tasks.base import Task
 from tunetrail.templates import render
 from tunetrail.tracking.provenance.machine import list_packages
@@ -52,6 +53,7 @@ def log_model(
     tokenizer: PreTrainedTokenizerBase,
     *,
     task: Task,
+    tag: str,
     table: pd.DataFrame,
     origin: str,
     step: int,
@@ -64,6 +66,7 @@ def log_model(
 
     Args:
         model: as ``from_pretrained`` can load it.
+        tag: names the module in ``served/`` that answers.
         table: what :meth:`Task.tabulate` gives for a few rows: the example, with the run's answers.
         origin: what the model was fine-tuned from.
         step: of the evaluation whose weights these are.
@@ -79,8 +82,8 @@ def log_model(
     from mlflow.types import ColSpec, DataType, Schema
 
     model.cpu()
-    tag, example = task.pipeline_tag, table["text"].tolist()
-    columns = served.load_module(tag).ServedModel.served_columns
+    example = table["text"].tolist()
+    answering: type[ServedModel] = served.load_module(tag).ServedModel
     card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
@@ -98,10 +101,12 @@ def log_model(
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
-                task=tag,
+                task=answering.pipeline or tag,
                 signature=ModelSignature(
                     inputs=Schema([ColSpec(DataType.string)]),
-                    outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
+                    outputs=Schema(
+                        [ColSpec(type_, name) for name, type_ in answering.served_columns.items()]
+                    ),
                 ),
                 input_example=example,
                 model_card=ModelCard(card),

@@ -36,7 +36,7 @@ KEPT = "tunetrail.kept"
 # Artifact folder of a run whose method trains something beside the model.
 ADAPTER = "adapter"
 # Config groups whose choice is a tag of the run.
-CHOICES = ("experiment", "task", "data", "model", "method")
+CHOICES = ("experiment", "approach", "task", "data", "model", "method")
 # Validation rows of a run that has measured the untuned model.
 UNTUNED_ROWS = "predictions/validation_untuned.parquet"
 # Tag of a run whose test scores are complete.

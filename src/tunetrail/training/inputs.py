@@ -4,6 +4,7 @@ A run that trains uses it, and a run that is scored later from its recorded conf
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,24 @@ def require_job(cfg: DictConfig) -> None:
     """
     require_settings(cfg)
     require_metrics(cfg, build_task(cfg).metrics)
-    build_method(cfg)
+    build_method(cfg).serve_as(build_task(cfg).pipeline_tag)
+
+
+def require_effect(cfg: DictConfig, searched: Collection[str]) -> None:
+    """Check that what a study searches can change a score.
+
+    Raises:
+        InputError: settings of training are searched, and the method trains nothing.
+
+    """
+    if build_method(cfg).trains or "method" in searched:
+        return
+    useless = [key for key in searched if key.startswith("trainer.")]
+    if useless:
+        raise InputError(
+            f"{', '.join(useless)}: method={cfg.method.name} trains nothing, so a search over this "
+            "finds nothing; set null for it in sweep.search_space, as experiment=in_context does"
+        )
 
 
 def build_task(cfg: DictConfig) -> Task:
@@ -57,7 +75,7 @@ def _require_parts(found: object, protocol: type, *, key: str) -> None:
         )
 
 
-def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
+def load_rows(cfg: DictConfig, task: Task, method: Method) -> PreparedData:
     """Load and prepare the rows that ``cfg`` names; the runs of a process share them."""
     data = plain(cfg.data)
     if data.get("per_label") is None:
@@ -65,6 +83,7 @@ def load_rows(cfg: DictConfig, task: Task) -> PreparedData:
         data.pop("per_label_seed", None)
     checks = (cfg.checks.quality, cfg.checks.leakage)
     reader = _Reader(type(task), task)
+    data["trains"] = method.trains
     return _load_data(json.dumps(data), reader, _stamp_sources(cfg.data), cfg.seed, checks)
 
 
@@ -78,7 +97,15 @@ class _Reader:
 
 _Checks = tuple[str | bool, str | bool]
 # What decides which rows of a split are used, not which rows it has.
-_OF_SUBSETS = ("subset", "num_train", "num_validation", "num_test", "per_label", "per_label_seed")
+_OF_SUBSETS = (
+    "subset",
+    "num_train",
+    "num_validation",
+    "num_test",
+    "per_label",
+    "per_label_seed",
+    "trains",
+)
 
 
 @lru_cache(maxsize=1)
@@ -94,6 +121,7 @@ def _load_data(
         sizes={split: values[f"num_{split}"] for split in ("train", "validation", "test")},
         per_label=values.get("per_label"),
         per_label_seed=values.get("per_label_seed"),
+        trains=values["trains"],
         seed=seed,
         quality=checks[0],
         leakage=checks[1],

@@ -1,8 +1,9 @@
 """Train, and end with the weights of the best evaluation."""
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import transformers
@@ -26,6 +27,10 @@ class TrainingResult:
     seconds: float
     train_samples_per_second: float
     num_steps: int
+
+    @property
+    def is_trained(self) -> bool:
+        return self.num_steps > 0
 
 
 class NonFiniteLossError(InputError, FloatingPointError):
@@ -75,6 +80,25 @@ def train(
         seconds=seconds,
         train_samples_per_second=seen / max(seconds - aside, 1e-9),
         num_steps=trainer.state.global_step,
+    )
+
+
+def measure(trainer: transformers.Trainer) -> TrainingResult:
+    """Evaluate a model that is not trained, once.
+
+    It counts as the first evaluation: there is no model before it to compare with.
+    """
+    start = time.monotonic()
+    trainer.state.epoch = 0.0
+    trainer.evaluate()
+    [evaluation] = collect_evaluations(trainer.state.log_history)
+    evaluation = replace(evaluation, number=1)
+    return TrainingResult(
+        evaluations=[evaluation],
+        best=evaluation,
+        seconds=time.monotonic() - start,
+        train_samples_per_second=0.0,
+        num_steps=0,
     )
 
 

@@ -162,7 +162,7 @@ def test_a_plain_value_fixes_a_key_and_takes_it_out_of_the_search(build):
 
 def test_a_plain_value_in_the_config_is_a_fixed_override(build):
     space = build(x=0.5, y="range(2)", z=None, flag=True)
-    assert space.fixed == ("x=0.5", "z=null", "flag=true")
+    assert space.fixed == ("x=0.5", "flag=true")
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,8 @@ def build_search_space(
     A sweep on the command line replaces the parameter of the same key; a plain value fixes it.
 
     Args:
-        params: key to sweep expression; a plain value is a fixed override.
+        params: key to sweep expression; a plain value is a fixed override, and null leaves the key
+            as the config has it.
         arguments: overrides as typed.
         config_loader: lists the options of a config group for ``glob(…)``.
         may_be_empty: whether a function suggests what is searched.
@@ -185,6 +186,7 @@ def build_search_space(
     given = [
         f"{key}={value if isinstance(value, str) else as_text(value)}"
         for key, value in params.items()
+        if value is not None
     ]
     for text in [*given, *arguments]:
         override = _parse(parser, text)

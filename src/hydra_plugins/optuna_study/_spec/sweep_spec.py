@@ -76,7 +76,8 @@ def check_spec(
     )
     callbacks = build_callbacks(settings.callbacks)
     default_config = without_hydra(_compose_default(composer, space, settings))
-    _call_before_study(callbacks, default_config)
+    names = [parameter.name for parameter in space.parameters]
+    _call_before_study(callbacks, default_config, names)
     objectives = load_objectives(settings, default_config)
     return SweepSpec(
         settings=settings,
@@ -140,7 +141,9 @@ def build_callbacks(nodes: Mapping[str, Any]) -> dict[str, StudyCallback]:
     return callbacks
 
 
-def _call_before_study(callbacks: Mapping[str, StudyCallback], job_config: DictConfig) -> None:
+def _call_before_study(
+    callbacks: Mapping[str, StudyCallback], job_config: DictConfig, searched: Sequence[str]
+) -> None:
     """Let the callbacks refuse a config before there is a study.
 
     Raises:
@@ -149,7 +152,7 @@ def _call_before_study(callbacks: Mapping[str, StudyCallback], job_config: DictC
     """
     for name, callback in callbacks.items():
         try:
-            callback.before_study(job_config)
+            callback.before_study(job_config, searched)
         except Exception as error:
             log.debug("traceback of callbacks.%s", name, exc_info=True)
             raise SweepError(message_line(error)) from error

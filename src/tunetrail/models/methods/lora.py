@@ -15,10 +15,11 @@ from transformers.pytorch_utils import Conv1D
 from tunetrail.config.arguments import require_count
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.methods.base import TrainsWeights
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(TrainsWeights):
     """Train two matrices of a low rank beside each target layer, and a new head in full.
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.

@@ -1,0 +1,139 @@
+"""What the trials of a study cost, beside their scores: a table and a figure."""
+
+from collections.abc import Mapping, Sequence
+
+import optuna
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from optuna.study import StudyDirection
+
+from hydra_plugins.optuna_study import attributes
+from tunetrail.studies.curves import LINE, MARK, spread_axis
+from tunetrail.studies.ranking import rank
+from tunetrail.templates import short
+from tunetrail.tracking.run_log import RunSummary
+
+WEIGHTS, SECONDS = "trainable parameters", "seconds"
+_ABOVE, _ERROR = "best/above_baseline", "best/standard_error"
+# Standard errors to each side that hold 95 % of a normal distribution.
+_HALF = 1.96
+# Metric of a run -> how it is named in the table.
+_COSTS = {"model/trainable_parameters": WEIGHTS, "speed/seconds": SECONDS}
+
+
+def list_costs(
+    study: optuna.Study,
+    objectives: Sequence[str],
+    runs: Mapping[int, Sequence[RunSummary]],
+    *,
+    main_metric: str,
+) -> pd.DataFrame:
+    """List the complete trials, the best first, if they differ in how many weights they train.
+
+    Costs are means over the runs of a trial. Beside a score stands its sample standard deviation
+    over the runs; of a single run, half of the 95 % interval of the main metric over rows.
+
+    Args:
+        objectives: names of the study's values, in order.
+        runs: number of a trial -> its finished runs.
+
+    """
+    names, main = list(objectives), f"validation/{main_metric}"
+    lines = []
+    for trial in rank(study):
+        costs = pd.DataFrame([run.metrics for run in runs.get(trial.number, ())])
+        if not {*_COSTS, _ERROR} <= {*costs.columns}:
+            continue
+        repeats = pd.DataFrame(
+            trial.user_attrs.get(attributes.REPEATS) or [trial.values],  # noqa: PD011 - no pandas
+            columns=names,
+        )
+        spread = dict(repeats.std().add_prefix("± "))
+        if len(repeats) == 1:
+            spread = {f"± {main}": _HALF * float(costs[_ERROR].mean())} if main in names else {}
+        lines.append(
+            {
+                "trial": trial.number,
+                **{key.rpartition(".")[2]: value for key, value in trial.params.items()},
+                "runs": len(repeats),
+                **repeats.mean(),
+                **spread,
+                **costs[[*_COSTS]].mean().rename(_COSTS),
+            }
+        )
+    table = pd.DataFrame(lines)
+    if len({*table.get(WEIGHTS, ())}) < 2:
+        return table.iloc[:0]
+    table[WEIGHTS] = table[WEIGHTS].round().astype("int64")
+    return table
+
+
+def find_baselines(
+    study: optuna.Study,
+    objectives: Sequence[str],
+    runs: Mapping[int, Sequence[RunSummary]],
+    *,
+    main_metric: str,
+) -> dict[str, float]:
+    """Find the baseline of the objective that has one, if it is the same for all runs.
+
+    A run logs how far its best weights are above its baseline, for the main metric of the task.
+    """
+    name = f"validation/{main_metric}"
+    if name not in objectives:
+        return {}
+    maximize = study.directions[objectives.index(name)] is StudyDirection.MAXIMIZE
+    values = {
+        round(metrics[f"best/{name}"] - (1 if maximize else -1) * metrics[_ABOVE], 9)
+        for summaries in runs.values()
+        for metrics in (run.metrics for run in summaries)
+        if {_ABOVE, f"best/{name}"} <= metrics.keys()
+    }
+    return {name: values.pop()} if len(values) == 1 else {}
+
+
+def plot_costs(table: pd.DataFrame, objective: str, *, baselines: Mapping[str, float]) -> Figure:
+    """Draw score against trained weights, and against seconds, with what each trial is.
+
+    Args:
+        table: as :func:`list_costs` gives it.
+        objective: a column of it.
+        baselines: of objectives, drawn as a line; may be empty.
+
+    """
+    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    ends = list(table.columns).index("runs")
+    params = [name for name in table.columns[1:ends] if len({*table[name]}) > 1]
+    labels = [
+        ", ".join(short(row[name]) for name in params) or f"trial {row['trial']}"
+        for _, row in table.iterrows()
+    ]
+    for axes, cost in ((left, WEIGHTS), (right, SECONDS)):
+        _plot_cost(axes, table, cost, objective, labels)
+        if objective in baselines:
+            axes.axhline(baselines[objective], color=MARK, linestyle=":", label="baseline")
+            axes.legend(frameon=False, fontsize="small", loc="lower right")
+    left.set_ylabel(objective)
+    seeds = int(table["runs"].max())
+    spread = f"standard deviation over {seeds} seeds" if seeds > 1 else "95 % interval over rows"
+    figure.suptitle(f"{objective} against what it costs (bars: {spread})")
+    return figure
+
+
+def _plot_cost(
+    axes: Axes, table: pd.DataFrame, cost: str, objective: str, labels: Sequence[str]
+) -> None:
+    spread = table.get(f"± {objective}")
+    axes.errorbar(
+        table[cost], table[objective], yerr=spread, fmt="o", color=LINE, ecolor=MARK,
+        elinewidth=1.0, capsize=3, markersize=7,
+    )  # fmt: skip
+    for x, y, label in zip(table[cost], table[objective], labels, strict=True):
+        axes.annotate(label, (x, y), xytext=(7, 6), textcoords="offset points", fontsize="small")
+    axes.set_xlabel(cost)
+    spread_axis(axes, table[cost])
+    axes.margins(x=0.14, y=0.12)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
