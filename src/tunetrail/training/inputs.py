@@ -14,7 +14,8 @@ from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.errors import InputError
-from tunetrail.models.loading import stamp_files
+from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.loading import find_kind, stamp_files
 from tunetrail.models.methods.base import Method
 from tunetrail.tasks.base import Task
 
@@ -44,6 +45,18 @@ def build_method(cfg: DictConfig) -> Method:
     method: Method = build(cfg.method)
     _require_parts(method, Method, key=f"method._target_={cfg.method._target_}")
     return method
+
+
+def require_suited(task: Task, checkpoint: Checkpoint) -> None:
+    """Check before data and weights are loaded that a task makes sense for an architecture.
+
+    Raises:
+        InputError: it does not; what would work is named.
+
+    """
+    kind = find_kind(checkpoint)
+    if kind in task.unsuited:
+        raise InputError(f"model {checkpoint.path!r} is an {kind}: {task.unsuited[kind]}")
 
 
 def _require_parts(found: object, protocol: type, *, key: str) -> None:
