@@ -130,6 +130,7 @@ def _load_splits(
         validation_fraction=cfg.validation_fraction,
         test_fraction=cfg.test_fraction,
         seed=seed,
+        keep_near_together=bool(cfg.get("keep_near_together", False)),
         clean_quality=cleans[0],
         clean_leakage=cleans[1],
     )
