@@ -149,6 +149,7 @@ ARCHITECTURES = {
 }
 DECODERS = {name for name, found in ARCHITECTURES.items() if found.auto is _CAUSAL}
 ENCODER_DECODERS = {"t5", "bart"}
+ONE_STACK = [name for name in ARCHITECTURES if name not in ENCODER_DECODERS]
 # It has a head that labels texts, and none that tags words.
 NO_TAGGER = Architecture(
     _trained("GPT2Tokenizer"),

@@ -67,7 +67,7 @@ def load_summaries(*, distributions: Sequence[str], max_characters: int) -> Data
 
 
 def load_questions(*, distributions: Sequence[str], max_characters: int) -> DatasetDict:
-    """Read signatures as the split "train": what is the default of one of their parameters?
+    """Read signatures as the split "train", with a question for the default of a parameter.
 
     The ``prompt`` holds signature, summary and question, so that the answer can be found;
     ``completion`` is the default as Python writes it. Functions without two different defaults are

@@ -147,7 +147,8 @@ def _assign_rows(
 ) -> npt.NDArray[np.int64]:
     """Return for each row 0 (it stays in train) or the position of its split, from 1.
 
-    Rows of a group go together, and they may carry different labels. So groups are taken in random order wherever every label still has room; single rows fill the rest.
+    Rows of a group go together, and they may carry different labels. So groups are taken in random
+    order wherever every label still has room; single rows fill the rest.
     """
     codes, label_names = read_strata(train)
     labels = np.asarray(codes)

@@ -36,7 +36,7 @@ class ServedModel:
     # The class of transformers that loads it, and what it was trained to do.
     auto: ClassVar[Any]
     purpose: ClassVar[str]
-    # What it reads: "text", "tokens" (a list of texts), or both.
+    # What it reads: "text", "tokens" (a list of texts), "messages" (a list of role and content).
     inputs: tuple[str, ...] = ("text",)
     # Name of an answer's column -> "string", "float" (32 bits), or "json" (a list or an object).
     columns: dict[str, str]

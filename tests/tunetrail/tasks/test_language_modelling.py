@@ -12,7 +12,7 @@ import evaluate
 import numpy as np
 import pytest
 import torch
-from architectures import ARCHITECTURES, DECODERS
+from architectures import ARCHITECTURES, DECODERS, ONE_STACK
 from datasets import Dataset, DatasetDict, Value
 from toys import make_rows
 from transformers import (
@@ -37,7 +37,7 @@ from tunetrail.tasks.metrics.language_modelling import language_modelling
 from tunetrail.training.tokens import Split
 from tunetrail.training.trainer import MeasuringTrainer
 
-ENCODERS = sorted(set(ARCHITECTURES) - DECODERS)
+ENCODERS = sorted(set(ONE_STACK) - DECODERS)
 LENGTH = 16
 CAUSAL = CausalLM(max_length=LENGTH, num_samples=3, main_metric="perplexity", max_new_tokens=4)
 MASKED = MaskedLM(max_length=LENGTH, num_samples=3, main_metric="perplexity", mask_share=0.3)
