@@ -97,5 +97,5 @@ def test_a_question_has_its_answer_in_the_signature(package: str) -> None:
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:
-    with pytest.raises(InputError, match="^data.source.distributions: no-such is not installed"):
+    with pytest.raises(InputError, match=r"^data\.source\.distributions: no-such is not installed"):
         load_summaries(distributions=["no-such"], max_characters=10)
