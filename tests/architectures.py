@@ -123,7 +123,7 @@ ARCHITECTURES = {
     "t5": Architecture(
         _trained("T5Tokenizer"),
         transformers.T5Config,
-        {"d_ff": 64, "d_kv": 16, "decoder_start_token_id": 0},
+        {"d_ff": 64, "d_kv": 16, "num_decoder_layers": 2, "decoder_start_token_id": 0},
         transformers.AutoModelForSeq2SeqLM,
     ),
     "bart": Architecture(

@@ -176,8 +176,8 @@ class TextGeneration(TrainedAsMeasured):
             )
         if cut:
             log.info(
-                "%s of %s longer than task.max_new_tokens=%s: what is generated ends before",
-                count_of(cut, "completion"), f"{len(rows):,}", self.max_new_tokens,
+                "longer than task.max_new_tokens=%s: %s of %s; what is generated ends before",
+                self.max_new_tokens, count_of(cut, "completion"), f"{len(rows):,}",
             )  # fmt: skip
         return Dataset.from_list(kept)
 

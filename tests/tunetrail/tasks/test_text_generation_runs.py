@@ -29,7 +29,8 @@ COMMON = (
     "trainer.per_device_train_batch_size=8",
 )  # fmt: skip
 CHATS = (
-    *COMMON, "data=files", "data.train=train.jsonl", "data.validation=validation.jsonl", "data.test=test.jsonl",
+    *COMMON, "data=files", "data.train=train.jsonl", "data.validation=validation.jsonl",
+    "data.test=test.jsonl",
     "model.path=llama", "task.template=chat", f"task.chat_template='{TEMPLATE}'",
     "task.main_metric=verbatim_match", "task.num_generated=20", "trainer.num_train_epochs=4",
 )  # fmt: skip
