@@ -385,7 +385,10 @@ class TextGeneration(TrainedAsMeasured):
         return table[["prediction"]].rename(columns={"prediction": "generated_text"})
 
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Copy the prompt, or always give the same answer; perplexity has no simple baseline."""
+        """Copy the prompt, or always give the same answer; the better one comes first.
+
+        Perplexity has no simple baseline.
+        """
         if self.main_metric == "perplexity":
             return {}
         commonest = str(pd.Series(train["target"][:]).mode()[0])
@@ -397,7 +400,9 @@ class TextGeneration(TrainedAsMeasured):
             found[name][chosen, 2:] = generation.statistics(
                 [texts[i] for i in chosen], [targets[i] for i in chosen]
             )
-        return found
+        scores = {name: self.score(sums.sum(axis=0)) for name, sums in found.items()}
+        order = sorted(found, key=lambda name: -float(scores[name][self.main_metric]))
+        return {name: found[name] for name in order}
 
     def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
         del rows, table, split
