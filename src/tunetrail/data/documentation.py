@@ -120,7 +120,8 @@ def _build(rows: dict[str, tuple[str, str]], checksums: dict[str, Any]) -> Datas
 
 def _read_all(distributions: Sequence[str]) -> tuple[list[_Documented], dict[str, Any]]:
     """Read the public functions and classes that have docstrings, and a checksum of all sources."""
-    found, checksums = [], {}
+    found: list[_Documented] = []
+    checksums: dict[str, Any] = {}
     for name in distributions:
         try:
             files = metadata.distribution(name).files or []

@@ -456,28 +456,34 @@ def _read_conversations(part: Dataset, split: str, column: str) -> Dataset:
 def _encode_turns(
     turns: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, *, end: int
 ) -> dict[str, list[int]]:
-    """Encode a conversation; what the assistant says has labels, up to what ends its turn."""
-    ids: list[int] = []
-    labels: list[int] = []
-    known = ""
-    for number, turn in enumerate(turns):
+    """Encode a conversation; what the assistant says has labels, up to what ends its turn.
+
+    All before the last answer is encoded as it is where that is generated.
+    """
+    changes = ValueError("it writes a turn otherwise once an answer follows")
+    asked = render(turns[:-1], tokenizer, ask=True)
+    found = tokenizer(asked, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = list(found["input_ids"])
+    labels = [NOT_COUNTED] * len(ids)
+    for number, turn in enumerate(turns[:-1]):
         if turn["role"] != "assistant":
             continue
-        asked = render(turns[:number], tokenizer, ask=True)
-        answered = render(turns[: number + 1], tokenizer, ask=False)
-        if not asked.startswith(known) or not answered.startswith(asked):
-            raise ValueError("it writes a turn otherwise once an answer follows")
-        before, answer = tokenize([asked[len(known) :], answered[len(asked) :]], tokenizer)
+        before = render(turns[:number], tokenizer, ask=True)
+        after = render(turns[: number + 1], tokenizer, ask=False)
+        if not asked.startswith(after) or not after.startswith(before):
+            raise changes
+        spans = enumerate(found["offset_mapping"])
+        places = [p for p, (start, stop) in spans if stop > len(before) and start < len(after)]
         # What the template writes after the end of a turn is not the assistant's.
-        stop = len(answer) - answer[::-1].index(end) if end in answer else len(answer)
-        if number == len(turns) - 1:
-            answer = answer[:stop] if end in answer else [*answer, end]
-            stop = len(answer)
-        ids += [*before, *answer]
-        labels += [NOT_COUNTED] * len(before) + answer[:stop]
-        labels += [NOT_COUNTED] * (len(answer) - stop)
-        known = answered
-    return {"input_ids": ids, "labels": labels}
+        last = max((place for place in places if ids[place] == end), default=len(ids))
+        for place in places:
+            labels[place] = ids[place] if place <= last else NOT_COUNTED
+    whole = render(turns, tokenizer, ask=False)
+    if not whole.startswith(asked):
+        raise changes
+    (answer,) = tokenize([whole[len(asked) :]], tokenizer)
+    answer = answer[: len(answer) - answer[::-1].index(end)] if end in answer else [*answer, end]
+    return {"input_ids": [*ids, *answer], "labels": [*labels, *answer]}
 
 
 def _find_answer(labels: Sequence[int]) -> tuple[int, list[int]]:

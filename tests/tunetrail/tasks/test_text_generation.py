@@ -162,7 +162,7 @@ def test_of_a_conversation_all_that_the_assistant_says_is_learnt() -> None:
     end = tokenizer.eos_token
     assert tokenizer.decode(learnt(row)).replace(" ", "") == f"ariver{end}sad{end}"
     (prompt,) = encode_prompts(rows["text"][:], tokenizer, template=CHAT)
-    assert tokenizer.decode(row["input_ids"]).startswith(tokenizer.decode(prompt).strip())
+    assert row["input_ids"][: len(prompt)] == prompt
     # What the template writes after the end of a turn is not learnt, and not there at the end.
     assert row["input_ids"][-1] == tokenizer.eos_token_id
 
@@ -187,7 +187,7 @@ def test_a_model_without_a_chat_template_is_refused_with_the_option() -> None:
 
 def test_rows_longer_than_the_model_reads_are_refused_or_left_out_never_cut() -> None:
     tokenizer = tokenizer_of("llama")
-    rows = pairs([("good day", "a river"), ("it was " * 20, "sad"), ("it was", "sad " * 30)])
+    rows = pairs([("good day", "a river"), ("it was " * 20, "sad"), ("it was", "sad " * 60)])
     with pytest.raises(InputError, match=r"^2 rows of 3 .*row 1 .*set task\.too_long=drop$"):
         PLAIN.encode(rows, tokenizer)
     kept = replace(PLAIN, too_long="drop").encode(rows, tokenizer)

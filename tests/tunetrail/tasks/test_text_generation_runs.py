@@ -56,9 +56,9 @@ def make_chats(number: int, *, seed: int) -> list[list[dict[str, str]]]:
 
 
 WORDS = {
-    "negative": ("bad", "awful", "sad"),
+    "negative": ("bad", "awful", "sad", "worst", "hate"),
     "neutral": ("table", "train", "paper", "cloud", "river"),
-    "positive": ("good", "great", "happy"),
+    "positive": ("good", "great", "happy", "best", "love"),
 }
 
 
