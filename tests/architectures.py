@@ -120,6 +120,25 @@ ARCHITECTURES = {
     "gpt2": Architecture(_trained("GPT2Tokenizer"), transformers.GPT2Config, auto=_CAUSAL),
     # Its tokenizer pads on the left.
     "llama": Architecture(_trained("LlamaTokenizer"), transformers.LlamaConfig, _DECODER, _CAUSAL),
+    "t5": Architecture(
+        _trained("T5Tokenizer"),
+        transformers.T5Config,
+        {"d_ff": 64, "d_kv": 16, "num_decoder_layers": 2, "decoder_start_token_id": 0},
+        transformers.AutoModelForSeq2SeqLM,
+    ),
+    "bart": Architecture(
+        _trained("BartTokenizer"),
+        transformers.BartConfig,
+        {
+            **{f"{part}_ffn_dim": 64 for part in ("encoder", "decoder")},
+            **{f"{part}_attention_heads": 2 for part in ("encoder", "decoder")},
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "decoder_start_token_id": 3,
+            "forced_eos_token_id": None,
+        },
+        transformers.AutoModelForSeq2SeqLM,
+    ),
     # Its head has no weights of its own, as that of GPT-2; Llama's has.
     "qwen2": Architecture(
         _trained("Qwen2Tokenizer"),
@@ -129,6 +148,8 @@ ARCHITECTURES = {
     ),
 }
 DECODERS = {name for name, found in ARCHITECTURES.items() if found.auto is _CAUSAL}
+ENCODER_DECODERS = {"t5", "bart"}
+ONE_STACK = [name for name in ARCHITECTURES if name not in ENCODER_DECODERS]
 # It has a head that labels texts, and none that tags words.
 NO_TAGGER = Architecture(
     _trained("GPT2Tokenizer"),

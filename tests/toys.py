@@ -67,6 +67,11 @@ def make_texts(num_rows: int, *, seed: int = 0) -> list[tuple[str]]:
     return [(text,) for text, _ in make_rows(num_rows, seed=seed)]
 
 
+def make_pairs(num_rows: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """Make prompts of a word, and as completions the labels of their texts."""
+    return [(text.split()[0], label) for text, label in make_rows(num_rows, seed=seed)]
+
+
 CLASSIFY = TextClassification(max_length=64, padding="longest", main_metric="accuracy")
 
 
@@ -81,6 +86,10 @@ def write_csv(path: Path, rows: list[tuple[str, str]], *, header: str = "text,la
     lines = [header, *(f'"{text}",{label}' for text, label in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def write_pairs(path: Path, rows: list[tuple[str, str]]) -> Path:
+    return write_csv(path, rows, header="prompt,completion")
 
 
 def write_conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
@@ -100,14 +109,19 @@ TASK_ROWS: dict[str, tuple[Callable[..., list[Any]], Callable[..., Path], str]] 
     "causal_lm": (make_texts, write_lines, "txt"),
     "masked_lm": (make_texts, write_lines, "txt"),
     "text_classification": (make_rows, write_csv, "csv"),
+    "text_generation": (make_pairs, write_pairs, "csv"),
     "token_classification": (make_tagged, write_conll, "conll"),
 }
+
+
+# What a tiny model needs of a task's settings.
+TASK_SETTINGS = {"text_generation": ["task.max_new_tokens=8"]}
 
 
 def write_task(task: str, folder: Path, *, num_rows: int) -> list[str]:
     """Write three splits for a task, with one row that is long; return overrides that read them."""
     make, write, suffix = TASK_ROWS[task]
-    overrides = [f"task={task}", "data=files"]
+    overrides = [f"task={task}", "data=files", *TASK_SETTINGS.get(task, [])]
     for seed, split in enumerate(("train", "validation", "test")):
         rows = make(num_rows, seed=seed)
         first, *others = rows[0]

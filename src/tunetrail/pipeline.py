@@ -39,7 +39,13 @@ from tunetrail.training.evaluations import (
     find_untuned,
     name_metrics,
 )
-from tunetrail.training.inputs import build_method, build_task, load_rows, require_job
+from tunetrail.training.inputs import (
+    build_method,
+    build_task,
+    load_rows,
+    require_job,
+    require_suited,
+)
 from tunetrail.training.isolation import isolated
 from tunetrail.training.samples import LogSamples
 from tunetrail.training.tokens import Split, encode_rows
@@ -98,6 +104,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             samples = LogSamples(run_log, parts.task, parts.splits["validation"].rows)
             trainer = _build_trainer(run_log, parts, samples)
             result = _train(run_log, parts, trainer, samples, resume_from=resume_from)
+            generating = trainer.seconds_completing
             fit, validation = _judge(parts, trainer, result)
             tuning = _compare_with_untuned(run_log, parts, trainer, result, validation)
             test = _score_test(run_log, parts, trainer)
@@ -105,11 +112,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured)
             _log_result(run_log, parts, result, fit, validation, keep=keep)
-            if samples.seconds:
-                share = samples.seconds / result.seconds
-                run_log.metrics(
-                    {"speed/sampling_seconds": samples.seconds, "speed/sampling_share": share}
-                )
+            _log_shares(run_log, result, sampling=samples.seconds, generation=generating)
             if keep and cfg.tracking.log_model:
                 example = parts.splits["validation"].take(choose_examples(validation))
                 _log_model(run_log, parts, trainer, example, step=result.best.step)
@@ -124,6 +127,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     """Load the rows, apply the checks of the data, and encode them."""
     task, method, checkpoint = build_task(cfg), build_method(cfg), build(cfg.model.source)
     recording.log_checkpoint(run_log, checkpoint)
+    require_suited(task, checkpoint)
     data = load_rows(cfg, task, method)
     recording.log_data(run_log, data)
     _apply_checks(data, cfg)
@@ -277,6 +281,14 @@ def _speed(result: TrainingResult) -> dict[str, float]:
         "speed/train_samples_per_second": result.train_samples_per_second,
         "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
     }
+
+
+def _log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
+    """Log what of a training other work took, where there was any."""
+    for name, value in seconds.items():
+        if value:
+            shares = {f"speed/{name}_seconds": value, f"speed/{name}_share": value / result.seconds}
+            run_log.metrics(shares)
 
 
 def _log_result(

@@ -86,8 +86,8 @@ def test_rows_without_what_the_task_reads(train: Train, tiny: list[str]) -> None
     with pytest.raises(SystemExit) as caught:
         train("data=tweets", *tiny[3:], "task=token_classification")
     assert str(caught.value.code) == (
-        "error: data=tweets: it has no tokens, which this task reads (found: sentiment, confidence, "
-        "text); choose other data, or set +data.columns.tokens=COLUMN"
+        "error: data=tweets: it has no tokens, which this task reads (found: sentiment, "
+        "confidence, text); choose other data, or set +data.columns.tokens=COLUMN"
     )
 
 

@@ -157,8 +157,10 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
     for split, part in dataset.items():
         _require_rows(part, split)
         empty = [not (text and text.strip()) for text in part["text"][:]]
-        missing = [target is None for target in read_targets(part)]
-        for faults, what in ((empty, "an empty text"), (missing, "no label")):
+        missing = [found is None for found in read_targets(part)]
+        # Without groups of labels a target is a text.
+        target = "no completion" if part.features["stratum"] == Value("null") else "no label"
+        for faults, what in ((empty, "an empty text"), (missing, target)):
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]
                 raise InputError(

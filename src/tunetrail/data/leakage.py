@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, DatasetDict
 from scipy import sparse
+from scipy.sparse import csgraph
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from tunetrail.data.duplicates import normalise
@@ -169,6 +170,18 @@ def check_leakage(dataset: DatasetDict) -> LeakageReport:
             if source in texts and held_out in texts
         )
     )
+
+
+def group_near(part: Dataset) -> npt.NDArray[np.intp]:
+    """Return the number of each row's group: rows that are near each other, also over others."""
+    texts = _read_texts(part)
+    pairs = [(found, others) for found, others, _ in _near_matches(texts, texts)]
+    ends = [np.concatenate(side) for side in zip(*pairs, strict=True)]
+    number = len(texts.unique)
+    graph = sparse.coo_matrix((np.ones(len(ends[0])), ends), shape=(number, number))
+    _, groups = csgraph.connected_components(graph, directed=False)
+    found: npt.NDArray[np.intp] = groups[[texts.unique[key] for key in texts.keys]]
+    return found
 
 
 def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:

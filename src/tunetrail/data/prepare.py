@@ -50,6 +50,7 @@ def load_splits(
     seed: int,
     clean_quality: bool,
     clean_leakage: bool,
+    keep_near_together: bool = False,
 ) -> WholeSplits:
     """Canonical columns, and every split; what is to be cleaned is dropped.
 
@@ -59,6 +60,7 @@ def load_splits(
         validation_fraction, test_fraction: of train, where there is no such split.
         seed: of the splits.
         clean_quality, clean_leakage: whether rows that the checks find are dropped.
+        keep_near_together: whether near duplicates stay in one split.
 
     Raises:
         InputError: the rows cannot be used as asked.
@@ -81,6 +83,7 @@ def load_splits(
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        keep_near_together=keep_near_together,
     )
     if clean_leakage:
         dataset, dropped = drop_leaks(dataset)

@@ -147,7 +147,7 @@ def load_hub(
 
 def _load_file(path: Path, **options: Any) -> Dataset:
     rows = load_table(path, **options)
-    rows.info.download_checksums = {path.name: _checksum(path.expanduser())}
+    rows.info.download_checksums = {path.name: checksum(path.expanduser())}
     return rows
 
 
@@ -158,12 +158,12 @@ def _note_files(parts: list[Dataset], path: str, name: str | None) -> None:
         return
     found = load_dataset_builder(path, name).config.data_files or {}
     files = [Path(file) for listed in found.values() for file in listed]
-    noted = {str(file.relative_to(folder.resolve())): _checksum(file) for file in files}
+    noted = {str(file.relative_to(folder.resolve())): checksum(file) for file in files}
     for part in parts:
         part.info.download_checksums = noted
 
 
-def _checksum(path: Path) -> dict[str, Any]:
+def checksum(path: Path) -> dict[str, Any]:
     """Describe a file as ``datasets`` describes what it has downloaded."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")

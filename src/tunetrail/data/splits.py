@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import count_of, read_strata
 from tunetrail.data.duplicates import normalise
+from tunetrail.data.leakage import group_near
 from tunetrail.errors import InputError
 
 
@@ -20,12 +21,14 @@ def split_off(
     validation_fraction: float | None,
     test_fraction: float | None,
     seed: int,
+    keep_near_together: bool = False,
 ) -> DatasetDict:
     """Split the missing splits off train: test first, then validation.
 
     Both fractions are of the rows that train comes with, so 0.2 and 0.2 leave 0.6, and test stays
     the same whatever the validation fraction. Every label keeps its share, and duplicates (after
-    ``normalise``) stay in one split. Rows keep their order. Needs ``require_text``.
+    ``normalise``) stay in one split; with ``keep_near_together`` near duplicates do, too. Rows keep
+    their order. Needs ``require_text``.
 
     Raises:
         InputError: no validation split and no fraction for one, a fraction out of range, or a
@@ -53,7 +56,8 @@ def split_off(
         return dataset
     train = dataset["train"]
     parts = dict(dataset.items())
-    owners = _assign_rows(train, fractions, seed)
+    together = group_near(train) if keep_near_together else _group_equal(train)
+    owners = _assign_rows(train, together, fractions, seed)
     for code, split in enumerate(["train", *fractions]):
         parts[split] = train.select(np.flatnonzero(owners == code))
     order = ("train", "validation", "test")
@@ -143,17 +147,24 @@ def _rank(labels: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     return ranks
 
 
-def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.NDArray[np.int64]:
+def _group_equal(train: Dataset) -> npt.NDArray[np.intp]:
+    """Return the number of each row's group: rows whose texts are the same after ``normalise``."""
+    texts = np.array([normalise(text) for text in train["text"][:]], dtype=object)
+    groups: npt.NDArray[np.intp] = pd.factorize(texts)[0]
+    return groups
+
+
+def _assign_rows(
+    train: Dataset, groups: npt.NDArray[np.intp], fractions: dict[str, float], seed: int
+) -> npt.NDArray[np.int64]:
     """Return for each row 0 (it stays in train) or the position of its split, from 1.
 
-    Duplicates of a text go together, and they may carry different labels. So groups of duplicates
-    are taken in random order wherever every label still has room; single rows fill the rest.
+    Rows of a group go together, and they may carry different labels. So groups are taken in random
+    order wherever every label still has room; single rows fill the rest.
     """
     codes, label_names = read_strata(train)
     labels = np.asarray(codes)
-    texts = np.array([normalise(text) for text in train["text"][:]], dtype=object)
-    groups, names = pd.factorize(texts)
-    counts = np.zeros((len(names), len(label_names) or 1), dtype=np.int64)
+    counts = np.zeros((int(groups.max()) + 1, len(label_names) or 1), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)
     order = np.random.default_rng(seed).permutation(len(counts))
     owners = np.zeros(len(counts), dtype=np.int64)

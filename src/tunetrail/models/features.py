@@ -80,7 +80,9 @@ class RememberedForward:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what heads read of the body's output, zero where the batch is padded."""
         self._body.eval()  # before each step Trainer puts the whole model into training mode
-        rows = _read_batch(args, kwargs)
+        # Heads read more than features of what a decoder makes of an encoder's output.
+        has_decoder = self._body.config.is_encoder_decoder
+        rows = None if has_decoder else _read_batch(args, kwargs)
         device = self._body.device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             if rows is None:

@@ -15,6 +15,8 @@ from . import load_module
 
 # Tokens of a batch, padding included.
 BATCH_TOKENS = 4096
+# Key of a model's config.json: its pipeline tag, and with which settings it answers.
+SETTINGS = "tunetrail"
 
 
 class ServedModel:
@@ -34,14 +36,14 @@ class ServedModel:
     # The class of transformers that loads it, and what it was trained to do.
     auto: ClassVar[Any]
     purpose: ClassVar[str]
-    # The pipeline of transformers for its files, where that is not what names the module.
-    pipeline: ClassVar[str | None] = None
-    # What it reads: "text", "tokens" (a list of texts), or both.
+    # What it reads: "text", "tokens" (a list of texts), "messages" (a list of role and content).
     inputs: tuple[str, ...] = ("text",)
     # Name of an answer's column -> "string", "float" (32 bits), or "json" (a list or an object).
     columns: dict[str, str]
     # The same of what MLflow serves, with its own types.
     served_columns: ClassVar[dict[str, str]]
+    # Why an input that can be read has no answer.
+    no_answer: str = "the tokenizer makes no token of the text"
 
     def __init__(
         self,
@@ -120,6 +122,11 @@ class ServedModel:
         return logits
 
 
+def read_settings(config: Any) -> dict[str, Any]:
+    """Return with which settings a model answers, as its training has noted in its config."""
+    return dict(getattr(config, SETTINGS, None) or {})
+
+
 def read_label_names(config: Any) -> tuple[str, ...]:
     """Return the label names in the order of the model's outputs.
 
@@ -183,7 +190,7 @@ class _Answers:
         for number, answer in enumerate(self._model.answer(data.iloc[:, 0].tolist())):
             if answer is None:
                 raise MlflowException.invalid_parameter_value(
-                    f"text {number} is empty: the tokenizer makes no token of it"
+                    f"text {number} has no answer: {self._model.no_answer}"
                 )
             served.append(self._model.serve(answer))
         return pd.DataFrame(served, columns=list(self._model.served_columns))

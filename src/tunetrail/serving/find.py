@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from mlflow.tracking import MlflowClient
 
 from tunetrail.errors import InputError
-from tunetrail.served.in_context_classification import KEY
+from tunetrail.served.base import SETTINGS
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.places import fetch, find_files, find_place
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
@@ -125,9 +125,9 @@ def _read_description(path: Path, source: str) -> tuple[str, int]:
     """Return what MLflow's description says: the pipeline tag, and how long the texts were."""
     try:
         flavors = yaml.safe_load(path.read_text("utf-8"))["flavors"]
-        config = flavors["python_function"].get("config", {})
-        tag = config.get("pipeline_tag", flavors["transformers"]["task"])
-        return str(tag), _whole(config.get("max_length"))
+        settings = flavors["python_function"].get("config", {})
+        tag = settings.get("pipeline_tag", flavors["transformers"]["task"])
+        return str(tag), _whole(settings.get("max_length"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{source}: {path} is no description of a model of MLflow") from error
 
@@ -138,12 +138,11 @@ def _whole(value: object) -> int:
 
 
 def _find_tag(config: dict[str, Any], source: str) -> str:
-    """Find what a model does by its prompt, or by its architecture, as a model card does."""
+    """Find what a model does: as its training noted, else by its architecture."""
     from transformers.modelcard import TASK_MAPPING
 
-    if KEY in config:
-        return "in-context-classification"
-
+    if isinstance(settings := config.get(SETTINGS), dict) and "pipeline_tag" in settings:
+        return str(settings["pipeline_tag"])
     architecture = str((config.get("architectures") or ["no architecture"])[0])
     known: dict[str, Any] = TASK_MAPPING
     for tag, architectures in known.items():

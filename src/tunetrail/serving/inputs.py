@@ -5,8 +5,9 @@ from typing import Any
 
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, is_token
 from tunetrail.errors import InputError
+from tunetrail.served.text2text_generation import find_fault_of_turns
 
-_WORDS = {"text": "text", "tokens": "list of tokens"}
+_WORDS = {"text": "text", "tokens": "list of tokens", "messages": "list of messages"}
 
 
 def require_columns(
@@ -15,7 +16,8 @@ def require_columns(
     """Check the columns of a table, where it has the same in every row.
 
     Args:
-        kinds: what the model reads: "text", "tokens" (a list of texts), or both.
+        kinds: what the model reads: "text", "tokens" (a list of texts), "messages" (a list of
+            role and content), or several of them.
         added: names of the columns that the answers will have.
 
     Raises:
@@ -87,6 +89,8 @@ def _find_fault_of_value(value: Any, column: str, kinds: Collection[str]) -> str
         return f"no value in {column!r}"
     if isinstance(value, list) and "tokens" in kinds:
         return _find_fault_of_tokens(value, column)
+    if isinstance(value, list) and "messages" in kinds:
+        return find_fault_of_turns(value)
     if not isinstance(value, str) or "text" not in kinds:
         return f"the value of {column!r} is no {_name(kinds)} but {type(value).__name__}"
     return _find_fault_of_text(value)

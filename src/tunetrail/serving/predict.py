@@ -68,7 +68,7 @@ def predict_table(
                 rows, found = zip(*answered, strict=True)
                 writer.write(rows, [[answer[name] for name in model.columns] for answer in found])
             bad = [row for row in window if isinstance(row, BadRow)] + [
-                BadRow(row.number, "the tokenizer makes no token of the text")
+                BadRow(row.number, model.no_answer)
                 for row, answer in zip(good, answers, strict=True)
                 if answer is None
             ]

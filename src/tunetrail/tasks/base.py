@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunetrail.models.loading import Loader
+from tunetrail.models.loading import Kind, Loader
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 Array = npt.NDArray[Any]
@@ -64,6 +64,8 @@ class Task(Protocol):
     # at step 0, too; and it scores a whole vocabulary for each token, so that no more rows are
     # evaluated at once than are trained at once.
     is_language_model: ClassVar[bool]
+    # Kind of architecture that the task makes no sense for -> why, and what would work.
+    unsuited: ClassVar[Mapping[Kind, str]]
 
     def __hash__(self) -> int:
         """Agree with equality, as a frozen dataclass does."""
@@ -126,11 +128,26 @@ class Task(Protocol):
         It is kept for all rows of a split, so it must not be logits over a whole vocabulary.
         """
 
+    def complete(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Dataset,
+        encoded: Dataset,
+        outputs: Array,
+    ) -> Array | None:
+        """Add to the outputs of a split what no forward pass gives, such as generated texts.
+
+        Called after each pass over a split, with the model in evaluation mode. None: there is
+        nothing to add, and the outputs are what :meth:`predict` kept.
+        """
+
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         """Return what each row adds to the sums, shape (rows, statistics).
 
         Args:
-            outputs: what :meth:`predict` kept of ``encoded``; shorter ones padded with -100.
+            outputs: what :meth:`predict` kept of ``encoded``, shorter ones padded with -100; or
+                what :meth:`complete` made of it.
 
         """
 
@@ -196,7 +213,24 @@ def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
     return min(max_length, tokenizer.model_max_length)
 
 
-class TrainedAsMeasured:
+class OnePass:
+    """For tasks of which a forward pass gives all that is measured, on any architecture."""
+
+    unsuited: ClassVar[Mapping[Kind, str]] = {}
+
+    def complete(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Dataset,
+        encoded: Dataset,
+        outputs: Array,
+    ) -> Array | None:
+        del model, tokenizer, rows, encoded, outputs
+        return None
+
+
+class TrainedAsMeasured(OnePass):
     """For tasks that train on the same inputs that they measure, and have no samples to show."""
 
     is_language_model: ClassVar[bool] = False

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from tunetrail.config.arguments import require_count
 from tunetrail.errors import InputError
-from tunetrail.models.loading import Loader, NoHeadError, is_causal
+from tunetrail.models.loading import Kind, Loader, NoHeadError, is_causal
 from tunetrail.served.language import split_evenly, tokenize
 from tunetrail.served.text_generation import (
     continue_texts,
@@ -38,6 +38,10 @@ class CausalLM(LanguageModelling):
     max_new_tokens: int
 
     pipeline_tag: ClassVar[str] = "text-generation"
+    unsuited: ClassVar[Mapping[Kind, str]] = {
+        "encoder": f"it reads what comes after a token, too; {_REMEDY}",
+        "encoder-decoder": "it is no language model; it is trained with task=text_generation",
+    }
     metrics: ClassVar[Mapping[str, Metric]] = {
         "perplexity": Metric(greater_is_better=False, is_share=False),
         "bits_per_byte": Metric(greater_is_better=False, is_share=False),

@@ -20,14 +20,14 @@ from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, read_texts, require_columns
 from tunetrail.errors import InputError
 from tunetrail.served.language import NOT_COUNTED
-from tunetrail.tasks.base import Array, Collator, Metric, length_for
+from tunetrail.tasks.base import Array, Collator, Metric, OnePass, length_for
 from tunetrail.tasks.metrics.language_modelling import language_modelling
 
 Encode = Callable[..., list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class LanguageModelling:
+class LanguageModelling(OnePass):
     """The text of a domain, without labels: the column ``text`` (string).
 
     Args:

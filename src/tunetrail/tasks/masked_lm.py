@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from tunetrail.errors import InputError
-from tunetrail.models.loading import Loader
+from tunetrail.models.loading import Kind, Loader
 from tunetrail.served.fill_mask import encode_windows, fill, frame_parts
 from tunetrail.served.language import (
     NOT_COUNTED,
@@ -43,6 +43,10 @@ class MaskedLM(LanguageModelling):
     mask_share: float
 
     pipeline_tag: ClassVar[str] = "fill-mask"
+    unsuited: ClassVar[Mapping[Kind, str]] = {
+        "decoder": "it fills no masks; a decoder is trained with task=causal_lm",
+        "encoder-decoder": "it fills no masks; it is trained with task=text_generation",
+    }
     metrics: ClassVar[Mapping[str, Metric]] = {
         "perplexity": Metric(greater_is_better=False, is_share=False),
         "token_accuracy": Metric(),

@@ -22,7 +22,7 @@ from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, count_of, require_columns
 from tunetrail.data.tables.rows import is_token
 from tunetrail.errors import InputError
-from tunetrail.models.loading import Loader
+from tunetrail.models.loading import Kind, Loader
 from tunetrail.served.token_classification import encode_windows
 from tunetrail.tasks.base import (
     Array,
@@ -60,6 +60,9 @@ class TokenClassification(TrainedAsMeasured):
     main_metric: str
 
     pipeline_tag: ClassVar[str] = "token-classification"
+    unsuited: ClassVar[Mapping[Kind, str]] = {
+        "encoder-decoder": "it writes words and tags none; use an encoder, such as model=minilm"
+    }
     metrics: ClassVar[Mapping[str, Metric]] = {
         "f1": Metric(),
         "precision": Metric(),

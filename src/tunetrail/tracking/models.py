@@ -18,11 +18,12 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pipelines import get_supported_tasks
 
 from tunetrail import served
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
-from tunetrail.served.base import ServedModel
+from tunetrail.served.base import SETTINGS, ServedModel
 from tunetrail.tasks.base import Task
 from tunetrail.templates import render
 from tunetrail.tracking.provenance.machine import list_packages
@@ -88,6 +89,9 @@ def log_model(
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
     model.name_or_path = f"run:{run_log.run_id}"
+    settings = {"pipeline_tag": tag, **task.serving_config(tokenizer)}
+    # An export has no MLmodel, and says it all the same.
+    setattr(model.config, SETTINGS, settings)
     # A logged model goes to the active experiment, not to the one of its run.
     mlflow.set_experiment(experiment_id=run_log.experiment_id)
     with quiet_mlflow(), _scratch(scratch_dir):
@@ -101,7 +105,8 @@ def log_model(
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
-                task=answering.pipeline or tag,
+                # MLflow asks for a pipeline of transformers, and there is none for every task.
+                task=tag if tag in get_supported_tasks() else "feature-extraction",
                 signature=ModelSignature(
                     inputs=Schema([ColSpec(DataType.string)]),
                     outputs=Schema(
@@ -110,7 +115,7 @@ def log_model(
                 ),
                 input_example=example,
                 model_card=ModelCard(card),
-                model_config={"pipeline_tag": tag, **task.serving_config(tokenizer)},
+                model_config=settings,
                 pip_requirements=_list_requirements(),
                 # It would be loaded once more, only to warn where _require_answers raises.
                 validate_serving_input=False,

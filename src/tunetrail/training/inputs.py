@@ -16,7 +16,8 @@ from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.errors import InputError
-from tunetrail.models.loading import stamp_files
+from tunetrail.models.checkpoints import Checkpoint
+from tunetrail.models.loading import find_kind, stamp_files
 from tunetrail.models.methods.base import Method
 from tunetrail.tasks.base import Task
 
@@ -63,6 +64,18 @@ def build_method(cfg: DictConfig) -> Method:
     method: Method = build(cfg.method)
     _require_parts(method, Method, key=f"method._target_={cfg.method._target_}")
     return method
+
+
+def require_suited(task: Task, checkpoint: Checkpoint) -> None:
+    """Check before data and weights are loaded that a task makes sense for an architecture.
+
+    Raises:
+        InputError: it does not; what would work is named.
+
+    """
+    kind = find_kind(checkpoint)
+    if kind in task.unsuited:
+        raise InputError(f"model {checkpoint.path!r} is an {kind}: {task.unsuited[kind]}")
 
 
 def _require_parts(found: object, protocol: type, *, key: str) -> None:
@@ -148,20 +161,21 @@ def _load_splits(
         validation_fraction=cfg.validation_fraction,
         test_fraction=cfg.test_fraction,
         seed=seed,
+        keep_near_together=bool(cfg.get("keep_near_together", False)),
         clean_quality=cleans[0],
         clean_leakage=cleans[1],
     )
 
 
 def _require_roles(task: Task, cfg: DictConfig, rows: DatasetDict) -> None:
-    """Refuse rows that have no column for a role, where their YAML does not speak of it either."""
+    """Refuse rows for another task: neither they nor their YAML know a column that it reads."""
     found = rows["train"].column_names
-    for role in task.columns:
-        if role not in cfg.columns and role not in found:
-            raise InputError(
-                f"data={cfg.name}: it has no {role}, which this task reads (found: "
-                f"{', '.join(found)}); choose other data, or set +data.columns.{role}=COLUMN"
-            )
+    if {*task.columns}.isdisjoint({*cfg.columns, *found}):
+        role = task.columns[0]
+        raise InputError(
+            f"data={cfg.name}: it has no {role}, which this task reads (found: "
+            f"{', '.join(found)}); choose other data, or set +data.columns.{role}=COLUMN"
+        )
 
 
 def _stamp_sources(data: DictConfig) -> object:

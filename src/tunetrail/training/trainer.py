@@ -1,6 +1,7 @@
 """A Trainer that measures train and validation in the same way, and keeps the rows' order."""
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,9 @@ class MeasuringTrainer(transformers.Trainer):
         task: decides what of a batch is kept, and how it scores.
         splits: measured at every evaluation, by name.
 
+    Attributes:
+        seconds_completing: what the task's ``complete`` took so far; 0 where it adds nothing.
+
     """
 
     def __init__(self, *, task: Task, splits: Mapping[str, Split], **kwargs: Any) -> None:
@@ -83,6 +87,7 @@ class MeasuringTrainer(transformers.Trainer):
         self._measured = dict(splits)
         # Step of an evaluation -> split -> what the task kept of it.
         self._outputs: dict[int, dict[str, Array]] = {}
+        self.seconds_completing = 0.0
         # The run log has all numbers that it would print.
         self.remove_callback(transformers.PrinterCallback)
         self.add_callback(TellEpoch())
@@ -114,6 +119,7 @@ class MeasuringTrainer(transformers.Trainer):
         prefix = kwargs["metric_key_prefix"]
         name = prefix.removeprefix("eval_")
         split = self._measured[name]
+        outputs = self._complete(split, outputs)
         statistics = self._task.statistics(split.rows, split.encoded, outputs)
         scores = self._task.score(statistics.sum(axis=0))
         assert output.metrics is not None
@@ -123,7 +129,28 @@ class MeasuringTrainer(transformers.Trainer):
             needed = (0, best, step)
             self._outputs = {s: kept for s, kept in self._outputs.items() if s in needed}
             self._outputs.setdefault(step, {})[name] = outputs
-        return output
+        return output._replace(predictions=outputs)
+
+    @property
+    def _tokenizer(self) -> transformers.PreTrainedTokenizerBase:
+        assert isinstance(self.processing_class, transformers.PreTrainedTokenizerBase)
+        return self.processing_class
+
+    def _complete(self, split: Split, outputs: Array) -> Array:
+        """Add what the task computes of a whole split, and note what it takes."""
+        started = time.perf_counter()
+        with self.compute_loss_context_manager():
+            completed = self._task.complete(
+                self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).eval(),
+                self._tokenizer,
+                split.rows,
+                split.encoded,
+                outputs,
+            )
+        if completed is None:
+            return outputs
+        self.seconds_completing += time.perf_counter() - started
+        return completed
 
     def untuned_outputs(self, name: str) -> Array | None:
         """Return what was kept of a split before training.
@@ -157,7 +184,8 @@ class MeasuringTrainer(transformers.Trainer):
         with torch.inference_mode():
             kept = self._task.predict(model, inputs, model(**inputs))
         outputs: Array = kept.cpu().numpy()
-        return outputs
+        completed = self._task.complete(model, self._tokenizer, split.rows, split.encoded, outputs)
+        return outputs if completed is None else completed
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Save a checkpoint; delete one that could not be saved in full.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, ONE_STACK
 
 from tunetrail.errors import InputError
 from tunetrail.models import features
@@ -64,7 +64,7 @@ def body_of(model: Any, batch: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ONE_STACK)
 def test_a_remembered_body_gives_what_it_gives_without(
     checkpoints: Callable[[str], Checkpoint], name: str, head: str
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_remembered_body_gives_what_it_gives_without(
     assert {n for n, p in model.named_parameters() if p.grad is not None} == trained(model)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ONE_STACK)
 def test_a_row_is_the_same_bits_in_every_batch_in_either_mode(
     checkpoints: Callable[[str], Checkpoint], name: str, memory: features._Memory
 ) -> None:
@@ -184,7 +184,7 @@ def test_the_memory_is_bounded_and_other_bodies_are_forgotten_first(
     assert memory.num_bytes == 0
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ONE_STACK)
 def test_the_last_layers_are_trained_where_that_is_asked_for(
     checkpoints: Callable[[str], Checkpoint], name: str
 ) -> None:

@@ -12,7 +12,7 @@ import evaluate
 import numpy as np
 import pytest
 import torch
-from architectures import ARCHITECTURES, DECODERS
+from architectures import ARCHITECTURES, DECODERS, ONE_STACK
 from datasets import Dataset, DatasetDict, Value
 from toys import make_rows
 from transformers import (
@@ -37,7 +37,7 @@ from tunetrail.tasks.metrics.language_modelling import language_modelling
 from tunetrail.training.tokens import Split
 from tunetrail.training.trainer import MeasuringTrainer
 
-ENCODERS = sorted(set(ARCHITECTURES) - DECODERS)
+ENCODERS = sorted(set(ONE_STACK) - DECODERS)
 LENGTH = 16
 CAUSAL = CausalLM(max_length=LENGTH, num_samples=3, main_metric="perplexity", max_new_tokens=4)
 MASKED = MaskedLM(max_length=LENGTH, num_samples=3, main_metric="perplexity", mask_share=0.3)
@@ -99,7 +99,7 @@ def test_rows_have_no_labels_and_all_checks_of_the_data_work() -> None:
     )  # fmt: skip
     data = prepare_data(
         whole, subset="stratified", sizes={"train": 12, "validation": None, "test": None},
-        per_label=None, per_label_seed=0, seed=0, quality="clean", leakage="warn",
+        per_label=None, per_label_seed=0, trains=True, seed=0, quality="clean", leakage="warn",
     )  # fmt: skip
     assert {name: len(part) for name, part in data.dataset.items()} == {
         "train": 12, "validation": 10, "test": 10

@@ -73,8 +73,13 @@ class ParquetReader(TableReader):
         kind = self._schema.field(column).type
         if _is_text(kind):
             return "text"
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        return "tokens" if is_list and _is_text(kind.value_type) else str(kind)
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            return str(kind)
+        if _is_text(kind.value_type):
+            return "tokens"
+        is_object = pa.types.is_struct(kind.value_type)
+        names = {field.name for field in kind.value_type} if is_object else set()
+        return "messages" if {"role", "content"} <= names else str(kind)
 
     def estimate_rows(self, num_read: int) -> int | None:
         del num_read

@@ -70,7 +70,7 @@ class TableReader(ABC):
         """
 
     def type_of(self, column: str) -> str:
-        """Return "text", "tokens" (a list of texts), or the name of another type."""
+        """Return "text", "tokens" (texts), "messages" (with role and content), or another type."""
         del column
         return "text"
 

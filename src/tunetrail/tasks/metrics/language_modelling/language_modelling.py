@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 _DESCRIPTION = "Perplexity, bits per byte, and the share of tokens that come first."
 # A larger mean, in nats, is as hopeless; its exponential may be no number.
-_MOST = 100.0
+MOST_NATS = 100.0
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +46,7 @@ def score(sums: Array) -> dict[str, Array]:
     losses, tokens, num_bytes, hits = np.moveaxis(np.asarray(sums, dtype=float), -1, 0)
     loss = divide(losses, tokens)
     return {
-        "perplexity": np.exp(np.minimum(loss, _MOST)),
+        "perplexity": np.exp(np.minimum(loss, MOST_NATS)),
         "bits_per_byte": divide(losses / math.log(2), num_bytes),
         "token_accuracy": divide(hits, tokens),
         "loss": loss,

@@ -1,0 +1,493 @@
+"""Text generation: a prompt in, a completion out, with a decoder or an encoder-decoder."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jinja2
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset, DatasetDict
+from matplotlib.figure import Figure
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    DataCollatorForSeq2Seq,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunetrail.config.arguments import require_count
+from tunetrail.data.columns import canonical_split, count_of, read_texts, require_columns
+from tunetrail.errors import InputError, first_line
+from tunetrail.models.loading import Kind, Loader
+from tunetrail.served.language import NOT_COUNTED, find_frame, score_tokens, tokenize
+from tunetrail.served.text2text_generation import (
+    CHAT,
+    SLOT,
+    encode_prompts,
+    find_fault_of_turns,
+    generate_all,
+    read_turns,
+    render,
+    write_turns,
+)
+from tunetrail.served.text_generation import score_next_tokens
+from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured, length_for
+from tunetrail.tasks.metrics.generation import generation
+from tunetrail.tasks.metrics.labels import divide
+from tunetrail.tasks.metrics.language_modelling.language_modelling import MOST_NATS
+
+log = logging.getLogger(__name__)
+
+# Fewer rows say nothing of a model.
+_FEWEST = 10
+_COPY, _COMMONEST = "a copy of the prompt", "the most frequent completion of train"
+
+
+@dataclass(frozen=True)
+class TextGeneration(TrainedAsMeasured):
+    """Prompts with completions, or conversations, in ``messages``, that end with an answer.
+
+    The loss is of completions alone: of conversations all that the assistant says, as trl's
+    ``assistant_only_loss``. What is generated and scored is the last answer.
+
+    Args:
+        template: what the model reads of a prompt, with ``{prompt}`` in it; ``chat`` writes it with
+            the model's chat template.
+        chat_template: in Jinja, for a model that has none, or instead of its own.
+        max_length: tokens of prompt and completion together.
+        too_long: ``error``, or ``drop`` to leave out rows that are longer.
+        max_new_tokens: of a generated text.
+        num_generated: of how many rows of each split texts are generated and scored; None: of all.
+            The loss is of all rows.
+        num_samples: of how many rows of validation the run shows what is generated.
+        main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
+
+    """
+
+    template: str
+    chat_template: str | None
+    max_length: int
+    too_long: str
+    max_new_tokens: int
+    num_generated: int | None
+    num_samples: int
+    main_metric: str
+
+    pipeline_tag: ClassVar[str] = "text2text-generation"
+    is_language_model: ClassVar[bool] = True
+    unsuited: ClassVar[Mapping[Kind, str]] = {
+        "encoder": "it cannot generate text; use a decoder or an encoder-decoder, model=smollm2"
+    }
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "rougeL": Metric(),
+        "chrf": Metric(is_share=False),
+        "exact_match": Metric(),
+        "f1": Metric(),
+        "bleu": Metric(is_share=False),
+        "rouge1": Metric(),
+        "rouge2": Metric(),
+        "verbatim_match": Metric(),
+        "perplexity": Metric(greater_is_better=False, is_share=False),
+    }
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "completion", "messages")
+
+    def __post_init__(self) -> None:
+        """Check the values of the config."""
+        for name in ("max_length", "max_new_tokens"):
+            require_count(f"task.{name}", getattr(self, name))
+        if self.num_samples != 0:
+            require_count("task.num_samples", self.num_samples, remedy=", or 0 for none")
+        if self.num_generated is not None:
+            require_count("task.num_generated", self.num_generated, remedy=", or null for all")
+            if self.num_generated < _FEWEST:
+                raise InputError(
+                    f"task.num_generated={self.num_generated}: must be {_FEWEST} or more, or null"
+                )
+        if self.too_long not in ("error", "drop"):
+            raise InputError(f"task.too_long={self.too_long}: must be error or drop")
+        if self.template != CHAT and SLOT not in self.template:
+            raise InputError(
+                f"task.template={self.template!r}: must hold {SLOT}, or be {CHAT} for the model's "
+                "chat template"
+            )
+        if self.chat_template is not None and self.template != CHAT:
+            raise InputError(f"task.chat_template is used with task.template={CHAT} alone")
+
+    def canonicalise(
+        self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
+    ) -> DatasetDict:
+        """Read prompts and completions, or conversations; which of them, the columns say."""
+        del label_names
+        train, messages = rows["train"].column_names, columns["messages"]
+        if messages not in train:
+            keys = {f"data.columns.{role}": columns[role] for role in ("prompt", "completion")}
+            require_columns(rows, keys)
+            return DatasetDict(
+                {split: _read_pairs(part, split, keys) for split, part in rows.items()}
+            )
+        if {columns["prompt"], columns["completion"]} <= {*train}:
+            raise InputError(
+                f"train has {messages!r}, and {columns['prompt']!r} with {columns['completion']!r} "
+                "too; set data.columns.messages=null, or data.columns.prompt=null"
+            )
+        if self.template != CHAT:
+            raise InputError(
+                f"{messages!r} of train are conversations, which the model's chat template writes; "
+                f"set task.template={CHAT}"
+            )
+        require_columns(rows, {"data.columns.messages": messages})
+        return DatasetDict(
+            {split: _read_conversations(part, split, messages) for split, part in rows.items()}
+        )
+
+    def require_learnable(self, train: Dataset) -> None:
+        del train  # any text can be learnt
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Encode prompt and completion one after the other; only the latter has labels.
+
+        Raises:
+            InputError: rows are longer than the model reads, the tokenizer has no token that ends
+                a text or no chat template, or the template cannot write a conversation.
+
+        """
+        self._prepare(tokenizer)
+        length = self._length(tokenizer)
+        kept, too_long, cut = [], [], 0
+        for index, row in enumerate(self._encode_rows(rows, tokenizer)):
+            _, answer = _find_answer(row["labels"])
+            prompt = len(row["input_ids"]) - len(answer)
+            cut += len(answer) > self.max_new_tokens
+            if max(prompt + self.max_new_tokens, len(row["input_ids"])) <= length:
+                kept.append({**row, "index": index})
+            else:
+                too_long.append((index, prompt, len(answer)))
+        if too_long:
+            self._say_too_long(rows, too_long, length)
+        if not kept:
+            raise InputError(
+                f"all {len(rows):,} rows are longer than the model reads; raise task.max_length"
+            )
+        if cut:
+            log.info(
+                "longer than task.max_new_tokens=%s: %s of %s; what is generated ends before",
+                self.max_new_tokens, count_of(cut, "completion"), f"{len(rows):,}",
+            )  # fmt: skip
+        return Dataset.from_list(kept)
+
+    def _say_too_long(
+        self, rows: Dataset, found: Sequence[tuple[int, int, int]], length: int
+    ) -> None:
+        index, prompt, answer = found[0]
+        what = (
+            f"{count_of(len(found), 'row')} of {len(rows):,} are longer than the model reads: row "
+            f"{rows['row'][index]} (from 0) has a prompt of {prompt} tokens and a completion of "
+            f"{answer}, and there is room for {length} together, {self.max_new_tokens} of them for "
+            "what is generated"
+        )
+        if self.too_long == "error":
+            raise InputError(
+                f"{what}; raise task.max_length, lower task.max_new_tokens, or set "
+                "task.too_long=drop"
+            )
+        log.warning("%s; left out (task.too_long=drop)", what)
+
+    def _prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Give the tokenizer the chat template, and check what generation needs of it."""
+        if tokenizer.eos_token_id is None:
+            raise InputError("task=text_generation: the tokenizer has no token that ends a text")
+        if self.chat_template is not None:
+            tokenizer.chat_template = self.chat_template
+        if self.template == CHAT and not tokenizer.chat_template:
+            raise InputError(
+                f"task.template={CHAT}: the model's tokenizer has no chat template; set "
+                f"task.chat_template, or for prompts task.template='{SLOT}\\n'"
+            )
+        if self.max_new_tokens >= self._length(tokenizer):
+            raise InputError(
+                f"task.max_new_tokens={self.max_new_tokens}: the model reads "
+                f"{self._length(tokenizer)} tokens, and a prompt needs room; set fewer"
+            )
+
+    def _length(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return length_for(tokenizer, self.max_length)
+
+    def _encode_rows(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, list[int]]]:
+        """Encode rows whatever their length, as a decoder reads them."""
+        end = int(tokenizer.eos_token_id)
+        if self.template == CHAT:
+            for number, prompt, target in zip(
+                rows["row"], rows["text"], rows["target"], strict=True
+            ):
+                turns = [*read_turns(prompt), {"role": "assistant", "content": target}]
+                try:
+                    yield _encode_turns(turns, tokenizer, end=end)
+                except (ValueError, jinja2.TemplateError) as error:
+                    raise InputError(
+                        f"row {number} (from 0): the chat template cannot write this conversation: "
+                        f"{first_line(error)}; fix it, or set task.chat_template"
+                    ) from error
+            return
+        prompts = encode_prompts(rows["text"][:], tokenizer, template=self.template)
+        for ids, answer in zip(prompts, tokenize(rows["target"][:], tokenizer), strict=True):
+            learnt = [*answer, end]
+            labels = [NOT_COUNTED] * len(ids) + learnt
+            yield {"input_ids": [*ids, *learnt], "labels": labels}
+
+    def load_model(
+        self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
+    ) -> PreTrainedModel:
+        """Load the model, and set how it generates: greedily, whatever its own settings say."""
+        del train
+        self._prepare(tokenizer)
+        has_encoder = load.kind == "encoder-decoder"
+        auto = AutoModelForSeq2SeqLM if has_encoder else AutoModelForCausalLM
+        model = load(auto, pad_token_id=int(tokenizer.pad_token_id))
+        own = model.generation_config
+        ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+        model.generation_config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=sorted({int(tokenizer.eos_token_id), *(e for e in ends if e is not None)}),
+            pad_token_id=int(tokenizer.pad_token_id),
+            bos_token_id=own.bos_token_id,
+            decoder_start_token_id=own.decoder_start_token_id,
+        )
+        return model
+
+    def build_collator(
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> Collator:
+        # Outputs are read by the position of their tokens, so padding must come after them.
+        padding = copy.deepcopy(tokenizer)
+        padding.padding_side = "right"
+        pad = DataCollatorForSeq2Seq(padding, label_pad_token_id=NOT_COUNTED)
+        if not model.config.is_encoder_decoder:
+            return pad
+        before, after = find_frame(tokenizer)
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
+            batch = []
+            for row in features:
+                place, answer = _find_answer(row["labels"])
+                labels = [*before, *answer]
+                batch.append({"input_ids": [*row["input_ids"][:place], *after], "labels": labels})
+            found: dict[str, Any] = pad(batch)
+            return found
+
+        return collate
+
+    def predict(self, model: Any, batch: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """Keep the loss of each completion and its tokens, shape (batch, 2)."""
+        score = score_tokens if model.config.is_encoder_decoder else score_next_tokens
+        losses = score(outputs["logits"], batch["labels"])[..., 0]
+        counted = losses != NOT_COUNTED
+        return torch.stack([torch.where(counted, losses, 0).sum(dim=1), counted.sum(dim=1)], dim=1)
+
+    def complete(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Dataset,
+        encoded: Dataset,
+        outputs: Array,
+    ) -> Array:
+        """Add what the model generates, shape (inputs, 3); None for rows that are left out."""
+        chosen = self._choose(len(rows))
+        places = [place for place, index in enumerate(encoded["index"]) if index in chosen]
+        chosen_texts = rows.select([encoded["index"][place] for place in places])["text"][:]
+        prompts = encode_prompts(chosen_texts, tokenizer, template=self.template)
+        texts = generate_all(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens)
+        completed = np.full((len(outputs), 3), None, dtype=object)
+        completed[:, :2] = outputs
+        completed[places, 2] = texts
+        return completed
+
+    def _choose(self, number: int) -> set[int]:
+        """Choose the rows that texts are generated for, by the number of all alone."""
+        # What the legacy generator draws never changes; numpy's newer ones may change.
+        order = np.random.RandomState(0).permutation(number)
+        return {int(index) for index in order[: self.num_generated]}
+
+    def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
+        found = np.zeros((len(rows), 2 + generation.NUM_STATISTICS))
+        index = np.asarray(encoded["index"])
+        found[index, :2] = outputs[:, :2].astype(float)
+        chosen = [place for place, text in enumerate(outputs[:, 2]) if text is not None]
+        targets = [rows["target"][int(i)] for i in index[chosen]]
+        found[index[chosen], 2:] = generation.statistics(outputs[chosen, 2].tolist(), targets)
+        return found
+
+    def score(self, sums: Array) -> dict[str, Array]:
+        loss = divide(sums[..., 0], sums[..., 1])
+        scores = {
+            **generation.score(sums[..., 2:]),
+            "perplexity": np.exp(np.minimum(loss, MOST_NATS)),
+            "loss": loss,
+        }
+        return {name: scores[name] for name in (*self.metrics, "loss")}
+
+    def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
+        """There are no labels."""
+        del rows, sums
+        return pd.DataFrame()
+
+    def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
+        """Return one line a row, with what was generated and its scores, where it was."""
+        statistics = self.statistics(rows, encoded, outputs)
+        texts = np.full(len(rows), None, dtype=object)
+        texts[np.asarray(encoded["index"])] = outputs[:, 2]
+        scores = self.score(statistics)
+        frame = pd.DataFrame(
+            {
+                **{name: rows[name][:] for name in ("row", "text", "target")},
+                "prediction": texts,
+                "tokens": statistics[:, 1].astype(int),
+                "perplexity": np.where(statistics[:, 1] > 0, scores["perplexity"], np.nan),
+            }
+        )
+        for name in ("exact_match", "f1", "rougeL", "chrf"):
+            frame[name] = np.where(statistics[:, 2] > 0, scores[name], np.nan)
+        return frame.sort_values("row", ignore_index=True)
+
+    def sample(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Dataset
+    ) -> pd.DataFrame | None:
+        """Answer a few prompts."""
+        chosen = rows.select(range(min(self.num_samples, len(rows))))
+        if not len(chosen):
+            return None
+        room = self._length(tokenizer) - self.max_new_tokens
+        prompts = encode_prompts(chosen["text"][:], tokenizer, template=self.template)
+        places = [place for place, ids in enumerate(prompts) if len(ids) <= room]
+        texts = generate_all(
+            model, tokenizer, [prompts[i] for i in places], max_new_tokens=self.max_new_tokens
+        )
+        shown = chosen.select(places)
+        return pd.DataFrame(
+            {
+                "row": shown["row"][:],
+                "prompt": shown["text"][:],
+                "generated": texts,
+                "target": shown["target"][:],
+            }
+        )
+
+    def answers(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[["prediction"]].rename(columns={"prediction": "generated_text"})
+
+    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+        """Copy the prompt, or always give the same answer; the better one comes first.
+
+        Perplexity has no simple baseline.
+        """
+        if self.main_metric == "perplexity":
+            return {}
+        commonest = str(pd.Series(train["target"][:]).mode()[0])
+        chosen, targets = sorted(self._choose(len(rows))), rows["target"][:]
+        answers = {_COPY: rows["text"][:], _COMMONEST: [commonest] * len(rows)}
+        found = {}
+        for name, texts in answers.items():
+            found[name] = np.zeros((len(rows), 2 + generation.NUM_STATISTICS))
+            found[name][chosen, 2:] = generation.statistics(
+                [texts[i] for i in chosen], [targets[i] for i in chosen]
+            )
+        scores = {name: self.score(sums.sum(axis=0)) for name, sums in found.items()}
+        order = sorted(found, key=lambda name: -float(scores[name][self.main_metric]))
+        return {name: found[name] for name in order}
+
+    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
+        del rows, table, split
+        return {}
+
+    def limits(self) -> list[str]:
+        return [
+            f"It reads prompts of up to {self.max_length - self.max_new_tokens} tokens.",
+            f"It writes at most {self.max_new_tokens} tokens.",
+            "What it writes may be wrong: scores compare it with one right text for each prompt.",
+            "ROUGE and F1 count words; ROUGE knows only Latin letters without accents.",
+        ]
+
+    def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {"max_length": self._length(tokenizer), "template": self.template}
+
+
+def _read_pairs(part: Dataset, split: str, keys: Mapping[str, str]) -> Dataset:
+    """Read prompts and completions; a completion without a character is missing."""
+    prompts, completions = (
+        read_texts(part, column, split=split, key=key) for key, column in keys.items()
+    )
+    targets = [text if text and text.strip() else None for text in completions]
+    return canonical_split(part, text=prompts, target=targets)
+
+
+def _read_conversations(part: Dataset, split: str, column: str) -> Dataset:
+    """Read conversations; one that does not end with an answer has none.
+
+    Raises:
+        InputError: a row holds no conversation.
+
+    """
+    texts: list[str | None] = []
+    targets: list[str | None] = []
+    for number, turns in enumerate(part[column][:]):
+        fault = find_fault_of_turns(turns)
+        if fault is None and turns[0]["role"] == "assistant":
+            fault = "nothing stands before the assistant's first message"
+        if fault is not None:
+            raise InputError(
+                f"data.columns.messages={column}: {split} row {number} (from 0): {fault}; fix it"
+            )
+        plain = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+        is_answered = plain[-1]["role"] == "assistant"
+        texts.append(write_turns(plain[:-1] if is_answered else plain))
+        targets.append(plain[-1]["content"] if is_answered else None)
+    return canonical_split(part, text=texts, target=targets)
+
+
+def _encode_turns(
+    turns: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, *, end: int
+) -> dict[str, list[int]]:
+    """Encode a conversation; what the assistant says has labels, up to what ends its turn.
+
+    All before the last answer is encoded as it is where that is generated.
+    """
+    changes = ValueError("it writes a turn otherwise once an answer follows")
+    asked = render(turns[:-1], tokenizer, ask=True)
+    found = tokenizer(asked, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = list(found["input_ids"])
+    labels = [NOT_COUNTED] * len(ids)
+    for number, turn in enumerate(turns[:-1]):
+        if turn["role"] != "assistant":
+            continue
+        before = render(turns[:number], tokenizer, ask=True)
+        after = render(turns[: number + 1], tokenizer, ask=False)
+        if not asked.startswith(after) or not after.startswith(before):
+            raise changes
+        spans = enumerate(found["offset_mapping"])
+        places = [p for p, (start, stop) in spans if stop > len(before) and start < len(after)]
+        # What the template writes after the end of a turn is not the assistant's.
+        last = max((place for place in places if ids[place] == end), default=len(ids))
+        for place in places:
+            labels[place] = ids[place] if place <= last else NOT_COUNTED
+    whole = render(turns, tokenizer, ask=False)
+    if not whole.startswith(asked):
+        raise changes
+    (answer,) = tokenize([whole[len(asked) :]], tokenizer)
+    answer = answer[: len(answer) - answer[::-1].index(end)] if end in answer else [*answer, end]
+    return {"input_ids": [*ids, *answer], "labels": [*labels, *answer]}
+
+
+def _find_answer(labels: Sequence[int]) -> tuple[int, list[int]]:
+    """Return where the last answer of a row begins, and its tokens."""
+    stop = next(place for place in range(len(labels), 0, -1) if labels[place - 1] != NOT_COUNTED)
+    start = next((p for p in range(stop, 0, -1) if labels[p - 1] == NOT_COUNTED), 0)
+    return start, list(labels[start:stop])
