@@ -133,7 +133,7 @@ def _plot_cost(
     for x, y, label in zip(table[cost], table[objective], labels, strict=True):
         axes.annotate(label, (x, y), xytext=(7, 6), textcoords="offset points", fontsize="small")
     axes.set_xlabel(cost)
-    spread_axis(axes, table[cost])
     axes.margins(x=0.14, y=0.12)
+    spread_axis(axes, table[cost])
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

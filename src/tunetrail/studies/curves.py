@@ -8,7 +8,13 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    LogLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 from optuna.trial import FrozenTrial
 
 from hydra_plugins.optuna_study import attributes
@@ -22,6 +28,8 @@ LINE, MARK = _COLOURS[0], "#555555"
 _WIDE = 8
 # So many values of a parameter each get a tick.
 _MOST_TICKS = 8
+# From here on numbers are written as 1k, 1M, …
+_LARGE = 1000
 
 # What else a trial has beside the parameter on the axis -> its value there -> all its scores, shape
 # (seeds, objectives).
@@ -118,17 +126,24 @@ def _plot_line(
 def spread_axis(axes: Axes, values: Sequence[float]) -> None:
     """Make the x axis logarithmic where values are far apart, linear from 0 to the least of them.
 
-    Few values each get a tick.
+    Few whole numbers each get a tick.
     """
     distinct = sorted({float(value) for value in values})
     above = [value for value in distinct if value > 0]
-    if distinct[0] >= 0 and above and distinct[-1] > _WIDE * above[0]:
+    if distinct[0] >= 0 and above and (ratio := distinct[-1] / above[0]) > _WIDE:
+        room = ratio**0.15
         if distinct[0] == 0:
             axes.set_xscale("symlog", linthresh=above[0], linscale=0.5)
-            axes.set_xlim(-0.3 * above[0], distinct[-1] * (distinct[-1] / above[0]) ** 0.08)
+            axes.set_xlim(-0.3 * above[0], distinct[-1] * room)
         else:
             axes.set_xscale("log")
-    if len(distinct) <= _MOST_TICKS and all(value == int(value) < 1000 for value in distinct):
-        axes.xaxis.set_major_locator(FixedLocator(distinct))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.set_xlim(above[0] / room, distinct[-1] * room)
+            if ratio < 100:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
+        large = distinct[-1] >= _LARGE and above[0] >= 1
+        axes.xaxis.set_major_formatter(
+            EngFormatter(sep="") if large else StrMethodFormatter("{x:g}")
+        )
+    if len(distinct) <= _MOST_TICKS and all(value == int(value) < _LARGE for value in distinct):
+        axes.xaxis.set_major_locator(FixedLocator(distinct))
