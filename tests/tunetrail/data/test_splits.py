@@ -1,5 +1,6 @@
 """Splits and subsets are as the config says, or the error is one line."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tunetrail.data.duplicates import normalise
+from tunetrail.data.leakage import check_leakage
 from tunetrail.data.splits import draw_per_label, split_off, take_subsets
 from tunetrail.errors import InputError
 
@@ -56,6 +58,19 @@ def test_every_row_lands_in_one_split(tweets: DatasetDict, split_tweets: Dataset
 def test_duplicates_of_a_text_stay_in_one_split(split_tweets: DatasetDict) -> None:
     keys = [{normalise(text) for text in part["text"][:]} for part in split_tweets.values()]
     assert sum(len(k) for k in keys) == len(set.union(*keys)) == 38_158 - 2_400
+
+
+def test_near_duplicates_stay_in_one_split_where_that_is_asked_for(make_splits: MakeSplits) -> None:
+    pairs = enumerate(itertools.product("bcdfgh", repeat=2))
+    rows = [(f"{one * 6} {other * 7}", "ab"[n % 2]) for n, (one, other) in pairs]
+    near = [(f"the story number {n} of the old house by the river", "ab"[n % 2]) for n in range(12)]
+    dataset = make_splits(train=[*rows, *near])
+    for seed in range(5):
+        fractions = {"validation_fraction": 0.25, "test_fraction": 0.25, "seed": seed}
+        assert check_leakage(split_off(dataset, **fractions)).problems > 0
+        splits = split_off(dataset, **fractions, keep_near_together=True)
+        assert check_leakage(splits).problems == 0
+        assert min(len(part) for part in splits.values()) > 5
 
 
 def test_the_same_seed_splits_the_same_and_another_seed_another(some_tweets: DatasetDict) -> None:
