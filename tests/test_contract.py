@@ -23,6 +23,7 @@ from toys import ROOT, fill_workspace, run_here, write_task
 
 from tunetrail.__main__ import main
 from tunetrail.data.tables.files import load_table
+from tunetrail.tracking.models import example_of
 
 TASKS, METHODS = (
     [path.stem for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
@@ -167,7 +168,7 @@ def test_a_run_scores_test_and_its_logged_model_answers_the_same(
     assert len(table) == 12
     (output,) = run.outputs.model_outputs
     served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
-    require_same(served.predict(table["text"].tolist()), built.answers(table))
+    require_same(served.predict(example_of(built.inputs(table))), built.answers(table))
     require_answers(predict(run.info.run_id, cfg.data.test, tmp_path), table)
 
 

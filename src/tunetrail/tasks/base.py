@@ -162,6 +162,9 @@ class Task(Protocol):
 
         """
 
+    def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return what a served model reads for the rows of a :meth:`tabulate`, a column each."""
+
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return what a served model should answer for the rows of a :meth:`tabulate`."""
 
@@ -208,6 +211,9 @@ class TrainedAsMeasured:
     ) -> pd.DataFrame | None:
         del model, tokenizer, rows
         return None
+
+    def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[["text"]]
 
 
 def order_metrics(task: Task) -> list[str]:

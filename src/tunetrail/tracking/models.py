@@ -79,8 +79,9 @@ def log_model(
     from mlflow.types import ColSpec, DataType, Schema
 
     model.cpu()
-    tag, example = task.pipeline_tag, table["text"].tolist()
-    columns = served.load_module(tag).ServedModel.served_columns
+    tag, inputs = task.pipeline_tag, task.inputs(table)
+    example = example_of(inputs)
+    columns = served.load_module(tag).ServedModel.list_served(model.config)
     card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
@@ -100,7 +101,7 @@ def log_model(
                 transformers_model={"model": model, "tokenizer": tokenizer},
                 task=tag,
                 signature=ModelSignature(
-                    inputs=Schema([ColSpec(DataType.string)]),
+                    inputs=Schema([ColSpec(DataType.string, name) for name in _names(inputs)]),
                     outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
                 ),
                 input_example=example,
@@ -123,6 +124,21 @@ def log_model(
         run_log.client.log_outputs(run_log.run_id, models=[output])
 
 
+def example_of(inputs: pd.DataFrame) -> list[Any]:
+    """Return inputs as a user gives them: texts, or objects where the model reads several columns.
+
+    Not a table: MLflow 3.17 compares its columns with a range, of which pandas 3 warns.
+    """
+    if inputs.shape[1] > 1:
+        return inputs.to_dict("records")
+    return inputs.iloc[:, 0].tolist()
+
+
+def _names(inputs: pd.DataFrame) -> list[str | None]:
+    """Name the columns that are read; a single one has no name, so that a list will do."""
+    return [None] if inputs.shape[1] == 1 else [*inputs]
+
+
 def _copy_served() -> Path:
     """Copy the code that answers, named by its content: one process may load two versions of it.
 
@@ -142,7 +158,7 @@ def _list_requirements() -> list[str]:
     return [line for line in list_packages() if line.split("==")[0] in _PACKAGES]
 
 
-def _require_answers(uri: str, example: list[str], expected: pd.DataFrame) -> None:
+def _require_answers(uri: str, example: list[Any], expected: pd.DataFrame) -> None:
     """Load the model as a user does, and compare its answers with those of the run."""
     path = list(sys.path)
     try:
@@ -151,12 +167,12 @@ def _require_answers(uri: str, example: list[str], expected: pd.DataFrame) -> No
         raise InputError(f"the logged model does not answer: {first_line(error)}") from error
     finally:
         sys.path[:] = path
-    for number, text in enumerate(example):
+    for number, row in enumerate(example):
         got, own = found.iloc[number].to_dict(), expected.iloc[number].to_dict()
         if not all(_agree(got.get(name), value) for name, value in own.items()):
             raise InputError(
                 f"the logged model answers {got} where the run itself answers {own}, for "
-                f"{text[:60]!r}: it is not the model that was trained"
+                f"{str(row)[:60]!r}: it is not the model that was trained"
             )
 
 

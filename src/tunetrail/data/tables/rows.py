@@ -135,13 +135,17 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=lambda number: float(str(number)))
 
 
-def split_windows(rows: Iterable[Row | BadRow], *, column: str) -> Iterator[list[Row | BadRow]]:
-    """Gather rows into windows that fit into memory, by the size of their value in ``column``."""
+def split_windows(
+    rows: Iterable[Row | BadRow], *, columns: Iterable[str]
+) -> Iterator[list[Row | BadRow]]:
+    """Gather rows into windows that fit into memory, by the size of their values in ``columns``."""
+    columns = [*columns]
     window: list[Row | BadRow] = []
     num_characters = 0
     for row in rows:
         window.append(row)
-        num_characters += len(row.values[column]) if isinstance(row, Row) else 0
+        if isinstance(row, Row):
+            num_characters += sum(len(row.values[column]) for column in columns)
         if len(window) >= WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
             yield window
             window, num_characters = [], 0
