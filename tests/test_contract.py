@@ -37,6 +37,9 @@ def find_remedy(task: str, method: str, architecture: str) -> str | None:
         return "task=masked_lm"
     if task == "masked_lm" and architecture in DECODERS:
         return "task=causal_lm"
+    # Their QA model in transformers does not load the body of their checkpoints.
+    if task == "question_answering" and architecture in ("llama", "qwen2"):
+        return "model=minilm"
     # All that their head has is in the body.
     if (task, method) == ("causal_lm", "frozen") and architecture in ("gpt2", "qwen2"):
         return "method=full"

@@ -21,6 +21,7 @@ def canonical_split(
     stratum: list[int | None] | None = None,
     strata: ClassLabel | None = None,
     answers: list[list[str]] | None = None,
+    group: list[str | None] | None = None,
     names: Sequence[str] = (),
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Dataset:
@@ -34,6 +35,8 @@ def canonical_split(
         stratum: code of the group of which each split should have its share.
         strata: names of the groups; without it all rows are of one group, and the type is null.
         answers: the labels in each row's answer, one, several or none: reports show their balance.
+        group: rows of one group stay in one split, as duplicates of a text do; without it the type
+            is null.
         names: of all labels.
         own: column of the task -> its values and its feature.
 
@@ -49,6 +52,7 @@ def canonical_split(
             [[codes[name] for name in found] for found in answers or [[]] * len(part)],
             List(feature),
         ),
+        "group": (nothing, no_value) if group is None else (group, Value("string")),
         "row": (np.arange(len(part)), Value("int64")),
         **(own or {}),
     }
@@ -64,6 +68,13 @@ def read_targets(part: Dataset) -> list[str | None]:
         return [""] * len(part)
     targets: list[str | None] = part["target"][:]
     return targets
+
+
+def read_groups(part: Dataset) -> list[str]:
+    """Return what rows must share to stay in one split: their group, else their text."""
+    has_groups = part.features["group"] != Value("null")
+    found: list[str] = part["group" if has_groups else "text"][:]
+    return found
 
 
 def read_strata(part: Dataset) -> tuple[list[int | None], list[str]]:

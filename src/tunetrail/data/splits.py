@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.columns import count_of, read_strata
+from tunetrail.data.columns import count_of, read_groups, read_strata
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 
@@ -139,7 +139,7 @@ def _assign_rows(train: Dataset, fractions: dict[str, float], seed: int) -> npt.
     """
     codes, label_names = read_strata(train)
     labels = np.asarray(codes)
-    texts = np.array([normalise(text) for text in train["text"][:]], dtype=object)
+    texts = np.array([normalise(text) for text in read_groups(train)], dtype=object)
     groups, names = pd.factorize(texts)
     counts = np.zeros((len(names), len(label_names) or 1), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)

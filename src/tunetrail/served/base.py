@@ -37,7 +37,8 @@ class ServedModel:
     purpose: ClassVar[str]
     # Name of a column that it reads -> what it may hold: "text", "tokens" (a list of texts).
     inputs: Mapping[str, tuple[str, ...]] = MappingProxyType({"text": ("text",)})
-    # Name of an answer's column -> "string", "float" (32 bits), or "json" (a list or an object).
+    # Name of an answer's column -> "string", "float" (32 bits), "integer", or "json" (a list or an
+    # object).
     columns: dict[str, str]
     # The same of what MLflow serves, with its own types.
     served_columns: ClassVar[dict[str, str]]

@@ -129,9 +129,7 @@ def example_of(inputs: pd.DataFrame) -> list[Any]:
 
     Not a table: MLflow 3.17 compares its columns with a range, of which pandas 3 warns.
     """
-    if inputs.shape[1] > 1:
-        return inputs.to_dict("records")
-    return inputs.iloc[:, 0].tolist()
+    return [*(inputs.to_dict("records") if inputs.shape[1] > 1 else inputs.iloc[:, 0])]
 
 
 def _names(inputs: pd.DataFrame) -> list[str | None]:
@@ -194,12 +192,27 @@ class _Flavor:
         self._code = code
 
     def save_model(
-        self, path: str, mlflow_model: Any, *, validate_serving_input: bool, **kwargs: Any
+        self,
+        path: str,
+        mlflow_model: Any,
+        *,
+        task: str,
+        validate_serving_input: bool,
+        **kwargs: Any,
     ) -> None:
+        from transformers.pipelines import get_supported_tasks
+
         del validate_serving_input  # Model.log reads it
+        # MLflow builds a pipeline of every model, and transformers 5 has none for some tasks.
+        has_pipeline = task in get_supported_tasks()
         mlflow.transformers.save_model(
-            path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
+            path=path,
+            mlflow_model=mlflow_model,
+            code_paths=[str(self._code)],
+            task=task if has_pipeline else "feature-extraction",
+            **kwargs,
         )
+        mlflow_model.flavors["transformers"]["task"] = task
         mlflow_model.flavors["python_function"]["loader_module"] = f"{self._code.name}.base"
         mlflow_model.save(str(Path(path) / "MLmodel"))
 

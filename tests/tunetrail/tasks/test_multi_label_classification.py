@@ -115,7 +115,7 @@ def test_sigmoid_has_no_overflow() -> None:
 def test_labels_are_read_in_every_form() -> None:
     wanted = canonical([["10", "9"], [], ["9"]])["train"]
     assert wanted.features["answers"].feature.names == ["9", "10"]
-    assert wanted["target"][:] == ["10, 9", "", "9"]
+    assert wanted["target"][:] == ["9, 10", "", "9"]
     numbers = canonical([[10, 9], [], [9]])["train"]
     assert numbers.to_dict() == wanted.to_dict()
     coded = canonical([[1, 0], [], [0]], feature=List(ClassLabel(names=["9", "10"])))["train"]

@@ -62,8 +62,8 @@ class TableReader(ABC):
         """Build the writer for answers to this table.
 
         Args:
-            columns: name of an answer's column -> its type: "string", "float", or "json" for a
-                list or an object.
+            columns: name of an answer's column -> its type: "string", "float", "integer", or "json"
+                for a list or an object.
 
         """
 
