@@ -47,6 +47,7 @@ def _modernbert_tokenizer() -> PreTrainedTokenizerBase:
     )
     bpe._tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
         special_tokens=[(name, bpe.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, **special)

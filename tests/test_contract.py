@@ -23,6 +23,7 @@ from toys import ROOT, fill_workspace, run_here, write_task
 
 from tunetrail.__main__ import main
 from tunetrail.data.tables.files import load_table
+from tunetrail.tracking.models import example_of
 
 TASKS, METHODS = (
     [path.stem for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
@@ -46,6 +47,9 @@ def find_remedy(task: str, method: str, architecture: str) -> str | None:  # noq
         return "task=masked_lm"
     if task == "masked_lm" and architecture in DECODERS:
         return "task=causal_lm"
+    # Their QA model in transformers does not load the body of their checkpoints.
+    if task == "question_answering" and architecture in ("llama", "qwen2"):
+        return "model=minilm"
     # All that their head has is in the body.
     tied = ("gpt2", "qwen2", "t5", "bart")
     if task in ("causal_lm", "text_generation") and method == "frozen" and architecture in tied:
@@ -207,7 +211,7 @@ def test_a_run_scores_test_and_its_logged_model_answers_the_same(
     assert len(table) == 12
     (output,) = run.outputs.model_outputs
     served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
-    require_same(served.predict(table["text"].tolist()), built.answers(table))
+    require_same(served.predict(example_of(built.inputs(table))), built.answers(table))
     require_answers(predict(run.info.run_id, cfg.data.test, tmp_path), table)
 
 

@@ -1,5 +1,6 @@
 """Small real parts: texts whose words decide their label, and runs that take a second or two."""
 
+import json
 import logging
 import random
 import shutil
@@ -103,11 +104,56 @@ def write_lines(path: Path, rows: list[tuple[str]]) -> Path:
     return path
 
 
+def make_sets(num_rows: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """Make short texts with a label for some of their words, or none, as (text, "a|b")."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(num_rows):
+        labels = [name for name in sorted(_WORDS) if (index + 1) % 4 and draw.random() < 0.5]
+        words = [draw.choice(_WORDS[name]) for name in labels] + draw.sample(_FILLER, 5)
+        draw.shuffle(words)
+        rows.append((" ".join([*words, str(index)]), "|".join(labels)))
+    return rows
+
+
+def write_sets(path: Path, rows: list[tuple[str, str]]) -> Path:
+    lines = [{"text": text, "labels": labels.split("|") if labels else []} for text, labels in rows]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def make_questions(num_rows: int, *, seed: int = 0) -> list[tuple[str, str, str]]:
+    """Make contexts that say where two people are, as (context, question, answer)."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(num_rows):
+        people = draw.sample(_ENTITIES["person"], 2)
+        said = [(who, draw.choice(_ENTITIES["place"])) for who in people]
+        parts = [f"{who} was in {where} and" for who, where in said]
+        who, where = draw.choice(said)
+        rows.append(
+            (" ".join([*parts, *draw.sample(_FILLER, 4), str(index)]), f"{who} was in", where)
+        )
+    return rows
+
+
+def write_questions(path: Path, rows: list[tuple[str, str, str]]) -> Path:
+    lines = [
+        {"question": question, "context": context,
+         "answers": {"text": [answer], "answer_start": [context.index(answer)]}}
+        for context, question, answer in rows
+    ]  # fmt: skip
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path
+
+
 # Task of conf/task -> how its toy rows are made, how they are written, and to which kind of file.
 # A new task needs a line here, and is then tested like the others.
 TASK_ROWS: dict[str, tuple[Callable[..., list[Any]], Callable[..., Path], str]] = {
     "causal_lm": (make_texts, write_lines, "txt"),
     "masked_lm": (make_texts, write_lines, "txt"),
+    "multi_label_classification": (make_sets, write_sets, "jsonl"),
+    "question_answering": (make_questions, write_questions, "jsonl"),
     "text_classification": (make_rows, write_csv, "csv"),
     "text_generation": (make_pairs, write_pairs, "csv"),
     "token_classification": (make_tagged, write_conll, "conll"),

@@ -49,6 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the column or key that holds the texts (default: text; of CoNLL files: tokens)",
     )
     parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        type=_read_column,
+        metavar="WHAT=NAME",
+        help="the column that holds another of the inputs of a model that reads several, such as "
+        "text_pair=hypothesis (default: the name of the input)",
+    )
+    parser.add_argument(
         "--prefix",
         default="",
         metavar="TEXT",
@@ -102,7 +111,7 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
                 reader,
                 file,
                 model,
-                column=arguments.text_column or reader.input_column,
+                column_names=_name_columns(arguments),
                 prefix=arguments.prefix,
                 # A bar would be drawn across answers on the same screen.
                 show_progress=not arguments.texts
@@ -111,6 +120,19 @@ def _predict(arguments: argparse.Namespace) -> "PredictionReport":
             file.flush()
     _say_bad(report, reader.unit)
     return report
+
+
+def _read_column(text: str) -> tuple[str, str]:
+    what, separator, name = text.partition("=")
+    if not (what and separator and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is no WHAT=NAME")
+    return what, name
+
+
+def _name_columns(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what of a model's inputs is in a column that was named."""
+    text = {} if arguments.text_column is None else {"text": arguments.text_column}
+    return text | dict(arguments.column)
 
 
 def _require_format(arguments: argparse.Namespace) -> str:

@@ -21,6 +21,7 @@ def canonical_split(
     stratum: list[int | None] | None = None,
     strata: ClassLabel | None = None,
     answers: list[list[str]] | None = None,
+    group: list[str | None] | None = None,
     names: Sequence[str] = (),
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Dataset:
@@ -34,6 +35,8 @@ def canonical_split(
         stratum: code of the group of which each split should have its share.
         strata: names of the groups; without it all rows are of one group, and the type is null.
         answers: the labels in each row's answer, one, several or none: reports show their balance.
+        group: rows of one group stay in one split, as duplicates of a text do; without it the type
+            is null.
         names: of all labels.
         own: column of the task -> its values and its feature.
 
@@ -49,6 +52,7 @@ def canonical_split(
             [[codes[name] for name in found] for found in answers or [[]] * len(part)],
             List(feature),
         ),
+        "group": (nothing, no_value) if group is None else (group, Value("string")),
         "row": (np.arange(len(part)), Value("int64")),
         **(own or {}),
     }
@@ -64,6 +68,13 @@ def read_targets(part: Dataset) -> list[str | None]:
         return [""] * len(part)
     targets: list[str | None] = part["target"][:]
     return targets
+
+
+def read_groups(part: Dataset) -> list[str]:
+    """Return what rows must share to stay in one split: their group, else their text."""
+    has_groups = part.features["group"] != Value("null")
+    found: list[str] = part["group" if has_groups else "text"][:]
+    return found
 
 
 def read_strata(part: Dataset) -> tuple[list[int | None], list[str]]:
@@ -132,11 +143,8 @@ def read_labels(
     labels = _same_spelling(
         {split: _label_strings(part, column, split) for split, part in rows.items()}
     )
-    names = _label_names(rows["train"].features[column], labels["train"], label_names)
-    by_position = label_names is not None and _are_positions(labels, names)
-    codes = {name: code for code, name in enumerate(names)}
-    if by_position:
-        codes = {str(code): code for code in range(len(names))}
+    names = order_labels(rows["train"].features[column], labels["train"], label_names)
+    codes = code_labels(labels, names)
     feature = ClassLabel(names=names)
     found = {
         split: _encode(strings, codes, split, column, names) for split, strings in labels.items()
@@ -224,9 +232,20 @@ def _same_spelling(labels: dict[str, list[str | None]]) -> dict[str, list[str | 
     }
 
 
-def _label_names(
-    feature: object, train: list[str | None], label_names: Sequence[Any] | None
+def order_labels(
+    feature: object, train: Sequence[str | None], label_names: Sequence[Any] | None
 ) -> list[str]:
+    """Return the names of labels in the order of their codes.
+
+    Args:
+        feature: of the labels in train; a ClassLabel has an order of its own.
+        train: every label in train.
+        label_names: as the config has them.
+
+    Raises:
+        InputError: ``label_names`` are fewer than two, or not all different.
+
+    """
     if label_names is not None:
         names = [str(name) for name in label_names]
         if len(set(names)) != len(names) or len(names) < 2:
@@ -242,9 +261,18 @@ def _label_names(
     return sorted(found)
 
 
-def _are_positions(labels: dict[str, list[str | None]], names: list[str]) -> bool:
+def code_labels(labels: Mapping[str, Sequence[str | None]], names: Sequence[str]) -> dict[str, int]:
+    """Return what stands for each code: its name or, where labels are other numbers, its place.
+
+    Args:
+        labels: every label of each split.
+        names: in the order of their codes.
+
+    """
     found = {label for part in labels.values() for label in part if label is not None}
-    return not found <= set(names) and all(_WHOLE_NUMBER.fullmatch(label) for label in found)
+    if not found <= set(names) and all(_WHOLE_NUMBER.fullmatch(label) for label in found):
+        return {str(code): code for code in range(len(names))}
+    return {name: code for code, name in enumerate(names)}
 
 
 def _encode(

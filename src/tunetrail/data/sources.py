@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
+from datasets import Dataset, DatasetDict, List, Value, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -49,15 +49,20 @@ def load_files(
     test: str | None = None,
     format: str | None = None,  # noqa: A002 - the key of the config
     encoding: str = "utf-8",
+    list_column: str | None = None,
+    list_separator: str | None = None,
 ) -> DatasetDict:
     """Read one file for each split that is given, of the format that its suffix or ``format`` says.
+
+    Args:
+        list_column: with ``list_separator`` the texts of this column become lists, split there.
 
     Raises:
         InputError: a file is missing, has no rows, or has rows that cannot be read.
 
     """
     paths = {"train": train, "validation": validation, "test": test}
-    return DatasetDict(
+    rows = DatasetDict(
         {
             split: _load_file(
                 Path(path), name=f"data.{split}={path}", format_name=format, encoding=encoding
@@ -65,6 +70,11 @@ def load_files(
             for split, path in paths.items()
             if path is not None
         }
+    )
+    if list_separator is None or list_column is None:
+        return rows
+    return DatasetDict(
+        {s: _split_lists(part, list_column, list_separator, split=s) for s, part in rows.items()}
     )
 
 
@@ -143,6 +153,29 @@ def load_hub(
             f"{key}: {first_line(error)}; set data.splits, data.config_name or data.path"
         ) from error
     return DatasetDict(dict(zip(wanted, parts, strict=True)))
+
+
+def _split_lists(part: Dataset, column: str, separator: str, *, split: str) -> Dataset:
+    key = f"data.label_separator={separator}"
+    if not isinstance(separator, str) or not separator:
+        raise InputError(f"{key}: must be a text of one character or more, or null for none")
+    found = part.features.get(column)
+    if found not in (Value("string"), Value("large_string")):
+        what = "there is no such column" if found is None else "it holds no texts"
+        raise InputError(
+            f"{key}: data.columns.labels={column} of {split} cannot be split: {what} (found: "
+            f"{', '.join(part.column_names)}); set data.columns.labels or data.label_separator"
+        )
+    lists = [None if text is None else _split_list(text, separator) for text in part[column][:]]
+    files = part.info.download_checksums
+    part = part.remove_columns(column).add_column(column, lists, feature=List(Value("string")))
+    part.info.download_checksums = files
+    return part
+
+
+def _split_list(text: str, separator: str) -> list[str]:
+    # Nothing between two separators is a label without a name; nothing at all is no label.
+    return [label.strip() for label in text.split(separator)] if text.strip() else []
 
 
 def _load_file(path: Path, **options: Any) -> Dataset:

@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.columns import count_of, read_strata
+from tunetrail.data.columns import count_of, read_groups, read_strata
 from tunetrail.data.duplicates import normalise
 from tunetrail.data.leakage import group_near
 from tunetrail.errors import InputError
@@ -148,8 +148,8 @@ def _rank(labels: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
 
 
 def _group_equal(train: Dataset) -> npt.NDArray[np.intp]:
-    """Return the number of each row's group: rows whose texts are the same after ``normalise``."""
-    texts = np.array([normalise(text) for text in train["text"][:]], dtype=object)
+    """Return the number of each row's group: rows that are the same after ``normalise``."""
+    texts = np.array([normalise(text) for text in read_groups(train)], dtype=object)
     groups: npt.NDArray[np.intp] = pd.factorize(texts)[0]
     return groups
 

@@ -187,6 +187,13 @@ class Loader:
         else:
             model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)
         made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
+        if made and {name for name, _ in model.named_parameters()} <= set(made):
+            # As of Llama in transformers 5: its QA model calls "transformer" what its others call
+            # "model".
+            raise NoHeadError(
+                f"model {self.checkpoint.path!r}: none of its weights fit {type(model).__name__}, "
+                "all would be new; use another architecture, such as model=minilm"
+            )
         self.new.update(made)
         if made:
             log.info("new weights, to be trained: %s", ", ".join(made))

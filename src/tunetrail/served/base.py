@@ -4,6 +4,7 @@ import pkgutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,9 +37,11 @@ class ServedModel:
     # The class of transformers that loads it, and what it was trained to do.
     auto: ClassVar[Any]
     purpose: ClassVar[str]
-    # What it reads: "text", "tokens" (a list of texts), "messages" (a list of role and content).
-    inputs: tuple[str, ...] = ("text",)
-    # Name of an answer's column -> "string", "float" (32 bits), or "json" (a list or an object).
+    # Name of a column that it reads -> what it may hold: "text", "tokens" (a list of texts),
+    # "messages" (a list of role and content).
+    inputs: Mapping[str, tuple[str, ...]] = MappingProxyType({"text": ("text",)})
+    # Name of an answer's column -> "string", "float" (32 bits), "integer", or "json" (a list or an
+    # object).
     columns: dict[str, str]
     # The same of what MLflow serves, with its own types.
     served_columns: ClassVar[dict[str, str]]
@@ -65,8 +68,20 @@ class ServedModel:
         # A server answers in several threads, and truncation changes the tokenizer.
         self._lock = threading.Lock()
 
+    @classmethod
+    def list_served(cls, config: Any) -> dict[str, str]:
+        """Return what MLflow serves of a model with this config, with the types."""
+        del config
+        return cls.served_columns
+
     def answer(self, inputs: Sequence[Any]) -> list[dict[str, Any] | None]:
-        """Return the columns of each input's answer; None if the tokenizer makes no token of it."""
+        """Return the columns of each row's answer; None if it has none, for example no token.
+
+        Args:
+            inputs: what each row has in the column that is read. Where :attr:`inputs` names
+                several, a tuple of what it has in each.
+
+        """
         raise NotImplementedError
 
     def describe_use(self, name: str) -> str:
@@ -171,29 +186,35 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 class _Answers:
-    """The model that MLflow serves: the first column of a table in, the served columns out."""
+    """The model that MLflow serves: a table in, a row of answers for each of its rows out.
+
+    A model that reads one column takes the first, whatever its name.
+    """
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
 
     def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Answer each text.
+        """Answer each row.
 
         Raises:
-            MlflowException: a text has no token; a server then responds with 400.
+            MlflowException: a row has no answer; a server then responds with 400.
 
         """
         from mlflow.exceptions import MlflowException
 
         del params
+        names = [*self._model.inputs]
+        read = data[names] if len(names) > 1 else data.iloc[:, :1]
+        inputs = [row if len(row) > 1 else row[0] for row in read.itertuples(index=False)]
         served = []
-        for number, answer in enumerate(self._model.answer(data.iloc[:, 0].tolist())):
+        for number, answer in enumerate(self._model.answer(inputs)):
             if answer is None:
                 raise MlflowException.invalid_parameter_value(
-                    f"text {number} has no answer: {self._model.no_answer}"
+                    f"row {number} has no answer: {self._model.no_answer}"
                 )
             served.append(self._model.serve(answer))
-        return pd.DataFrame(served, columns=list(self._model.served_columns))
+        return pd.DataFrame(served)
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _Answers:

@@ -166,7 +166,7 @@ class ServedModel(base.ServedModel):
         self.columns = {"prediction": "string"}
         self._template = str(base.read_settings(self.model.config).get("template", SLOT))
         if self._template == CHAT:
-            self.inputs = ("text", "messages")
+            self.inputs = {"text": ("text", "messages")}
         self._new_tokens = self.model.generation_config.max_new_tokens or _NEW_TOKENS
         room = self._max_length - self._new_tokens
         self.no_answer = f"the prompt has no token, or more than {room} of them"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -133,7 +134,7 @@ class ServedModel(base.ServedModel):
     auto: ClassVar[Any] = AutoModelForTokenClassification
     purpose: ClassVar[str] = "tag words"
     served_columns: ClassVar[dict[str, str]] = {"tags": "string", "entities": "string"}
-    inputs = ("text", "tokens")
+    inputs = MappingProxyType({"text": ("text", "tokens")})
 
     def __init__(self, model_dir: Path, tokenizer_dir: Path, **options: Any) -> None:
         super().__init__(model_dir, tokenizer_dir, **options)

@@ -1,6 +1,7 @@
 """What of a table a model can read, and why the rest cannot be read."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, is_token
@@ -10,14 +11,56 @@ from tunetrail.served.text2text_generation import find_fault_of_turns
 _WORDS = {"text": "text", "tokens": "list of tokens", "messages": "list of messages"}
 
 
+@dataclass(frozen=True)
+class InputColumn:
+    """A column of a table that a model reads.
+
+    ``kinds`` is what it may hold: "text", "tokens" (a list of texts), or both; ``option`` names
+    another one.
+    """
+
+    name: str
+    kinds: Collection[str]
+    option: str
+
+
+def name_columns(
+    inputs: Mapping[str, Collection[str]], named: Mapping[str, str], *, default: str
+) -> tuple[InputColumn, ...]:
+    """Find the columns of a table that a model reads.
+
+    Args:
+        inputs: name of what the model reads -> what it may hold.
+        named: the same name -> the column of the table.
+        default: the column of ``text`` where none is named. Others have the model's own names.
+
+    Raises:
+        InputError: the model reads nothing of that name, or one column is named twice.
+
+    """
+    if unknown := sorted(named.keys() - inputs.keys()):
+        raise InputError(
+            f"the model reads {', '.join(inputs)} and no {unknown[0]!r}; give "
+            f"{_option(next(iter(inputs)))}"
+        )
+    columns = {name: default if name == "text" else name for name in inputs} | {**named}
+    for name, column in columns.items():
+        if list(columns.values()).count(column) > 1:
+            raise InputError(f"two columns are both {column!r}; give {_option(name)}")
+    return tuple(InputColumn(columns[name], kinds, _option(name)) for name, kinds in inputs.items())
+
+
+def _option(name: str) -> str:
+    return "--text-column" if name == "text" else f"--column {name}=NAME"
+
+
 def require_columns(
-    reader: TableReader, column: str, *, kinds: Collection[str], added: Collection[str]
+    reader: TableReader, columns: Iterable[InputColumn], *, added: Collection[str]
 ) -> None:
     """Check the columns of a table, where it has the same in every row.
 
     Args:
-        kinds: what the model reads: "text", "tokens" (a list of texts), "messages" (a list of
-            role and content), or several of them.
+        columns: those that the model reads.
         added: names of the columns that the answers will have.
 
     Raises:
@@ -26,24 +69,26 @@ def require_columns(
     """
     if reader.header is None:
         return
-    if reader.header.count(column) != 1:
-        how_often = "no column" if column not in reader.header else "more than one column"
-        found = ", ".join(reader.header)
-        raise InputError(
-            f"{reader.name}: {how_often} {column!r} (found: {found}); give --text-column"
-        )
-    if (kind := reader.type_of(column)) not in kinds:
-        raise InputError(
-            f"{reader.name}: column {column!r} holds {_WORDS.get(kind, kind)}, no "
-            f"{_name(kinds)}; give --text-column"
-        )
+    for found in columns:
+        column = found.name
+        if reader.header.count(column) != 1:
+            how_often = "no column" if column not in reader.header else "more than one column"
+            header = ", ".join(reader.header)
+            raise InputError(
+                f"{reader.name}: {how_often} {column!r} (found: {header}); give {found.option}"
+            )
+        if (kind := reader.type_of(column)) not in found.kinds:
+            raise InputError(
+                f"{reader.name}: column {column!r} holds {_WORDS.get(kind, kind)}, no "
+                f"{_name(found.kinds)}; give {found.option}"
+            )
     _require_free(reader.header, added, name=reader.name)
 
 
 def read_inputs(
-    reader: TableReader, column: str, *, kinds: Collection[str], added: Collection[str]
+    reader: TableReader, columns: Iterable[InputColumn], *, added: Collection[str]
 ) -> Iterator[Row | BadRow]:
-    """Give the rows of a table; one whose ``column`` the model cannot read is a bad row.
+    """Give the rows of a table; one of which the model cannot read a column is a bad row.
 
     Raises:
         InputError: the first row has a column already that the answers will have.
@@ -57,7 +102,11 @@ def read_inputs(
         if is_first and reader.header is None:
             _require_free(row.values, added, name=reader.name)
         is_first = False
-        cause = _find_fault(row, column, kinds, () if reader.header else added)
+        faults = (
+            _find_fault(row, column.name, column.kinds, () if reader.header else added)
+            for column in columns
+        )
+        cause = next((fault for fault in faults if fault is not None), None)
         yield row if cause is None else BadRow(row.number, cause)
 
 

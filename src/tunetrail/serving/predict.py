@@ -1,6 +1,7 @@
 """Answer a table window by window, so that memory does not grow with it."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -10,7 +11,7 @@ from tqdm.auto import tqdm
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, split_windows
 from tunetrail.errors import InputError
 from tunetrail.served.base import ServedModel
-from tunetrail.serving.inputs import read_inputs, require_columns
+from tunetrail.serving.inputs import name_columns, read_inputs, require_columns
 
 # Further bad rows are counted, not named.
 _NUM_NAMED = 20
@@ -30,24 +31,26 @@ def predict_table(
     file: IO[Any],
     model: ServedModel,
     *,
-    column: str,
+    column_names: Mapping[str, str],
     prefix: str,
     show_progress: bool,
 ) -> PredictionReport:
     """Answer every row and write it in its place; bad rows are left out and reported.
 
     Args:
-        column: holds the inputs.
+        column_names: what the model reads -> the column of the table, where that is another name.
         prefix: is put before the names of the answers' columns.
 
     Raises:
-        InputError: the table has no such column, it has one of the answers' names already, it
-            breaks off, or a single input does not fit into the GPU's memory.
+        InputError: the table lacks a column that the model reads, it has one of the answers' names
+            already, it breaks off, or a single input does not fit into the GPU's memory.
 
     """
     added = {prefix + name: kind for name, kind in model.columns.items()}
-    require_columns(reader, column, kinds=model.inputs, added=added)
-    inputs = read_inputs(reader, column, kinds=model.inputs, added=added)
+    columns = name_columns(model.inputs, column_names, default=reader.input_column)
+    require_columns(reader, columns, added=added)
+    inputs = read_inputs(reader, columns, added=added)
+    names = [column.name for column in columns]
     writer = reader.build_writer(file, added)
     num_rows, num_bad = 0, 0
     named: list[BadRow] = []
@@ -60,9 +63,9 @@ def predict_table(
         mininterval=0.1 if sys.stderr.isatty() else 10.0,
         delay=1.0 if sys.stderr.isatty() else 10.0,
     ) as bar:
-        for window in split_windows(inputs, column=column):
+        for window in split_windows(inputs, columns=names):
             good = [row for row in window if isinstance(row, Row)]
-            answers = _answer(model, [row.values[column] for row in good])
+            answers = _answer(model, [_read(row, names) for row in good])
             answered = [(row, a) for row, a in zip(good, answers, strict=True) if a is not None]
             if answered:
                 rows, found = zip(*answered, strict=True)
@@ -80,6 +83,11 @@ def predict_table(
         bar.total = num_rows
     writer.close()
     return PredictionReport(num_rows, num_bad, tuple(named))
+
+
+def _read(row: Row, names: list[str]) -> Any:
+    values = tuple(row.values[name] for name in names)
+    return values if len(values) > 1 else values[0]
 
 
 def _answer(model: ServedModel, inputs: list[Any]) -> list[dict[str, Any] | None]:

@@ -73,13 +73,14 @@ class Task(Protocol):
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
     ) -> DatasetDict:
-        """Reduce every split to the task's own columns, and to five that all tasks share.
+        """Reduce every split to the task's own columns, and to six that all tasks share.
 
         These are ``row`` (int64, the row's number in its source, from 0), ``text`` (string, the
         input as a person reads it), ``target`` (string or null, the right answer), ``stratum``
-        (ClassLabel or null; each split gets its share of every stratum) and ``answers`` (a list of
-        ClassLabel, the labels in the answer). A task without labels has no values in the last
-        three, and target and stratum are of type null.
+        (ClassLabel or null; each split gets its share of every stratum), ``answers`` (a list of
+        ClassLabel, the labels in the answer) and ``group`` (string or null; rows of a group stay
+        in one split). A task without labels has no values in target, stratum and answers, and
+        the first two are of type null.
 
         Raises:
             InputError: a column is missing or holds something else.
@@ -183,6 +184,9 @@ class Task(Protocol):
 
         """
 
+    def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return what a served model reads for the rows of a :meth:`tabulate`, a column each."""
+
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return what a served model should answer for the rows of a :meth:`tabulate`."""
 
@@ -246,6 +250,9 @@ class TrainedAsMeasured(OnePass):
     ) -> pd.DataFrame | None:
         del model, tokenizer, rows
         return None
+
+    def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[["text"]]
 
 
 def order_metrics(task: Task) -> list[str]:

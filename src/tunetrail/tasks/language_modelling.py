@@ -146,6 +146,9 @@ class LanguageModelling(OnePass):
         )
         return frame.sort_values("row", ignore_index=True)
 
+    def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[["text"]]
+
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[["perplexity"]]
 

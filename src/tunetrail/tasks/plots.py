@@ -66,3 +66,31 @@ def plot_scores_by_label(scores: pd.DataFrame, *, count: str, split: str) -> Fig
         *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
     return figure
+
+
+def plot_scores_by_group(scores: pd.DataFrame, *, title: str, split: str) -> Figure:
+    """Draw the mean scores of groups of rows, the largest first.
+
+    Args:
+        scores: of each row, a column for each score, and ``group``; fifteen groups are drawn.
+        title: what the groups are.
+        split: named in the title.
+
+    """
+    sizes = scores["group"].value_counts().head(15)[::-1]
+    means = scores.groupby("group").mean().loc[sizes.index]
+    figure = Figure(figsize=(7.0, 1.6 + 0.42 * len(sizes)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(sizes))
+    for number, (name, values) in enumerate(means.items()):
+        axes.barh(places - 0.4 * number + 0.2, values, 0.38, label=str(name))
+    axes.set_yticks(places, [f"{name} ({size})" for name, size in sizes.items()])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("score (rows in brackets)")
+    axes.set_title(f"{split.capitalize()}: scores by {title}")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
+    )
+    return figure

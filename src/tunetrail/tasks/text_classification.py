@@ -2,60 +2,46 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset, DatasetDict
 from matplotlib.figure import Figure
 from transformers import (
     AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import (
     canonical_split,
     read_labels,
-    read_texts,
     require_columns,
     require_two_labels,
 )
-from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import (
-    Array,
-    Collator,
-    Metric,
-    TrainedAsMeasured,
-    begin_table,
-    length_for,
-)
+from tunetrail.tasks.base import Array, Metric
 from tunetrail.tasks.metrics.classification import classification
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
+from tunetrail.tasks.sequence_classification import (
+    SequenceClassification,
+    begin_sequences,
+    name_columns,
+    note_inputs,
+    read_sequences,
+)
 
 
 @dataclass(frozen=True)
-class TextClassification(TrainedAsMeasured):
+class TextClassification(SequenceClassification):
     """A label for each text: the columns ``text`` (string) and ``label`` (ClassLabel).
 
-    Args:
-        max_length: longer texts are cut after this many tokens.
-        padding: ``longest`` pads each batch, ``max_length`` every text, to the same length.
-        main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
-
+    With data.columns.text_pair it is a label for each pair of texts.
     """
 
-    max_length: int
-    padding: Literal["longest", "max_length"]
-    main_metric: str
-
-    pipeline_tag: ClassVar[str] = "text-classification"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric(),
         "macro_f1": Metric(),
@@ -64,32 +50,24 @@ class TextClassification(TrainedAsMeasured):
     }
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
 
-    def __post_init__(self) -> None:
-        require_count("task.max_length", self.max_length)
-        if self.padding not in ("longest", "max_length"):
-            raise InputError(f"task.padding={self.padding}: must be longest or max_length")
-
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
     ) -> DatasetDict:
-        text, label = columns["text"], columns["label"]
-        require_columns(rows, {"data.columns.text": text, "data.columns.label": label})
-        texts = {
-            split: read_texts(part, text, split=split, key="data.columns.text")
-            for split, part in rows.items()
-        }
+        label = columns["label"]
+        require_columns(rows, name_columns(columns, {"data.columns.label": label}))
+        texts = {split: read_sequences(part, columns, split=split) for split, part in rows.items()}
         labels, codes = read_labels(rows, label, label_names=label_names)
         return DatasetDict(
             {
                 split: canonical_split(
                     part,
-                    text=texts[split],
+                    text=texts[split].text,
                     target=[None if c is None else labels.names[c] for c in codes[split]],
                     stratum=codes[split],
                     strata=labels,
                     answers=[[] if c is None else [labels.names[c]] for c in codes[split]],
                     names=labels.names,
-                    own={"label": (codes[split], labels)},
+                    own={**texts[split].own, "label": (codes[split], labels)},
                 )
                 for split, part in rows.items()
             }
@@ -99,38 +77,19 @@ class TextClassification(TrainedAsMeasured):
         remedy = "raise data.num_train or set data.subset=stratified"
         require_two_labels(train.features["label"], train["label"][:], remedy=remedy)
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, Any]:
-            encoded = tokenizer(
-                batch["text"],
-                truncation=True,
-                max_length=length_for(tokenizer, self.max_length),
-                padding="max_length" if self.padding == "max_length" else False,
-            )
-            return {**encoded, "labels": batch["label"], "index": index}
-
-        return rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names)
+    def list_targets(self, rows: Dataset) -> list[Any]:
+        return list(rows["label"])
 
     def load_model(
         self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
     ) -> PreTrainedModel:
-        return load(
+        model = load(
             AutoModelForSequenceClassification,
             label_names=train.features["label"].names,
             pad_token_id=int(tokenizer.pad_token_id),
+            problem_type="single_label_classification",
         )
-
-    def build_collator(
-        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
-    ) -> Collator:
-        del model
-        return DataCollatorWithPadding(tokenizer)
-
-    def predict(self, model: Any, batch: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
-        """Keep the logits, shape (batch, labels)."""
-        del model, batch
-        logits: torch.Tensor = outputs["logits"]
-        return logits
+        return note_inputs(model, train)
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         chosen = np.empty(len(rows), dtype=int)
@@ -148,7 +107,7 @@ class TextClassification(TrainedAsMeasured):
         names = rows.features["label"].names
         probabilities = np.empty((len(rows), len(names)))
         probabilities[encoded["index"]] = softmax(outputs)
-        frame = begin_table(rows)
+        frame = begin_sequences(rows)
         frame["prediction"] = [names[index] for index in probabilities.argmax(axis=-1)]
         frame["confidence"] = probabilities.max(axis=-1)
         for index, name in enumerate(names):
@@ -180,13 +139,9 @@ class TextClassification(TrainedAsMeasured):
 
     def limits(self) -> list[str]:
         return [
-            f"Texts are cut after {self.max_length} tokens: what comes later is not read.",
+            *super().limits(),
             "Every text gets one of the labels, also a text that none of them fits.",
         ]
-
-    def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Cut longer texts as training did, instead of failing."""
-        return {"truncation": True, "max_length": length_for(tokenizer, self.max_length)}
 
 
 def _count(rows: Dataset, predictions: Array) -> Array:

@@ -35,9 +35,8 @@ from tunetrail.tasks.base import (
 from tunetrail.tasks.metrics.entities import entities
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.plots import plot_scores_by_label
+from tunetrail.tasks.strata import RarestLabel
 
-# A smaller group of sentences has no share of its own in each split.
-_LEAST = 30
 _NO_ENTITY = "no entity"
 _IOB2 = re.compile(r"O|[BI]-\S+")
 _ARE = "tags are O, B-TYPE where an entity begins and I-TYPE where it goes on"
@@ -87,7 +86,7 @@ class TokenClassification(TrainedAsMeasured):
             _require_tags(tokens[split], tags[split], split)
         names = _order_names(tags["train"], label_names)
         codes = {name: code for code, name in enumerate(names)}
-        strata = _Strata(tags["train"])
+        strata = RarestLabel([_types(found) for found in tags["train"] if found], none=_NO_ENTITY)
         parts = {}
         for split, part in rows.items():
             _require_known(tokens[split], tags[split], codes, split)
@@ -96,7 +95,7 @@ class TokenClassification(TrainedAsMeasured):
                 part,
                 text=[None if words is None else " ".join(words) for words in tokens[split]],
                 target=[None if found is None else " ".join(found) for found in tags[split]],
-                stratum=[None if found is None else strata(found) for found in tags[split]],
+                stratum=[None if found is None else strata(_types(found)) for found in tags[split]],
                 strata=strata.feature,
                 answers=[entities.list_entities(found or ()) for found in tags[split]],
                 names=entities.list_types(names),
@@ -209,28 +208,6 @@ class TokenClassification(TrainedAsMeasured):
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         return {"max_length": length_for(tokenizer, self.max_length)}
-
-
-class _Strata:
-    """Groups of sentences: one for each rarest entity type, one for sentences without an entity.
-
-    A small group joins the largest one.
-    """
-
-    def __init__(self, train: Sequence[list[str] | None]) -> None:
-        self._counts = Counter(type_ for tags in train if tags for type_ in set(_types(tags)))
-        groups = Counter(self._rarest(tags) for tags in train if tags)
-        self._largest = groups.most_common(1)[0][0] if groups else _NO_ENTITY
-        kept = {group for group, number in groups.items() if number >= _LEAST} | {self._largest}
-        self._names = sorted(kept)
-        self.feature = ClassLabel(names=self._names)
-
-    def __call__(self, tags: list[str]) -> int:
-        group = self._rarest(tags)
-        return self._names.index(group if group in self._names else self._largest)
-
-    def _rarest(self, tags: list[str]) -> str:
-        return min(_types(tags), key=lambda type_: (self._counts[type_], type_), default=_NO_ENTITY)
 
 
 def _types(tags: list[str]) -> list[str]:

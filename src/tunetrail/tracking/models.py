@@ -18,7 +18,6 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.pipelines import get_supported_tasks
 
 from tunetrail import served
 from tunetrail.config.secrets import redact
@@ -83,8 +82,10 @@ def log_model(
     from mlflow.types import ColSpec, DataType, Schema
 
     model.cpu()
-    example = table["text"].tolist()
+    inputs = task.inputs(table)
+    example = example_of(inputs)
     answering: type[ServedModel] = served.load_module(tag).ServedModel
+    columns = answering.list_served(model.config)
     card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
@@ -105,13 +106,10 @@ def log_model(
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
-                # MLflow asks for a pipeline of transformers, and there is none for every task.
-                task=tag if tag in get_supported_tasks() else "feature-extraction",
+                task=tag,
                 signature=ModelSignature(
-                    inputs=Schema([ColSpec(DataType.string)]),
-                    outputs=Schema(
-                        [ColSpec(type_, name) for name, type_ in answering.served_columns.items()]
-                    ),
+                    inputs=Schema([ColSpec(DataType.string, name) for name in _names(inputs)]),
+                    outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
                 ),
                 input_example=example,
                 model_card=ModelCard(card),
@@ -133,6 +131,19 @@ def log_model(
         run_log.client.log_outputs(run_log.run_id, models=[output])
 
 
+def example_of(inputs: pd.DataFrame) -> list[Any]:
+    """Return inputs as a user gives them: texts, or objects where the model reads several columns.
+
+    Not a table: MLflow 3.17 compares its columns with a range, of which pandas 3 warns.
+    """
+    return [*(inputs.to_dict("records") if inputs.shape[1] > 1 else inputs.iloc[:, 0])]
+
+
+def _names(inputs: pd.DataFrame) -> list[str | None]:
+    """Name the columns that are read; a single one has no name, so that a list will do."""
+    return [None] if inputs.shape[1] == 1 else [*inputs]
+
+
 def _copy_served() -> Path:
     """Copy the code that answers, named by its content: one process may load two versions of it.
 
@@ -152,7 +163,7 @@ def _list_requirements() -> list[str]:
     return [line for line in list_packages() if line.split("==")[0] in _PACKAGES]
 
 
-def _require_answers(uri: str, example: list[str], expected: pd.DataFrame) -> None:
+def _require_answers(uri: str, example: list[Any], expected: pd.DataFrame) -> None:
     """Load the model as a user does, and compare its answers with those of the run."""
     path = list(sys.path)
     try:
@@ -161,12 +172,12 @@ def _require_answers(uri: str, example: list[str], expected: pd.DataFrame) -> No
         raise InputError(f"the logged model does not answer: {first_line(error)}") from error
     finally:
         sys.path[:] = path
-    for number, text in enumerate(example):
+    for number, row in enumerate(example):
         got, own = found.iloc[number].to_dict(), expected.iloc[number].to_dict()
         if not all(_agree(got.get(name), value) for name, value in own.items()):
             raise InputError(
                 f"the logged model answers {got} where the run itself answers {own}, for "
-                f"{text[:60]!r}: it is not the model that was trained"
+                f"{str(row)[:60]!r}: it is not the model that was trained"
             )
 
 
@@ -188,12 +199,27 @@ class _Flavor:
         self._code = code
 
     def save_model(
-        self, path: str, mlflow_model: Any, *, validate_serving_input: bool, **kwargs: Any
+        self,
+        path: str,
+        mlflow_model: Any,
+        *,
+        task: str,
+        validate_serving_input: bool,
+        **kwargs: Any,
     ) -> None:
+        from transformers.pipelines import get_supported_tasks
+
         del validate_serving_input  # Model.log reads it
+        # MLflow builds a pipeline of every model, and transformers 5 has none for some tasks.
+        has_pipeline = task in get_supported_tasks()
         mlflow.transformers.save_model(
-            path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
+            path=path,
+            mlflow_model=mlflow_model,
+            code_paths=[str(self._code)],
+            task=task if has_pipeline else "feature-extraction",
+            **kwargs,
         )
+        mlflow_model.flavors["transformers"]["task"] = task
         mlflow_model.flavors["python_function"]["loader_module"] = f"{self._code.name}.base"
         mlflow_model.save(str(Path(path) / "MLmodel"))
 

@@ -150,8 +150,9 @@ def _load_splits(
     """Load all rows; trials that take other subsets of them share the result."""
     del stamp  # part of the cache's key: a file that was written again is loaded again
     task, cfg = reader.task, OmegaConf.create(json.loads(config))
-    # Without an entry in data.columns the column is named like its role.
-    columns = {role: cfg.columns.get(role, role) for role in task.columns}
+    # Without an entry in data.columns the column is named like its role. Entries for other roles
+    # are there, too: a task may have roles that rows need not have.
+    columns = {role: role for role in task.columns} | {str(r): c for r, c in cfg.columns.items()}
     names = None if cfg.label_names is None else list(cfg.label_names)
     rows = build(cfg.source)
     _require_roles(task, cfg, rows)

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from tunetrail.data.tables.lines import LinesReader
 from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, is_encodable, to_json
+from tunetrail.data.tables.squad import flatten, is_squad
 from tunetrail.errors import InputError
 
 
@@ -41,6 +42,8 @@ class JsonLinesReader(LinesReader):
 class JsonReader(JsonLinesReader):
     """Read a list of objects or ``{"data": [...]}``, else JSON lines; all of it is held in memory.
 
+    Of a file in SQuAD's form, articles with paragraphs, a row is a question.
+
     Raises:
         InputError: by iterating, where it is no JSON.
 
@@ -63,6 +66,9 @@ class JsonReader(JsonLinesReader):
             raise InputError(f"{self.name}: {_describe(error)}") from error
         if isinstance(whole, dict) and isinstance(whole.get("data"), list):
             whole = whole["data"]
+            if is_squad(whole):
+                # A row is a question.
+                whole = list(flatten(whole))
         is_clean = is_encodable(text)
         for number, value in enumerate(whole if isinstance(whole, list) else [whole], start=1):
             yield self._build_row(number, value, "" if is_clean else to_json(value))

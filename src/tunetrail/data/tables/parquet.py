@@ -17,7 +17,7 @@ from tunetrail.data.tables.rows import (
 )
 from tunetrail.errors import InputError
 
-_TYPES = {"string": pa.string(), "float": pa.float32(), "json": pa.string()}
+_TYPES = {"string": pa.string(), "float": pa.float32(), "integer": pa.int64(), "json": pa.string()}
 
 
 class ParquetReader(TableReader):

@@ -64,8 +64,8 @@ class TableReader(ABC):
         """Build the writer for answers to this table.
 
         Args:
-            columns: name of an answer's column -> its type: "string", "float", or "json" for a
-                list or an object.
+            columns: name of an answer's column -> its type: "string", "float", "integer", or "json"
+                for a list or an object.
 
         """
 
@@ -139,13 +139,17 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=lambda number: float(str(number)))
 
 
-def split_windows(rows: Iterable[Row | BadRow], *, column: str) -> Iterator[list[Row | BadRow]]:
-    """Gather rows into windows that fit into memory, by the size of their value in ``column``."""
+def split_windows(
+    rows: Iterable[Row | BadRow], *, columns: Iterable[str]
+) -> Iterator[list[Row | BadRow]]:
+    """Gather rows into windows that fit into memory, by the size of their values in ``columns``."""
+    columns = [*columns]
     window: list[Row | BadRow] = []
     num_characters = 0
     for row in rows:
         window.append(row)
-        num_characters += _count_characters(row.values[column]) if isinstance(row, Row) else 0
+        if isinstance(row, Row):
+            num_characters += sum(_count_characters(row.values[column]) for column in columns)
         if len(window) >= WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
             yield window
             window, num_characters = [], 0
@@ -154,4 +158,6 @@ def split_windows(rows: Iterable[Row | BadRow], *, column: str) -> Iterator[list
 
 
 def _count_characters(value: Any) -> int:
-    return len(value) if isinstance(value, str) else sum(map(_count_characters, value))
+    if isinstance(value, str):
+        return len(value)
+    return sum(map(_count_characters, value.values() if isinstance(value, dict) else value))

@@ -1,0 +1,266 @@
+"""Any number of labels for each text."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from datasets import ClassLabel, Dataset, DatasetDict, List
+from matplotlib.figure import Figure
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunetrail.data.columns import canonical_split, code_labels, order_labels, require_columns
+from tunetrail.errors import InputError
+from tunetrail.models.loading import Loader
+from tunetrail.served.text_classification import choose_labels, sigmoid
+from tunetrail.tasks.base import Array, Metric
+from tunetrail.tasks.metrics.labels import score_labels
+from tunetrail.tasks.metrics.multi_label import multi_label
+from tunetrail.tasks.plots import plot_scores_by_label
+from tunetrail.tasks.sequence_classification import (
+    SequenceClassification,
+    begin_sequences,
+    name_columns,
+    note_inputs,
+    read_sequences,
+)
+from tunetrail.tasks.strata import RarestLabel
+
+_NO_LABEL = "no label"
+# The column of canonical rows: ``labels`` of encoded rows are those of the loss.
+_OWN = "label_set"
+# The labels of a row; None where nothing is said of them, which is not the same as none.
+_Labels = list[str] | None
+
+
+@dataclass(frozen=True)
+class MultiLabelClassification(SequenceClassification):
+    """Any number of labels for each text: the columns ``text`` and ``labels``, a list.
+
+    Each label is a decision of its own: a sigmoid, and binary cross-entropy as the loss.
+
+    Args:
+        threshold: a label is predicted if its probability reaches it.
+
+    """
+
+    threshold: float
+
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "micro_f1": Metric(),
+        "macro_f1": Metric(),
+        "exact_match": Metric(),
+        "hamming_loss": Metric(greater_is_better=False),
+    }
+    columns: ClassVar[tuple[str, ...]] = ("text", "labels")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.threshold
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise InputError(f"task.threshold={value}: must be a number between 0 and 1")
+
+    def canonicalise(
+        self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
+    ) -> DatasetDict:
+        column = columns["labels"]
+        require_columns(rows, name_columns(columns, {"data.columns.labels": column}))
+        texts = {split: read_sequences(part, columns, split=split) for split, part in rows.items()}
+        labels = {split: _read_lists(part, column, split) for split, part in rows.items()}
+        flat = {s: [label for found in part for label in found or ()] for s, part in labels.items()}
+        names = order_labels(_inner(rows["train"], column), flat["train"], label_names)
+        if len(names) < 2:
+            raise InputError(
+                f"data.columns.labels={column}: train has {', '.join(names) or 'no label'}, and "
+                "two labels or more are needed; add rows, or name every one in data.label_names"
+            )
+        codes = code_labels(flat, names)
+        for split, part in labels.items():
+            _require_known(part, codes, split, column)
+        # In the order of the codes: the same labels in another order are the same answer.
+        coded = {
+            split: [
+                None if found is None else sorted(codes[one] for one in found) for found in part
+            ]
+            for split, part in labels.items()
+        }
+        named = {
+            split: [None if found is None else [names[code] for code in found] for found in part]
+            for split, part in coded.items()
+        }
+        strata = RarestLabel([row for row in named["train"] if row is not None], none=_NO_LABEL)
+        return DatasetDict(
+            {
+                split: canonical_split(
+                    part,
+                    text=texts[split].text,
+                    target=[None if found is None else _spell(found) for found in named[split]],
+                    stratum=[None if found is None else strata(found) for found in named[split]],
+                    strata=strata.feature,
+                    answers=[found or [] for found in named[split]],
+                    names=names,
+                    own={
+                        **texts[split].own,
+                        _OWN: ([row or [] for row in coded[split]], List(ClassLabel(names=names))),
+                    },
+                )
+                for split, part in rows.items()
+            }
+        )
+
+    def require_learnable(self, train: Dataset) -> None:
+        if len({tuple(labels) for labels in train[_OWN]}) < 2:
+            raise InputError(
+                "all rows of train have the same labels, and there is nothing to learn; raise "
+                "data.num_train or set data.subset=stratified"
+            )
+
+    def list_targets(self, rows: Dataset) -> list[Any]:
+        targets: list[Any] = _targets(rows).tolist()
+        return targets
+
+    def load_model(
+        self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
+    ) -> PreTrainedModel:
+        model = load(
+            AutoModelForSequenceClassification,
+            label_names=_names(train),
+            pad_token_id=int(tokenizer.pad_token_id),
+            problem_type="multi_label_classification",
+        )
+        model.config.threshold = float(self.threshold)
+        return note_inputs(model, train)
+
+    def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
+        predicted = np.empty((len(rows), len(_names(rows))))
+        predicted[encoded["index"]] = sigmoid(outputs) >= self.threshold
+        return multi_label.statistics(_targets(rows), predicted)
+
+    def score(self, sums: Array) -> dict[str, Array]:
+        return multi_label.score(sums)
+
+    def break_down(self, rows: Dataset, sums: Array) -> pd.DataFrame:
+        return score_labels(_names(rows), *multi_label.split(sums), count="rows")
+
+    def tabulate(self, rows: Dataset, encoded: Dataset, outputs: Array) -> pd.DataFrame:
+        """Return one line a text, with probability_<label> beside what is predicted."""
+        names = _names(rows)
+        probabilities = np.empty((len(rows), len(names)))
+        probabilities[encoded["index"]] = sigmoid(outputs)
+        frame = begin_sequences(rows)
+        frame["prediction"] = [_spell(self._choose(row, names)) for row in probabilities]
+        for index, name in enumerate(names):
+            frame[f"probability_{name}"] = probabilities[:, index]
+        return frame.sort_values("row", ignore_index=True)
+
+    def answers(self, table: pd.DataFrame) -> pd.DataFrame:
+        names, probabilities = _read_probabilities(table)
+        labels = [self._choose(row, names) for row in probabilities]
+        return pd.DataFrame({"labels": [json.dumps(row, ensure_ascii=False) for row in labels]})
+
+    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+        """Predict the most frequent set of labels of ``train``, none, and at random by the shares.
+
+        The random baseline counts as it would on average, each label by itself.
+        """
+        names, targets = _names(rows), _targets(rows)
+        (usual, _), *_ = Counter(tuple(found) for found in train[_OWN] if found).most_common(1)
+        shares = _targets(train).mean(axis=0)
+        always = np.isin(np.arange(len(names)), usual).astype(float)
+        predicted = {
+            f"the most frequent labels ({_spell([names[code] for code in usual])})": always,
+            "no label at all": np.zeros(len(names)),
+            "chance by the labels' shares": shares,
+        }
+        return {
+            name: multi_label.statistics(targets, np.tile(row, (len(rows), 1)))
+            for name, row in predicted.items()
+        }
+
+    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
+        _, probabilities = _read_probabilities(table)
+        # The table is sorted by row.
+        targets = _targets(rows)[np.argsort(rows["row"], kind="stable")]
+        counts = multi_label.statistics(targets, (probabilities >= self.threshold).astype(float))
+        by_label = self.break_down(rows, counts.sum(axis=0))
+        return {"scores_by_label": plot_scores_by_label(by_label, count="rows", split=split)}
+
+    def limits(self) -> list[str]:
+        how = (
+            f"Each label is decided by itself, at a probability of {self.threshold:g}: a text may "
+            "get none, and labels that exclude each other may both be given."
+        )
+        return [*super().limits(), how]
+
+    def _choose(self, probabilities: Array, names: Sequence[str]) -> list[str]:
+        return choose_labels(probabilities, names, threshold=self.threshold)
+
+
+def _names(rows: Dataset) -> list[str]:
+    names: list[str] = rows.features[_OWN].feature.names
+    return names
+
+
+def _targets(rows: Dataset) -> Array:
+    """Return 1 for each label that a row has, else 0; shape (rows, labels)."""
+    targets = np.zeros((len(rows), len(_names(rows))))
+    for row, codes in zip(targets, rows[_OWN], strict=True):
+        row[codes] = 1
+    return targets
+
+
+def _spell(labels: Sequence[str]) -> str:
+    return ", ".join(labels)
+
+
+def _read_probabilities(table: pd.DataFrame) -> tuple[list[str], Array]:
+    columns = [name for name in table if str(name).startswith("probability_")]
+    names = [str(name).removeprefix("probability_") for name in columns]
+    return names, table[columns].to_numpy()
+
+
+def _inner(part: Dataset, column: str) -> object:
+    return getattr(part.features[column], "feature", None)
+
+
+def _read_lists(part: Dataset, column: str, split: str) -> list[_Labels]:
+    feature, rows = _inner(part, column), part[column][:]
+    spell = feature.names.__getitem__ if isinstance(feature, ClassLabel) else str
+    for number, labels in enumerate(rows):
+        where = f"data.columns.labels={column}: {split} row {number}"
+        if labels is None:
+            continue
+        if not isinstance(labels, list):
+            raise InputError(
+                f"{where} holds {labels!r} and no list of labels; write a list, or for texts with "
+                "several labels in them set data.label_separator"
+            )
+        for label in labels:
+            if not isinstance(label, str | int) or not str(label).strip():
+                what = "an empty name" if label is None or str(label).strip() == "" else repr(label)
+                raise InputError(
+                    f"{where} has {what} among its labels; labels must be text or whole numbers"
+                )
+        if len(set(labels)) < len(labels):
+            raise InputError(f"{where} names a label twice: {labels}; fix the row")
+    return [None if labels is None else [spell(label) for label in labels] for labels in rows]
+
+
+def _require_known(
+    rows: Sequence[_Labels], codes: Mapping[str, int], split: str, column: str
+) -> None:
+    for number, labels in enumerate(rows):
+        for label in labels or ():
+            if label not in codes:
+                raise InputError(
+                    f"data.columns.labels={column}: {split} row {number} has the label {label!r}, "
+                    f"which is not among those of train ({', '.join([*codes][:10])}); fix the row, "
+                    "or name every label in data.label_names"
+                )

@@ -1,0 +1,162 @@
+"""What the tasks share that label a text, or a pair of texts, as a whole."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+import torch
+from datasets import Dataset, Value
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunetrail.config.arguments import require_count
+from tunetrail.data.columns import count_of, read_texts
+from tunetrail.errors import InputError
+from tunetrail.served.pairs import encode_pairs
+from tunetrail.tasks.base import Collator, TrainedAsMeasured, begin_table, length_for
+
+log = logging.getLogger(__name__)
+
+# Between the two texts of a pair where a person reads both, and where duplicates are looked for:
+# a symbol, which stays where punctuation is folded.
+_BETWEEN = " | "
+# The columns of both texts; rows of single texts have none of them.
+_FIRST, _SECOND = "first", "second"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a split: as a person reads them, and columns of the task's own."""
+
+    text: list[str | None]
+    own: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class SequenceClassification(TrainedAsMeasured, ABC):
+    """Labels for a whole text, or for a pair of texts where data.columns.text_pair names one.
+
+    Args:
+        max_length: longer texts are cut after this many tokens; of a pair the longer text first.
+        padding: ``longest`` pads each batch, ``max_length`` every text, to the same length.
+        main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
+
+    """
+
+    max_length: int
+    padding: Literal["longest", "max_length"]
+    main_metric: str
+
+    pipeline_tag: ClassVar[str] = "text-classification"
+
+    def __post_init__(self) -> None:
+        require_count("task.max_length", self.max_length)
+        if self.padding not in ("longest", "max_length"):
+            raise InputError(f"task.padding={self.padding}: must be longest or max_length")
+
+    @abstractmethod
+    def list_targets(self, rows: Dataset) -> list[Any]:
+        """Return what the loss compares the logits of each row with."""
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        length, targets = length_for(tokenizer, self.max_length), self.list_targets(rows)
+        how = {
+            "truncation": True,
+            "max_length": length,
+            "padding": "max_length" if self.padding == "max_length" else False,
+        }
+        num_cut = 0
+
+        def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, Any]:
+            nonlocal num_cut
+            if _SECOND in batch:
+                encoded = encode_pairs(tokenizer, batch[_FIRST], batch[_SECOND], **how)
+            else:
+                encoded = tokenizer(batch["text"], **how)
+            num_cut += sum(bool(found.overflowing) for found in encoded.encodings or ())
+            return {**encoded, "labels": [targets[i] for i in index], "index": index}
+
+        found = rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names)
+        if num_cut:
+            log.info(
+                "%s of %s have more than %d tokens and are cut there (task.max_length=%d)",
+                count_of(num_cut, "text"), f"{len(rows):,}", length, self.max_length,
+            )  # fmt: skip
+        return found
+
+    def build_collator(
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> Collator:
+        del model
+        return DataCollatorWithPadding(tokenizer)
+
+    def predict(self, model: Any, batch: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """Keep the logits, shape (batch, labels)."""
+        del model, batch
+        logits: torch.Tensor = outputs["logits"]
+        return logits
+
+    def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[[name for name in ("text", "text_pair") if name in table]]
+
+    def limits(self) -> list[str]:
+        return [f"Texts are cut after {self.max_length} tokens: what comes later is not read."]
+
+    def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """Cut longer texts as training did, instead of failing."""
+        return {"truncation": True, "max_length": length_for(tokenizer, self.max_length)}
+
+
+def name_columns(columns: Mapping[str, str | None], others: Mapping[str, str]) -> dict[str, str]:
+    """Return config key -> column of the texts, and ``others``, the keys of what they are given."""
+    keys = {"data.columns.text": str(columns["text"])}
+    if (pair := columns.get("text_pair")) is not None:
+        keys["data.columns.text_pair"] = pair
+    return keys | {**others}
+
+
+def read_sequences(part: Dataset, columns: Mapping[str, str | None], *, split: str) -> Texts:
+    """Read the texts of a split; a row that lacks one of a pair has no text.
+
+    Raises:
+        InputError: a column holds something else.
+
+    """
+    first = read_texts(part, str(columns["text"]), split=split, key="data.columns.text")
+    if (pair := columns.get("text_pair")) is None:
+        return Texts(first, {})
+    second = read_texts(part, pair, split=split, key="data.columns.text_pair")
+    return Texts(
+        [_join(*texts) for texts in zip(first, second, strict=True)],
+        {
+            _FIRST: ([one or "" for one in first], Value("string")),
+            _SECOND: ([other or "" for other in second], Value("string")),
+        },
+    )
+
+
+def note_inputs(model: PreTrainedModel, rows: Dataset) -> PreTrainedModel:
+    """Note in the model's config whether it reads pairs: what serves it reads it there."""
+    model.config.reads_text_pairs = _SECOND in rows.column_names
+    return model
+
+
+def begin_sequences(rows: Dataset) -> pd.DataFrame:
+    """Begin the table of predictions; of a pair it has both texts."""
+    frame = begin_table(rows)
+    if _SECOND in rows.column_names:
+        frame["text"] = rows[_FIRST]
+        frame.insert(frame.columns.get_loc("text") + 1, "text_pair", rows[_SECOND])
+    return frame
+
+
+def _join(first: str | None, second: str | None) -> str | None:
+    if first is None or second is None or not (first.strip() and second.strip()):
+        return None
+    return first + _BETWEEN + second
