@@ -42,7 +42,7 @@ def find_remedy(task: str, method: str, architecture: str) -> str | None:
         return "task=causal_lm"
     # All that their head has is in the body.
     if (task, method) == ("causal_lm", "frozen") and architecture in ("gpt2", "qwen2"):
-        return "method=full"
+        return "method=full, or method.num_layers_trained=1"
     return None
 
 

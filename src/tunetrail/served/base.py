@@ -34,8 +34,6 @@ class ServedModel:
     # The class of transformers that loads it, and what it was trained to do.
     auto: ClassVar[Any]
     purpose: ClassVar[str]
-    # The pipeline of transformers for its files, where that is not what names the module.
-    pipeline: ClassVar[str | None] = None
     # What it reads: "text", "tokens" (a list of texts), or both.
     inputs: tuple[str, ...] = ("text",)
     # Name of an answer's column -> "string", "float" (32 bits), or "json" (a list or an object).

@@ -218,7 +218,6 @@ class ServedModel(text_classification.ServedModel):
 
     auto: ClassVar[Any] = AutoModelForCausalLM
     purpose: ClassVar[str] = "continue texts"
-    pipeline: ClassVar[str | None] = "text-generation"
 
     def __init__(self, model_dir: Path, tokenizer_dir: Path, **options: Any) -> None:
         super().__init__(model_dir, tokenizer_dir, **options)

@@ -125,9 +125,8 @@ def _read_description(path: Path, source: str) -> tuple[str, int]:
     """Return what MLflow's description says: the pipeline tag, and how long the texts were."""
     try:
         flavors = yaml.safe_load(path.read_text("utf-8"))["flavors"]
-        config = flavors["python_function"].get("config", {})
-        tag = config.get("pipeline_tag", flavors["transformers"]["task"])
-        return str(tag), _whole(config.get("max_length"))
+        max_length = flavors["python_function"].get("config", {}).get("max_length")
+        return str(flavors["transformers"]["task"]), _whole(max_length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{source}: {path} is no description of a model of MLflow") from error
 

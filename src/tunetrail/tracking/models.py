@@ -22,7 +22,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunetrail import served
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
-from tunetrail.served.base import ServedModel
 from tunetrail.tasks.base import Task
 from tunetrail.templates import render
 from tunetrail.tracking.provenance.machine import list_packages
@@ -83,7 +82,7 @@ def log_model(
 
     model.cpu()
     example = table["text"].tolist()
-    answering: type[ServedModel] = served.load_module(tag).ServedModel
+    columns = served.load_module(tag).ServedModel.served_columns
     card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
@@ -101,12 +100,10 @@ def log_model(
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
-                task=answering.pipeline or tag,
+                task=tag,
                 signature=ModelSignature(
                     inputs=Schema([ColSpec(DataType.string)]),
-                    outputs=Schema(
-                        [ColSpec(type_, name) for name, type_ in answering.served_columns.items()]
-                    ),
+                    outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
                 ),
                 input_example=example,
                 model_card=ModelCard(card),
@@ -183,12 +180,27 @@ class _Flavor:
         self._code = code
 
     def save_model(
-        self, path: str, mlflow_model: Any, *, validate_serving_input: bool, **kwargs: Any
+        self,
+        path: str,
+        mlflow_model: Any,
+        *,
+        task: str,
+        validate_serving_input: bool,
+        **kwargs: Any,
     ) -> None:
+        from transformers.pipelines import get_supported_tasks
+
         del validate_serving_input  # Model.log reads it
+        # MLflow builds a pipeline of every model, and transformers 5 has none for some tasks.
+        has_pipeline = task in get_supported_tasks()
         mlflow.transformers.save_model(
-            path=path, mlflow_model=mlflow_model, code_paths=[str(self._code)], **kwargs
+            path=path,
+            mlflow_model=mlflow_model,
+            code_paths=[str(self._code)],
+            task=task if has_pipeline else "feature-extraction",
+            **kwargs,
         )
+        mlflow_model.flavors["transformers"]["task"] = task
         mlflow_model.flavors["python_function"]["loader_module"] = f"{self._code.name}.base"
         mlflow_model.save(str(Path(path) / "MLmodel"))
 

@@ -99,7 +99,7 @@ def test_rows_have_no_labels_and_all_checks_of_the_data_work() -> None:
     )  # fmt: skip
     data = prepare_data(
         whole, subset="stratified", sizes={"train": 12, "validation": None, "test": None},
-        per_label=None, per_label_seed=0, seed=0, quality="clean", leakage="warn",
+        per_label=None, per_label_seed=0, trains=True, seed=0, quality="clean", leakage="warn",
     )  # fmt: skip
     assert {name: len(part) for name, part in data.dataset.items()} == {
         "train": 12, "validation": 10, "test": 10
