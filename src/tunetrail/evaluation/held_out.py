@@ -43,7 +43,11 @@ class Recorded:
 
     cfg: DictConfig
     task: Task
-    method: Method
+
+    @property
+    def method(self) -> Method:
+        method: Method = build(self.cfg.method)
+        return method
 
     @property
     def seed(self) -> int:
@@ -77,7 +81,7 @@ def load_recorded(config: str, *, known_targets: frozenset[str], uri: str) -> Re
 
     """
     cfg = resolve_config(config, known=known_targets, uri=uri)
-    return Recorded(cfg, build(cfg.task), build(cfg.method))
+    return Recorded(cfg, build(cfg.task))
 
 
 def score_saved(

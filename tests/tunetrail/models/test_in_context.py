@@ -1,5 +1,6 @@
 """In-context learning: a cached prompt scores as whole passes do, and bad input is refused."""
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -292,3 +293,24 @@ def test_a_study_over_examples_has_a_curve_and_a_zero_shot_run(
         assert run.data.tags["tunetrail.verdict"] in (
             "no better than the baseline", "better than the baseline",
         )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_model_that_is_tuned_from_one_with_a_prompt_has_none(
+    answer_in_context: Callable[..., str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logged_config() -> dict[str, Any]:
+        newest = max(
+            Path("mlruns").rglob("model/config.json"), key=lambda path: path.stat().st_mtime
+        )
+        found: dict[str, Any] = json.loads(newest.read_text())
+        return found
+
+    assert not answer_in_context("data.per_label=1")
+    assert "in_context" in logged_config()
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tunetrail")
+    (run,) = client.search_runs([experiment.experiment_id])
+    tiny = [given for given in tiny_overrides(workspace) if not given.startswith("model")]
+    run_here(monkeypatch, *tiny, "model=run", f"model.run_id={run.info.run_id}")
+    assert "in_context" not in logged_config()

@@ -43,6 +43,7 @@ def sweep_config() -> DictConfig:
             "sampler": {"_target_": "sampler"},
             "pruner": {"_target_": "pruner"},
             "sweep": {"constraints": {}},
+            "task": {"main_metric": "accuracy"},
         }
     )
 

@@ -222,6 +222,11 @@ class _PromptLoader(Loader):
         """
         assert auto is AutoModelForSequenceClassification
         assert label_names is not None
+        if config.get("problem_type") == "multi_label_classification":
+            raise InputError(
+                "method=in_context chooses one label for a text, not several: use "
+                "task=text_classification"
+            )
         found = self.read_config()
         if found.is_encoder_decoder:
             raise InputError(f"{found.model_type} has an encoder; {_DECODER}")

@@ -27,6 +27,7 @@ def write_card(
     name: str,
     config: Mapping[str, Any],
     data: PreparedData | None,
+    trains: bool,
     limits: Sequence[str],
     fingerprints: Mapping[str, SplitFingerprint],
     tags: Mapping[str, str],
@@ -37,6 +38,7 @@ def write_card(
         name: of the registered model, or of the study.
         config: that the run of the weights recorded.
         data: None where it could not be read again.
+        trains: whether the method of the run does.
         limits: of any model of its task.
         fingerprints: of the splits as they were used.
         tags: of the run.
@@ -49,6 +51,7 @@ def write_card(
         conclusion=conclusion,
         config=config,
         data=data,
+        trains=trains,
         limits=limits,
         tags=tags,
         source={
@@ -62,7 +65,10 @@ def write_card(
             for split, found in fingerprints.items()
         ],
         labels=[] if data is None else data.dataset["train"].features["answers"].feature.names,
-        params=[[f"`{key}`", f"`{value}`"] for key, value in _params(conclusion, config).items()],
+        params=[
+            [f"`{key}`", f"`{value}`"]
+            for key, value in _params(conclusion, config, trains=trains).items()
+        ],
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
         test_scores=list_scores(conclusion.test),
         verdicts=[describe_comparison(one) for one in conclusion.comparisons],
@@ -85,8 +91,8 @@ def _licence(source: Mapping[str, Any]) -> str:
     return stated.strip().partition("\n")[0] or "not stated by its package"
 
 
-def _params(conclusion: Conclusion, config: Mapping[str, Any]) -> dict[str, Any]:
-    source, trainer = config["model"]["source"], config["trainer"]
+def _params(conclusion: Conclusion, config: Mapping[str, Any], *, trains: bool) -> dict[str, Any]:
+    source, trainer = config["model"]["source"], config["trainer"] if trains else {}
     return {
         "model": next(filter(None, map(source.get, _NAMES_OF_MODEL)), None),
         "licence of the model's package": _licence(source),

@@ -88,6 +88,7 @@ def log_card(record: WinnerRecord, conclusion: Conclusion) -> None:
         name=record.study.study_name if registered is None else registered.name,
         config=record.recorded.values,
         data=record.data,
+        trains=record.recorded.method.trains,
         limits=record.recorded.task.limits(),
         fingerprints=record.fingerprints,
         tags=record.last.tags,
