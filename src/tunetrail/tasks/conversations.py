@@ -1,17 +1,53 @@
-"""Prompts with completions, and conversations: how they are read, and encoded with their answers."""
+"""Prompts with completions, and conversations: how they are read, and encoded with answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from datasets import Dataset
+import jinja2
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
-from tunetrail.data.columns import canonical_split, read_texts
-from tunetrail.errors import InputError
+from tunetrail.data.columns import canonical_split, read_texts, require_columns
+from tunetrail.errors import InputError, first_line
 from tunetrail.served.language import NOT_COUNTED, tokenize
-from tunetrail.served.text2text_generation import find_fault_of_turns, render, write_turns
+from tunetrail.served.text2text_generation import (
+    CHAT,
+    encode_prompts,
+    find_fault_of_turns,
+    read_turns,
+    render,
+    write_turns,
+)
 
 
-def read_pairs(part: Dataset, split: str, keys: Mapping[str, str]) -> Dataset:
+def read_rows(rows: DatasetDict, columns: Mapping[str, str], *, template: str) -> DatasetDict:
+    """Read canonical rows from the columns prompt and completion, or from messages.
+
+    Raises:
+        InputError: columns are missing, of both kinds, or hold something else.
+
+    """
+    train, messages = rows["train"].column_names, columns["messages"]
+    if messages not in train:
+        keys = {f"data.columns.{role}": columns[role] for role in ("prompt", "completion")}
+        require_columns(rows, keys)
+        return DatasetDict({split: _read_pairs(part, split, keys) for split, part in rows.items()})
+    if {columns["prompt"], columns["completion"]} <= {*train}:
+        raise InputError(
+            f"train has {messages!r}, and {columns['prompt']!r} with {columns['completion']!r} "
+            "too; set data.columns.messages=null, or data.columns.prompt=null"
+        )
+    if template != CHAT:
+        raise InputError(
+            f"{messages!r} of train are conversations, which the model's chat template writes; "
+            f"set task.template={CHAT}"
+        )
+    require_columns(rows, {"data.columns.messages": messages})
+    return DatasetDict(
+        {split: _read_conversations(part, split, messages) for split, part in rows.items()}
+    )
+
+
+def _read_pairs(part: Dataset, split: str, keys: Mapping[str, str]) -> Dataset:
     """Read prompts and completions; a completion without a character is missing."""
     prompts, completions = (
         read_texts(part, column, split=split, key=key) for key, column in keys.items()
@@ -20,7 +56,7 @@ def read_pairs(part: Dataset, split: str, keys: Mapping[str, str]) -> Dataset:
     return canonical_split(part, text=prompts, target=targets)
 
 
-def read_conversations(part: Dataset, split: str, column: str) -> Dataset:
+def _read_conversations(part: Dataset, split: str, column: str) -> Dataset:
     """Read conversations; one that does not end with an answer has none.
 
     Raises:
@@ -44,7 +80,7 @@ def read_conversations(part: Dataset, split: str, column: str) -> Dataset:
     return canonical_split(part, text=texts, target=targets)
 
 
-def encode_turns(
+def _encode_turns(
     turns: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, *, end: int
 ) -> dict[str, list[int]]:
     """Encode a conversation; what the assistant says has labels, up to what ends its turn.
@@ -82,3 +118,31 @@ def find_answer(labels: Sequence[int]) -> tuple[int, list[int]]:
     stop = next(place for place in range(len(labels), 0, -1) if labels[place - 1] != NOT_COUNTED)
     start = next((p for p in range(stop, 0, -1) if labels[p - 1] == NOT_COUNTED), 0)
     return start, list(labels[start:stop])
+
+
+def encode_rows(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, template: str
+) -> Iterator[dict[str, list[int]]]:
+    """Encode rows whatever their length, as a decoder reads them.
+
+    Raises:
+        InputError: the chat template cannot write a conversation.
+
+    """
+    end = int(tokenizer.eos_token_id)
+    if template != CHAT:
+        prompts = encode_prompts(rows["text"][:], tokenizer, template=template)
+        for ids, answer in zip(prompts, tokenize(rows["target"][:], tokenizer), strict=True):
+            learnt = [*answer, end]
+            labels = [NOT_COUNTED] * len(ids) + learnt
+            yield {"input_ids": [*ids, *learnt], "labels": labels}
+        return
+    for number, prompt, target in zip(rows["row"], rows["text"], rows["target"], strict=True):
+        turns = [*read_turns(prompt), {"role": "assistant", "content": target}]
+        try:
+            yield _encode_turns(turns, tokenizer, end=end)
+        except (ValueError, jinja2.TemplateError) as error:
+            raise InputError(
+                f"row {number} (from 0): the chat template cannot write this conversation: "
+                f"{first_line(error)}; fix it, or set task.chat_template"
+            ) from error

@@ -2,11 +2,10 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jinja2
 import numpy as np
 import pandas as pd
 import torch
@@ -22,24 +21,22 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.columns import count_of, require_columns
-from tunetrail.errors import InputError, first_line
+from tunetrail.data.columns import count_of
+from tunetrail.errors import InputError
 from tunetrail.models.loading import Kind, Loader
-from tunetrail.served.language import NOT_COUNTED, find_frame, score_tokens, tokenize
+from tunetrail.served.language import NOT_COUNTED, find_frame, score_tokens
 from tunetrail.served.text2text_generation import (
     CHAT,
     SLOT,
     encode_prompts,
     generate_all,
-    read_turns,
 )
 from tunetrail.served.text_generation import score_next_tokens
 from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured, length_for
 from tunetrail.tasks.conversations import (
-    encode_turns,
+    encode_rows,
     find_answer,
-    read_conversations,
-    read_pairs,
+    read_rows,
 )
 from tunetrail.tasks.metrics.generation import generation
 from tunetrail.tasks.metrics.labels import divide
@@ -127,27 +124,7 @@ class TextGeneration(TrainedAsMeasured):
     ) -> DatasetDict:
         """Read prompts and completions, or conversations; which of them, the columns say."""
         del label_names
-        train, messages = rows["train"].column_names, columns["messages"]
-        if messages not in train:
-            keys = {f"data.columns.{role}": columns[role] for role in ("prompt", "completion")}
-            require_columns(rows, keys)
-            return DatasetDict(
-                {split: read_pairs(part, split, keys) for split, part in rows.items()}
-            )
-        if {columns["prompt"], columns["completion"]} <= {*train}:
-            raise InputError(
-                f"train has {messages!r}, and {columns['prompt']!r} with {columns['completion']!r} "
-                "too; set data.columns.messages=null, or data.columns.prompt=null"
-            )
-        if self.template != CHAT:
-            raise InputError(
-                f"{messages!r} of train are conversations, which the model's chat template writes; "
-                f"set task.template={CHAT}"
-            )
-        require_columns(rows, {"data.columns.messages": messages})
-        return DatasetDict(
-            {split: read_conversations(part, split, messages) for split, part in rows.items()}
-        )
+        return read_rows(rows, columns, template=self.template)
 
     def require_learnable(self, train: Dataset) -> None:
         del train  # any text can be learnt
@@ -163,7 +140,7 @@ class TextGeneration(TrainedAsMeasured):
         self._prepare(tokenizer)
         length = self._length(tokenizer)
         kept, too_long, cut = [], [], 0
-        for index, row in enumerate(self._encode_rows(rows, tokenizer)):
+        for index, row in enumerate(encode_rows(rows, tokenizer, template=self.template)):
             _, answer = find_answer(row["labels"])
             prompt = len(row["input_ids"]) - len(answer)
             cut += len(answer) > self.max_new_tokens
@@ -220,30 +197,6 @@ class TextGeneration(TrainedAsMeasured):
 
     def _length(self, tokenizer: PreTrainedTokenizerBase) -> int:
         return length_for(tokenizer, self.max_length)
-
-    def _encode_rows(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase
-    ) -> Iterator[dict[str, list[int]]]:
-        """Encode rows whatever their length, as a decoder reads them."""
-        end = int(tokenizer.eos_token_id)
-        if self.template == CHAT:
-            for number, prompt, target in zip(
-                rows["row"], rows["text"], rows["target"], strict=True
-            ):
-                turns = [*read_turns(prompt), {"role": "assistant", "content": target}]
-                try:
-                    yield encode_turns(turns, tokenizer, end=end)
-                except (ValueError, jinja2.TemplateError) as error:
-                    raise InputError(
-                        f"row {number} (from 0): the chat template cannot write this conversation: "
-                        f"{first_line(error)}; fix it, or set task.chat_template"
-                    ) from error
-            return
-        prompts = encode_prompts(rows["text"][:], tokenizer, template=self.template)
-        for ids, answer in zip(prompts, tokenize(rows["target"][:], tokenizer), strict=True):
-            learnt = [*answer, end]
-            labels = [NOT_COUNTED] * len(ids) + learnt
-            yield {"input_ids": [*ids, *learnt], "labels": labels}
 
     def load_model(
         self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
