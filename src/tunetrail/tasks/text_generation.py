@@ -2,11 +2,10 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jinja2
 import numpy as np
 import pandas as pd
 import torch
@@ -22,22 +21,23 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.columns import canonical_split, count_of, read_texts, require_columns
-from tunetrail.errors import InputError, first_line
+from tunetrail.data.columns import count_of
+from tunetrail.errors import InputError
 from tunetrail.models.loading import Kind, Loader
-from tunetrail.served.language import NOT_COUNTED, find_frame, score_tokens, tokenize
+from tunetrail.served.language import NOT_COUNTED, find_frame, score_tokens
 from tunetrail.served.text2text_generation import (
     CHAT,
     SLOT,
     encode_prompts,
-    find_fault_of_turns,
     generate_all,
-    read_turns,
-    render,
-    write_turns,
 )
 from tunetrail.served.text_generation import score_next_tokens
 from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured, length_for
+from tunetrail.tasks.conversations import (
+    encode_rows,
+    find_answer,
+    read_rows,
+)
 from tunetrail.tasks.metrics.generation import generation
 from tunetrail.tasks.metrics.labels import divide
 from tunetrail.tasks.metrics.language_modelling.language_modelling import MOST_NATS
@@ -124,27 +124,7 @@ class TextGeneration(TrainedAsMeasured):
     ) -> DatasetDict:
         """Read prompts and completions, or conversations; which of them, the columns say."""
         del label_names
-        train, messages = rows["train"].column_names, columns["messages"]
-        if messages not in train:
-            keys = {f"data.columns.{role}": columns[role] for role in ("prompt", "completion")}
-            require_columns(rows, keys)
-            return DatasetDict(
-                {split: _read_pairs(part, split, keys) for split, part in rows.items()}
-            )
-        if {columns["prompt"], columns["completion"]} <= {*train}:
-            raise InputError(
-                f"train has {messages!r}, and {columns['prompt']!r} with {columns['completion']!r} "
-                "too; set data.columns.messages=null, or data.columns.prompt=null"
-            )
-        if self.template != CHAT:
-            raise InputError(
-                f"{messages!r} of train are conversations, which the model's chat template writes; "
-                f"set task.template={CHAT}"
-            )
-        require_columns(rows, {"data.columns.messages": messages})
-        return DatasetDict(
-            {split: _read_conversations(part, split, messages) for split, part in rows.items()}
-        )
+        return read_rows(rows, columns, template=self.template)
 
     def require_learnable(self, train: Dataset) -> None:
         del train  # any text can be learnt
@@ -160,8 +140,8 @@ class TextGeneration(TrainedAsMeasured):
         self._prepare(tokenizer)
         length = self._length(tokenizer)
         kept, too_long, cut = [], [], 0
-        for index, row in enumerate(self._encode_rows(rows, tokenizer)):
-            _, answer = _find_answer(row["labels"])
+        for index, row in enumerate(encode_rows(rows, tokenizer, template=self.template)):
+            _, answer = find_answer(row["labels"])
             prompt = len(row["input_ids"]) - len(answer)
             cut += len(answer) > self.max_new_tokens
             if max(prompt + self.max_new_tokens, len(row["input_ids"])) <= length:
@@ -218,30 +198,6 @@ class TextGeneration(TrainedAsMeasured):
     def _length(self, tokenizer: PreTrainedTokenizerBase) -> int:
         return length_for(tokenizer, self.max_length)
 
-    def _encode_rows(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase
-    ) -> Iterator[dict[str, list[int]]]:
-        """Encode rows whatever their length, as a decoder reads them."""
-        end = int(tokenizer.eos_token_id)
-        if self.template == CHAT:
-            for number, prompt, target in zip(
-                rows["row"], rows["text"], rows["target"], strict=True
-            ):
-                turns = [*read_turns(prompt), {"role": "assistant", "content": target}]
-                try:
-                    yield _encode_turns(turns, tokenizer, end=end)
-                except (ValueError, jinja2.TemplateError) as error:
-                    raise InputError(
-                        f"row {number} (from 0): the chat template cannot write this conversation: "
-                        f"{first_line(error)}; fix it, or set task.chat_template"
-                    ) from error
-            return
-        prompts = encode_prompts(rows["text"][:], tokenizer, template=self.template)
-        for ids, answer in zip(prompts, tokenize(rows["target"][:], tokenizer), strict=True):
-            learnt = [*answer, end]
-            labels = [NOT_COUNTED] * len(ids) + learnt
-            yield {"input_ids": [*ids, *learnt], "labels": labels}
-
     def load_model(
         self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
     ) -> PreTrainedModel:
@@ -260,6 +216,7 @@ class TextGeneration(TrainedAsMeasured):
             pad_token_id=int(tokenizer.pad_token_id),
             bos_token_id=own.bos_token_id,
             decoder_start_token_id=own.decoder_start_token_id,
+            forced_bos_token_id=own.forced_bos_token_id,
         )
         return model
 
@@ -277,7 +234,7 @@ class TextGeneration(TrainedAsMeasured):
         def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
             batch = []
             for row in features:
-                place, answer = _find_answer(row["labels"])
+                place, answer = find_answer(row["labels"])
                 labels = [*before, *answer]
                 batch.append({"input_ids": [*row["input_ids"][:place], *after], "labels": labels})
             found: dict[str, Any] = pad(batch)
@@ -418,76 +375,3 @@ class TextGeneration(TrainedAsMeasured):
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         return {"max_length": self._length(tokenizer), "template": self.template}
-
-
-def _read_pairs(part: Dataset, split: str, keys: Mapping[str, str]) -> Dataset:
-    """Read prompts and completions; a completion without a character is missing."""
-    prompts, completions = (
-        read_texts(part, column, split=split, key=key) for key, column in keys.items()
-    )
-    targets = [text if text and text.strip() else None for text in completions]
-    return canonical_split(part, text=prompts, target=targets)
-
-
-def _read_conversations(part: Dataset, split: str, column: str) -> Dataset:
-    """Read conversations; one that does not end with an answer has none.
-
-    Raises:
-        InputError: a row holds no conversation.
-
-    """
-    texts: list[str | None] = []
-    targets: list[str | None] = []
-    for number, turns in enumerate(part[column][:]):
-        fault = find_fault_of_turns(turns)
-        if fault is None and turns[0]["role"] == "assistant":
-            fault = "nothing stands before the assistant's first message"
-        if fault is not None:
-            raise InputError(
-                f"data.columns.messages={column}: {split} row {number} (from 0): {fault}; fix it"
-            )
-        plain = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
-        is_answered = plain[-1]["role"] == "assistant"
-        texts.append(write_turns(plain[:-1] if is_answered else plain))
-        targets.append(plain[-1]["content"] if is_answered else None)
-    return canonical_split(part, text=texts, target=targets)
-
-
-def _encode_turns(
-    turns: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, *, end: int
-) -> dict[str, list[int]]:
-    """Encode a conversation; what the assistant says has labels, up to what ends its turn.
-
-    All before the last answer is encoded as it is where that is generated.
-    """
-    changes = ValueError("it writes a turn otherwise once an answer follows")
-    asked = render(turns[:-1], tokenizer, ask=True)
-    found = tokenizer(asked, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids = list(found["input_ids"])
-    labels = [NOT_COUNTED] * len(ids)
-    for number, turn in enumerate(turns[:-1]):
-        if turn["role"] != "assistant":
-            continue
-        before = render(turns[:number], tokenizer, ask=True)
-        after = render(turns[: number + 1], tokenizer, ask=False)
-        if not asked.startswith(after) or not after.startswith(before):
-            raise changes
-        spans = enumerate(found["offset_mapping"])
-        places = [p for p, (start, stop) in spans if stop > len(before) and start < len(after)]
-        # What the template writes after the end of a turn is not the assistant's.
-        last = max((place for place in places if ids[place] == end), default=len(ids))
-        for place in places:
-            labels[place] = ids[place] if place <= last else NOT_COUNTED
-    whole = render(turns, tokenizer, ask=False)
-    if not whole.startswith(asked):
-        raise changes
-    (answer,) = tokenize([whole[len(asked) :]], tokenizer)
-    answer = answer[: len(answer) - answer[::-1].index(end)] if end in answer else [*answer, end]
-    return {"input_ids": [*ids, *answer], "labels": [*labels, *answer]}
-
-
-def _find_answer(labels: Sequence[int]) -> tuple[int, list[int]]:
-    """Return where the last answer of a row begins, and its tokens."""
-    stop = next(place for place in range(len(labels), 0, -1) if labels[place - 1] != NOT_COUNTED)
-    start = next((p for p in range(stop, 0, -1) if labels[p - 1] == NOT_COUNTED), 0)
-    return start, list(labels[start:stop])

@@ -172,7 +172,7 @@ def test_a_directory_says_what_it_lacks(
     assert "holds no JSON object" in refused("model")
     (without() / "MLmodel").write_text("flavors: []")
     assert "is no description of a model of MLflow" in refused("model")
-    change(without() / "config.json", architectures=["NoSuchModel"])
+    change(without() / "config.json", architectures=["NoSuchModel"], tunetrail=None)
     assert "names NoSuchModel, which is no model of transformers for a task" in refused("model")
 
     # what only loading shows
@@ -184,7 +184,7 @@ def test_a_directory_says_what_it_lacks(
     assert "it is for regression" in not_loaded()
     change(without() / "config.json", id2label={"0": "same", "1": "same", "2": "other"})
     assert "its labels are same, same, other" in not_loaded()
-    change(without() / "config.json", architectures=["ViTForImageClassification"])
+    change(without() / "config.json", architectures=["ViTForImageClassification"], tunetrail=None)
     assert "a model for image-classification, which no module" in not_loaded()
     Path("strange").mkdir()
     shutil.copytree(here.exported, "strange/model")

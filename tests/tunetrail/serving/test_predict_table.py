@@ -21,6 +21,7 @@ class Counter:
     """Finds the words that begin with a capital letter."""
 
     inputs = ("text", "tokens")
+    no_answer = "the tokenizer makes no token of the text"
     columns = {"names": "json", "share": "float", "kind": "string"}  # noqa: RUF012
 
     def answer(self, inputs: Sequence[Any]) -> list[dict[str, Any] | None]:
