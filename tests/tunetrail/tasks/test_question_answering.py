@@ -241,6 +241,7 @@ def test_baselines_give_what_train_has_and_a_whole_sentence() -> None:
     assert [*SQUAD2.baselines(train, rows)][-1] == "no answer at all"
 
 
+@pytest.mark.slow
 def test_a_run_with_rows_without_an_answer_is_scored_and_served(
     train: Train, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def write_pairs(path: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_on_pairs_is_served_with_both_columns(
     train: Train, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
