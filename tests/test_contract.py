@@ -57,8 +57,12 @@ def find_remedy(task: str, method: str, architecture: str) -> str | None:  # noq
     return None
 
 
+# A task with the head of another one needs no more than those that differ most.
+FEW = {"multi_label_classification": ("bert", "modernbert", "llama")}
 CELLS = [
-    cell for cell in itertools.product(TASKS, METHODS, ARCHITECTURES) if find_remedy(*cell) is None
+    cell
+    for cell in itertools.product(TASKS, METHODS, ARCHITECTURES)
+    if find_remedy(*cell) is None and cell[2] in FEW.get(cell[0], ARCHITECTURES)
 ]
 REFUSED = [
     cell
@@ -229,7 +233,7 @@ def test_a_cell_that_makes_no_sense_is_refused_in_one_line(
     message = str(caught.value.code)
     remedy = find_remedy(task, method, architecture)
     assert remedy is not None
-    assert message.endswith(remedy)
+    assert remedy in message
     assert "\n" not in message
     # What the config alone shows is refused before there is a run.
     for run in all_runs():

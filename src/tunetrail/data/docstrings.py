@@ -23,8 +23,8 @@ _SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\s*$", re.MULTILINE)
 _ENTRY = re.compile(r"^(\w+) : (.+)$")
 _DEFAULT = re.compile(r"(?:default(?:s to|:| is|=)?|by default)\s*:?=?\s*([^\s,;()]+)")
 _RETURNED = re.compile(r"^(?:\w+ : )?(\S.*)$")
-# Longer contexts are left out: their last windows would say little of a function.
-_MOST_CHARACTERS = 2_500
+# Longer contexts are left out: they would take most of the time of a training.
+_MOST_CHARACTERS = 1_200
 _PER_FUNCTION = 4
 _SPLITS = (("test", 15), ("validation", 30), ("train", 100))
 _FEATURES = Features(

@@ -61,7 +61,11 @@ class OneLabel(Reading):
 class EachLabel(Reading):
     """Any number of the labels is right: those whose probability reaches a threshold."""
 
-    served_columns: ClassVar[dict[str, str]] = {"labels": "string", "scores": "string"}
+    served_columns: ClassVar[dict[str, str]] = {
+        "labels": "string",
+        "score": "double",
+        "scores": "string",
+    }
 
     def __init__(self, config: Any, names: Sequence[str]) -> None:
         self._names = names
@@ -82,9 +86,13 @@ class EachLabel(Reading):
         return dict(zip(self.columns, values, strict=True))
 
     def serve(self, answer: dict[str, Any]) -> dict[str, Any]:
-        labels = answer["predicted_labels"]
-        scores = [round(float(answer[f"probability_{name}"]), 6) for name in labels]
-        return {"labels": json.dumps(labels, ensure_ascii=False), "scores": json.dumps(scores)}
+        """Return the labels, the highest probability of any, and those of all; lists as JSON."""
+        scores = {name: round(float(answer[f"probability_{name}"]), 6) for name in self._names}
+        return {
+            "labels": json.dumps(answer["predicted_labels"], ensure_ascii=False),
+            "score": max(float(answer[f"probability_{name}"]) for name in self._names),
+            "scores": json.dumps(scores, ensure_ascii=False),
+        }
 
 
 # By the config's problem_type; transformers trains on one label where it says nothing.

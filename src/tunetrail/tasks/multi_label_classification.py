@@ -163,7 +163,12 @@ class MultiLabelClassification(SequenceClassification):
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         names, probabilities = _read_probabilities(table)
         labels = [self._choose(row, names) for row in probabilities]
-        return pd.DataFrame({"labels": [json.dumps(row, ensure_ascii=False) for row in labels]})
+        return pd.DataFrame(
+            {
+                "labels": [json.dumps(row, ensure_ascii=False) for row in labels],
+                "score": probabilities.max(axis=1),
+            }
+        )
 
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
         """Predict the most frequent set of labels of ``train``, none, and at random by the shares.

@@ -95,7 +95,7 @@ def test_rows_keep_their_number_and_other_columns_go() -> None:
     train = toys.canonical(DatasetDict({"train": part}), "label", "stars")["train"]
     assert train[:] == {
         "text": ["words", "other"], "target": ["1", "5"], "stratum": [0, 1], "row": [0, 1],
-        "answers": [[0], [1]], "label": [0, 1],
+        "answers": [[0], [1]], "group": [None, None], "label": [0, 1],
     }  # fmt: skip
 
 

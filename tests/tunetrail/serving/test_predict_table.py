@@ -20,7 +20,7 @@ from tunetrail.serving.predict import PredictionReport, predict_table
 class Counter:
     """Finds the words that begin with a capital letter."""
 
-    inputs = ("text", "tokens")
+    inputs = {"text": ("text", "tokens")}  # noqa: RUF012
     no_answer = "the tokenizer makes no token of the text"
     columns = {"names": "json", "share": "float", "kind": "string"}  # noqa: RUF012
 
@@ -46,7 +46,7 @@ def answer(source: Path, target: Path, column: str | None = None) -> PredictionR
             reader,
             file,
             Counter(),
-            column=column or reader.input_column,
+            column_names={} if column is None else {"text": column},
             prefix="a_",
             show_progress=False,
         )
@@ -128,7 +128,7 @@ def test_what_a_list_holds_beside_texts_is_named(tmp_path: Path) -> None:
 def test_a_person_sees_lists_as_json() -> None:
     file = io.StringIO()
     reader = ArgumentReader(["Ann went", "she"], for_screen=True)
-    predict_table(reader, file, Counter(), column="text", prefix="", show_progress=False)
+    predict_table(reader, file, Counter(), column_names={}, prefix="", show_progress=False)
     header, first, _ = file.getvalue().splitlines()
     assert header.split() == ["names", "share", "kind", "text"]
     assert first == '[{"name": "Ann", "score": 0.1}]  0.5000  str   Ann went'

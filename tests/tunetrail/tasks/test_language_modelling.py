@@ -105,7 +105,7 @@ def test_rows_have_no_labels_and_all_checks_of_the_data_work() -> None:
         "train": 12, "validation": 10, "test": 10
     }  # fmt: skip
     train = data.dataset["train"]
-    assert train.column_names == ["text", "target", "stratum", "answers", "row"]
+    assert train.column_names == ["text", "target", "stratum", "answers", "group", "row"]
     assert train.features["target"] == train.features["stratum"] == Value("null")
     assert data.notes == ("cleaning dropped 2 rows: 1 empty texts, 1 exact duplicates",)
     assert data.quality is not None

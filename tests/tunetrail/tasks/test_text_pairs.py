@@ -77,7 +77,7 @@ def test_a_row_that_lacks_one_of_its_texts_is_named(missing: str | None) -> None
 def test_a_column_that_is_not_there_is_named_with_its_key() -> None:
     rows = DatasetDict({"train": Dataset.from_dict({"premise": ["a"], "label": ["b"]})})
     with pytest.raises(
-        InputError, match=r"no column 'hypothesis' .*; set data\.columns\.text_pair$"
+        InputError, match=r"no column 'hypothesis' .*; name one in data\.columns\.text_pair,"
     ):
         CLASSIFY.canonicalise(rows, COLUMNS, label_names=None)
 
@@ -118,6 +118,7 @@ def write_pairs(path: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_on_pairs_is_served_with_both_columns(
     train: Train, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,7 +176,7 @@ def test_rows_become_canonical_and_types_get_both_tags() -> None:
     assert rows["train"].features["tags"] == List(ClassLabel(names=TAGS))
     assert rows["validation"][0] == {
         "text": "new york", "target": "B-place I-place", "stratum": 0, "row": 0,
-        "answers": [1], "tokens": ["new", "york"], "tags": [3, 4],
+        "answers": [1], "group": None, "tokens": ["new", "york"], "tags": [3, 4],
     }  # fmt: skip
 
 
