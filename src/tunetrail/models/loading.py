@@ -5,12 +5,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoTokenizer,
     PreTrainedModel,
@@ -27,6 +29,9 @@ from tunetrail.served.in_context_classification import KEY as PROMPT
 log = logging.getLogger(__name__)
 
 Weights = Mapping[str, torch.Tensor]
+
+
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
 
 class NoHeadError(InputError):
@@ -100,6 +105,25 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def find_kind(checkpoint: Checkpoint) -> Kind:
+    """Find by its config what a checkpoint is; none of its weights are read.
+
+    Raises:
+        InputError: its config cannot be loaded.
+
+    """
+    config = _from_pretrained(AutoConfig, checkpoint)
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    # Encoders can be loaded with a causal head, too.
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(
+        config, "is_decoder", False
+    )
+    return (
+        "decoder" if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not is_encoder else "encoder"
+    )
+
+
 @dataclass(frozen=True)
 class Loader:
     """Loads a checkpoint as the kind of model that a task needs.
@@ -114,6 +138,10 @@ class Loader:
     checkpoint: Checkpoint
     weights: Weights | None = None
     new: set[str] = field(default_factory=set)
+
+    @property
+    def kind(self) -> Kind:
+        return find_kind(self.checkpoint)
 
     def __call__(
         self, auto: Any, *, label_names: list[str] | None = None, **config: Any
