@@ -267,6 +267,7 @@ def test_a_search_over_what_only_training_reads_is_refused(
     assert first.startswith("trainer.learning_rate: method=in_context trains nothing")
 
 
+@pytest.mark.slow
 def test_a_study_over_examples_has_a_curve_and_a_zero_shot_run(
     answer_in_context: Callable[..., str], workspace: Path
 ) -> None:

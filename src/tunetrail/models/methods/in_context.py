@@ -15,7 +15,7 @@ from transformers import (
 
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Loader, NoHeadError, is_causal
+from tunetrail.models.loading import Loader, is_causal
 from tunetrail.models.methods.base import Examples
 from tunetrail.served.in_context_classification import (
     KEY,
@@ -227,17 +227,13 @@ class _PromptLoader(Loader):
                 "method=in_context chooses one label for a text, not several: use "
                 "task=text_classification"
             )
-        found = self.read_config()
-        if found.is_encoder_decoder:
-            raise InputError(f"{found.model_type} has an encoder; {_DECODER}")
-        most = getattr(found, "max_position_embeddings", None)
+        if self.kind != "decoder":
+            raise InputError(f"model {self.checkpoint.path!r} is an {self.kind}; {_DECODER}")
+        most = getattr(self.read_config(), "max_position_embeddings", None)
         limit = min(self.tokenizer.model_max_length, most or self.tokenizer.model_max_length)
         prompt = self.method.build_prompt(self.tokenizer, label_names, self.examples, limit=limit)
         self._require_room(prompt, limit)
-        try:
-            model = super().__call__(AutoModelForCausalLM, **config)
-        except NoHeadError as error:
-            raise InputError(f"{error}; {_DECODER}") from error
+        model = super().__call__(AutoModelForCausalLM, **config)
         if model._is_stateful or not is_causal(model):  # noqa: SLF001 - it has no public name
             raise InputError(
                 f"{type(model).__name__} cannot go on from a prompt that it has read; {_DECODER}"
