@@ -167,7 +167,7 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
         empty = [not (text and text.strip()) for text in part["text"][:]]
         missing = [found is None for found in read_targets(part)]
         # Without groups of labels a target is a text.
-        target = "no completion" if part.features["stratum"] == Value("null") else "no label"
+        target = "no target" if part.features["stratum"] == Value("null") else "no label"
         for faults, what in ((empty, "an empty text"), (missing, target)):
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]
