@@ -80,7 +80,7 @@ class TrackStudy:
         """
         self._objectives = list(study.user_attrs[attributes.OBJECTIVES])
         self._constraints = dict(config.sweep.get("constraints") or {})
-        self._main_metric = str(config.task.main_metric)
+        self._main_metric = str(OmegaConf.select(config, "task.main_metric"))
         searched = _load_searched(study)
         if attributes.RUN_ID in study.user_attrs:
             parent = self._reopen(study)
