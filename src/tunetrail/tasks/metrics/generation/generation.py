@@ -11,9 +11,6 @@
   et al., ACL 2002; Popović, chrF, WMT 2015).
 """
 
-import re
-import string
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -23,10 +20,9 @@ import evaluate
 import numpy as np
 
 from tunetrail.tasks.metrics.labels import Array, divide
+from tunetrail.tasks.metrics.squad.squad import exact_match, token_f1
 
 _DESCRIPTION = "Exact match and F1 of answers, ROUGE of summaries, BLEU and chrF of translations."
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ROUGES = ("rouge1", "rouge2", "rougeL")
 _MEANS = ("verbatim_match", "exact_match", "f1", *_ROUGES)
 # Lengths, and n-grams of 1 to 4 words; three counts for each of 1 to 6 characters.
@@ -40,11 +36,10 @@ def statistics(predictions: Sequence[str], references: Sequence[str]) -> Array:
     rows = np.zeros((len(predictions), NUM_STATISTICS))
     for row, found, right in zip(rows, predictions, references, strict=True):
         rouge = _rouge().score(right, found)
-        words, true = _normalise(found).split(), _normalise(right).split()
         means = (
             found.split() == right.split(),
-            words == true,
-            _f1(words, true),
+            exact_match(found, [right]),
+            token_f1(found, [right]),
             *(rouge[name].fmeasure for name in _ROUGES),
         )
         row[:] = [1, *means, *_count(bleu, found, right), *_count(chrf, found, right)]
@@ -74,17 +69,6 @@ def _score_each(metric: Any, sums: Array) -> Array:
 
     scores: Array = np.apply_along_axis(score_one, -1, np.rint(sums).astype(int))
     return scores
-
-
-def _normalise(text: str) -> str:
-    """Fold a text as the script of SQuAD does."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def _f1(found: list[str], right: list[str]) -> float:
-    if not found or not right:
-        return float(found == right)
-    return 2 * (Counter(found) & Counter(right)).total() / (len(found) + len(right))
 
 
 @cache
