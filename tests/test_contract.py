@@ -52,7 +52,9 @@ def find_remedy(task: str, method: str, architecture: str) -> str | None:  # noq
         return "model=minilm"
     # All that their head has is in the body.
     tied = ("gpt2", "qwen2", "t5", "bart")
-    if task in ("causal_lm", "text_generation") and method == "frozen" and architecture in tied:
+    if (
+        task in ("causal_lm", "text_generation") and method == "frozen" and architecture in tied
+    ) or ((task, method, architecture) == ("question_answering", "frozen", "t5")):
         return "method.num_layers_trained=1"
     return None
 

@@ -1,5 +1,7 @@
 """What text generation does by itself: templates, labels, lengths, scores, and its answers."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +14,6 @@ import sacrebleu
 import torch
 from architectures import ARCHITECTURES
 from datasets import Dataset, DatasetDict
-from rouge_score.rouge_scorer import RougeScorer
 from toys import make_pairs
 from transformers import PreTrainedTokenizerBase
 
@@ -275,6 +276,9 @@ RIGHT = ["a cat is on the mat.", "something", "1", "Größe 5 m.", "yes, it is"]
 
 def test_scores_are_those_of_the_libraries_whose_names_they_have() -> None:
     rows = generation.statistics(FOUND, RIGHT)
+    # Only now: what it imports keeps sys.stderr, and closes it once logging is configured.
+    from rouge_score.rouge_scorer import RougeScorer
+
     scores = generation.score(rows.sum(axis=0))
     assert scores["bleu"] == pytest.approx(sacrebleu.corpus_bleu(FOUND, [RIGHT]).score)
     assert scores["chrf"] == pytest.approx(sacrebleu.corpus_chrf(FOUND, [RIGHT]).score)
@@ -292,6 +296,21 @@ def test_scores_are_those_of_the_libraries_whose_names_they_have() -> None:
     assert loaded.compute(predictions=FOUND, references=RIGHT) == pytest.approx(
         {name: float(value) for name, value in scores.items()}
     )
+
+
+def test_scores_close_no_stream_once_logging_is_configured() -> None:
+    code = (
+        "import io, logging.config, sys\n"
+        "real, sys.stderr = sys.stderr, io.StringIO()\n"
+        "found = sys.stderr\n"
+        "from tunetrail.tasks.metrics.generation import generation\n"
+        "generation.statistics(['a'], ['a'])\n"
+        "sys.stderr = real\n"
+        "logging.config.dictConfig({'version': 1})\n"
+        "assert not found.closed\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_scores_of_no_row_are_zero_and_many_sums_are_scored_at_once() -> None:

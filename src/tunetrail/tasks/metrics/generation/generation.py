@@ -11,6 +11,7 @@
   et al., ACL 2002; Popović, chrF, WMT 2015).
 """
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -81,9 +82,13 @@ def _sacrebleu() -> tuple[Any, Any]:
 @cache
 def _rouge() -> Any:
     # It imports nltk, which takes seconds.
+    from absl import logging
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import DefaultTokenizer
 
+    # absl notes what sys.stderr is when it is imported. Whoever configures logging later, as Hydra
+    # does for each job, closes that stream unless it is the process's own.
+    logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
     return RougeScorer([*_ROUGES], tokenizer=DefaultTokenizer(use_stemmer=False))
 
 
