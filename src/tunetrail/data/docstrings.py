@@ -87,7 +87,7 @@ def load_docstring_questions(*, distributions: Sequence[str]) -> DatasetDict:
                 ]
         checksums[f"{name} {version}"] = {"checksum": digest.hexdigest(), "num_bytes": num_bytes}
     parts_read = DatasetDict()
-    for split in ("train", "validation", "test"):
+    for split in (name for name in ("train", "validation", "test") if rows[name]):
         parts_read[split] = Dataset.from_list(rows[split], features=_FEATURES)
         parts_read[split].info.download_checksums = checksums
     return parts_read

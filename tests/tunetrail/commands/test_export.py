@@ -207,7 +207,7 @@ def test_mlflow_serves_the_champion_over_http_with_label_names(here: Store, serv
         assert ask(server, {"inputs": [alone]})[0] == 200
     status, answer = ask(server, {"inputs": ["good", ""]})
     assert status == 400
-    assert "text 1 is empty" in answer["message"]
+    assert "row 1 has no answer" in answer["message"]
     status, _ = ask(server, {"texts": ["good"]})
     assert status == 400
     assert ask(server, {"inputs": ["good"]})[0] == 200

@@ -152,7 +152,7 @@ def test_a_prompt_longer_than_the_model_reads_has_no_answer(
     [
         (["model.path=llama"], "train: 1 row with no target (2, counted from 0)"),
         (["model.path=llama", "checks.quality=clean", "data.columns.completion=none"],
-         "no column 'none' in train (found: prompt, completion); name one data.columns.completion"),
+         "no column 'none' in train (found: prompt, completion); name one in data.columns"),
         (["model.path=bert"], "is an encoder: it cannot generate text"),
         (["model.path=llama", "task.template=chat", "checks.quality=clean"],
          "set task.chat_template"),
