@@ -93,7 +93,7 @@ def run_train(
 def _end(process: "subprocess.Popen[Any]") -> None:
     """Wait until a run has closed what is open. Ctrl-C in a terminal reached it, too: ask late."""
     try:
-        for seconds, ask in ((5, process.terminate), (_PATIENCE, process.kill)):
+        for seconds, ask in ((15, process.terminate), (_PATIENCE, process.kill)):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=seconds)
                 return
