@@ -103,7 +103,7 @@ def check_fit(
         advice = (
             "nothing was trained"
             if beats
-            else ("nothing was trained: try another prompt, other examples or a larger model")
+            else "nothing was trained: try another prompt, other examples or a larger model"
         )
     elif not beats and not train_beats:
         verdict = Verdict.NO_BETTER_THAN_BASELINE

@@ -31,8 +31,9 @@ def require_job(cfg: DictConfig) -> None:
 
     """
     require_settings(cfg)
-    require_metrics(cfg, build_task(cfg).metrics)
-    build_method(cfg).serve_as(build_task(cfg).pipeline_tag)
+    task = build_task(cfg)
+    require_metrics(cfg, task.metrics)
+    build_method(cfg).serve_as(task.pipeline_tag)
 
 
 def require_effect(cfg: DictConfig, searched: Collection[str]) -> None:
