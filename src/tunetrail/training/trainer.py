@@ -141,7 +141,8 @@ class MeasuringTrainer(transformers.Trainer):
         started = time.perf_counter()
         with self.compute_loss_context_manager():
             completed = self._task.complete(
-                self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).eval(),
+                # Without its wrapper the model would go on in another precision.
+                self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True).eval(),
                 self._tokenizer,
                 split.rows,
                 split.encoded,

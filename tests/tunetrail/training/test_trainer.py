@@ -1,5 +1,6 @@
 """Evaluations come in pairs of train and validation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_evaluations_are_counted_before_they_are_made(
             number = count_evaluations(args, state, num_batches=len(train_dataloader))
             counted.append(number)
 
+    trainer = build_trainer(tiny_gpt2, tmp_path, callbacks=[Count()], **arguments)
+    trainer.train()
+    evaluations = collect_evaluations(trainer.state.log_history)
+    assert counted == [sum(evaluation.number > 0 for evaluation in evaluations)]
+
+
+def test_evaluations_leave_the_model_in_mixed_precision(tiny_gpt2: Path, tmp_path: Path) -> None:
+    """Both splits have the same rows, so what is measured second must be the same."""
+    trainer = build_trainer(
+        tiny_gpt2, tmp_path, bf16=True, eval_strategy="steps", eval_steps=5, num_train_epochs=2
+    )
+    trainer.train()
+    evaluations = collect_evaluations(trainer.state.log_history)
+    assert len(evaluations) == 2
+    for evaluation in evaluations:
+        for name in ("loss", *CLASSIFY.metrics):
+            assert evaluation.train[name] == evaluation.validation[name]
+
+
+def build_trainer(
+    tiny_gpt2: Path, folder: Path, *, callbacks: Sequence[TrainerCallback] = (), **arguments: Any
+) -> MeasuringTrainer:
     tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2)
     tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -107,13 +130,13 @@ def test_evaluations_are_counted_before_they_are_made(
         ]
     )
     few = Split(rows, encoded).take(range(4))
-    trainer = MeasuringTrainer(
+    return MeasuringTrainer(
         task=CLASSIFY,
         splits={"train": few, "validation": few},
         model=model,
         processing_class=tokenizer,
         args=TrainingArguments(
-            output_dir=str(tmp_path),
+            output_dir=str(folder),
             per_device_train_batch_size=4,
             save_strategy="no",
             report_to="none",
@@ -123,8 +146,5 @@ def test_evaluations_are_counted_before_they_are_made(
         ),
         train_dataset=encoded,
         data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[Count()],
+        callbacks=[*callbacks],
     )
-    trainer.train()
-    evaluations = collect_evaluations(trainer.state.log_history)
-    assert counted == [sum(evaluation.number > 0 for evaluation in evaluations)]
