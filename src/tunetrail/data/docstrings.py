@@ -1,23 +1,18 @@
 """Questions about the documentation of installed packages, with answers that stand in it.
 
-Docstrings in numpydoc's form are read with ``ast``: no package is imported. Each function gives a
-context, its signature line and its sections of parameters and returned values as they are written,
-and up to four questions about it.
+Each docstring in numpydoc's form gives a context, its summary and its sections of parameters and
+returned values as they are written, and up to four questions about it.
 """
 
-import ast
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
-from inspect import cleandoc
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, List, Value
 
-from tunetrail.errors import InputError
+from tunetrail.data.documentation import read_documentation
 
 _SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\s*$", re.MULTILINE)
 _ENTRY = re.compile(r"^(\w+) : (.+)$")
@@ -55,53 +50,34 @@ def load_docstring_questions(*, distributions: Sequence[str]) -> DatasetDict:
 
     """
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split, _ in _SPLITS}
-    checksums, seen = {}, set[str]()
-    for name in distributions:
-        folder, version = _locate(name)
-        digest, num_bytes = hashlib.sha256(), 0
-        for path in sorted(folder.rglob("*.py")):
-            source = path.read_bytes()
-            digest.update(source)
-            num_bytes += len(source)
-            parts = path.relative_to(folder.parent).with_suffix("").parts
-            if any(part.startswith("_test") or part in ("tests", "conftest") for part in parts):
-                continue
-            package = ".".join(parts[:2])
-            for function, context, questions in _read(source, ".".join(parts)):
-                if context in seen:
-                    continue
-                seen.add(context)
-                # Few parameters have a default. Which of the others is asked, their words decide.
-                chosen = sorted(
-                    questions,
-                    key=lambda q: ("default" not in q.text, _hash(f"{function} {q.text}")),
-                )
-                rows[_choose_split(package)] += [
-                    {
-                        "question": question.text,
-                        "context": context,
-                        "answers": {"text": [question.answer], "answer_start": [question.start]},
-                        "module": package,
-                    }
-                    for question in chosen[:_PER_FUNCTION]
-                ]
-        checksums[f"{name} {version}"] = {"checksum": digest.hexdigest(), "num_bytes": num_bytes}
+    seen = set[str]()
+    documented, checksums = read_documentation(distributions)
+    for found in documented:
+        context = _cut_context(found.docstring)
+        if context is None or context in seen or len(context) > _MOST_CHARACTERS:
+            continue
+        seen.add(context)
+        package = ".".join(found.name.split(".")[:2])
+        questions = _ask(found.name.rpartition(".")[2], context)
+        # Few parameters have a default. Which of the others is asked, their words decide.
+        chosen = sorted(
+            questions,
+            key=lambda q: ("default" not in q.text, _hash(f"{found.name} {q.text}")),
+        )
+        rows[_choose_split(package)] += [
+            {
+                "question": question.text,
+                "context": context,
+                "answers": {"text": [question.answer], "answer_start": [question.start]},
+                "module": package,
+            }
+            for question in chosen[:_PER_FUNCTION]
+        ]
     parts_read = DatasetDict()
     for split in (name for name in ("train", "validation", "test") if rows[name]):
         parts_read[split] = Dataset.from_list(rows[split], features=_FEATURES)
         parts_read[split].info.download_checksums = checksums
     return parts_read
-
-
-def _locate(name: str) -> tuple[Path, str]:
-    try:
-        found = distribution(name)
-    except PackageNotFoundError:
-        raise InputError(
-            f"data.distributions: {name} is not installed; run `make setup`, or leave it out"
-        ) from None
-    folder = {"scikit-learn": "sklearn"}.get(name, name)
-    return Path(str(found.locate_file(folder))), found.version
 
 
 def _choose_split(package: str) -> str:
@@ -111,25 +87,6 @@ def _choose_split(package: str) -> str:
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
-
-
-def _read(source: bytes, module: str) -> Iterator[tuple[str, str, list[_Question]]]:
-    """Give name, context and questions of each function and class that has some."""
-    if b"Parameters\n" not in source:
-        return
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
-            continue
-        docstring = ast.get_docstring(node, clean=False)
-        context = None if docstring is None else _cut_context(cleandoc(docstring))
-        if context is None or len(context) > _MOST_CHARACTERS:
-            continue
-        if questions := list(_ask(node.name, context)):
-            yield f"{module}.{node.name}", context, questions
 
 
 def _cut_context(docstring: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Summaries and questions from the documentation of installed packages.
+"""Summaries and questions from the documentation of installed packages, and its reader.
 
 Their sources are parsed and none of their code runs, so the rows are the same on each machine that
 has the same releases. What documentation is made of while a package is imported is not seen: the
@@ -30,8 +30,8 @@ _FEWEST_WORDS, _MOST_CHARACTERS = 3, 200
 
 
 @dataclass(frozen=True)
-class _Documented:
-    """A public function or class: its name in its package, its docstring, its definition."""
+class Documented:
+    """A public function or class: full name (``scipy.stats.ttest_ind``), docstring, definition."""
 
     name: str
     docstring: str
@@ -54,7 +54,7 @@ def load_summaries(*, distributions: Sequence[str], max_characters: int) -> Data
     """
     rows: dict[str, tuple[str, str]] = {}
     summaries: set[str] = set()
-    documented, checksums = _read_all(distributions)
+    documented, checksums = read_documentation(distributions)
     for found in documented:
         summary, _, body = found.docstring.partition("\n\n")
         summary, body = " ".join(summary.split()), body.strip()
@@ -84,7 +84,7 @@ def load_questions(*, distributions: Sequence[str], max_characters: int) -> Data
     """
     rows: dict[str, tuple[str, str]] = {}
     seen: set[str] = set()
-    documented, checksums = _read_all(distributions)
+    documented, checksums = read_documentation(distributions)
     for found in documented:
         function = _find_function(found.definition)
         if function is None:
@@ -106,21 +106,16 @@ def load_questions(*, distributions: Sequence[str], max_characters: int) -> Data
     return _build(rows, checksums)
 
 
-def _build(rows: dict[str, tuple[str, str]], checksums: dict[str, Any]) -> DatasetDict:
-    train = Dataset.from_dict(
-        {
-            "prompt": list(rows),
-            "completion": [completion for completion, _ in rows.values()],
-            "source": [source for _, source in rows.values()],
-        }
-    )
-    train.info.download_checksums = checksums
-    return DatasetDict({"train": train})
+def read_documentation(distributions: Sequence[str]) -> tuple[list[Documented], dict[str, Any]]:
+    """Read the public functions and classes that have docstrings, and a checksum of all sources.
 
+    Tests, what others have written (``externals``) and docstrings that are templates are left out.
 
-def _read_all(distributions: Sequence[str]) -> tuple[list[_Documented], dict[str, Any]]:
-    """Read the public functions and classes that have docstrings, and a checksum of all sources."""
-    found: list[_Documented] = []
+    Raises:
+        InputError: a distribution is not installed.
+
+    """
+    found: list[Documented] = []
     checksums: dict[str, Any] = {}
     for name in distributions:
         try:
@@ -144,13 +139,25 @@ def _read_all(distributions: Sequence[str]) -> tuple[list[_Documented], dict[str
     return found, checksums
 
 
-def _walk(node: ast.Module | ast.ClassDef, name: str) -> Iterator[_Documented]:
+def _build(rows: dict[str, tuple[str, str]], checksums: dict[str, Any]) -> DatasetDict:
+    train = Dataset.from_dict(
+        {
+            "prompt": list(rows),
+            "completion": [completion for completion, _ in rows.values()],
+            "source": [source for _, source in rows.values()],
+        }
+    )
+    train.info.download_checksums = checksums
+    return DatasetDict({"train": train})
+
+
+def _walk(node: ast.Module | ast.ClassDef, name: str) -> Iterator[Documented]:
     for child in node.body:
         if isinstance(child, _Definition) and not child.name.startswith("_"):
             inner = f"{name}.{child.name}"
             docstring = ast.get_docstring(child)
             if docstring and not _TEMPLATE.search(docstring):
-                yield _Documented(inner, inspect.cleandoc(docstring), child)
+                yield Documented(inner, inspect.cleandoc(docstring), child)
             if isinstance(child, ast.ClassDef):
                 yield from _walk(child, inner)
 

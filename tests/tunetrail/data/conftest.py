@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import datasets
 import pytest
@@ -77,3 +78,22 @@ def make_splits() -> MakeSplits:
         )
 
     return make
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Install a distribution of one public module and a test with the same source."""
+
+    def install(name: str, source: str) -> str:
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        files = ("__init__.py", "tests/test_it.py")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "RECORD").write_text("".join(f"{name}/{file},,\n" for file in files))
+        for file in files:
+            (tmp_path / name / file).parent.mkdir(exist_ok=True, parents=True)
+            (tmp_path / name / file).write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        return name
+
+    return install

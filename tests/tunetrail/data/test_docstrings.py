@@ -1,11 +1,12 @@
-"""Questions about docstrings: read without importing, answers where they say, splits apart."""
+"""Questions about docstrings: what is asked, answers where they say, splits apart."""
+
+from collections.abc import Callable
 
 import pytest
 
-from tunetrail.data.docstrings import _read, load_docstring_questions
-from tunetrail.errors import InputError
+from tunetrail.data.docstrings import load_docstring_questions
 
-SOURCE = b'''
+SOURCE = '''
 def blend(values, axis=None, mode="nearest"):
     """Blend the values.
 
@@ -43,28 +44,30 @@ def _private(a):
 '''
 
 
-def test_questions_are_asked_of_parameters_and_results() -> None:
-    ((name, context, questions),) = _read(SOURCE, "pack.mod")
-    assert name == "pack.mod.blend"
+def test_questions_are_asked_of_parameters_and_results(
+    install: Callable[[str, str], str],
+) -> None:
+    parts = load_docstring_questions(distributions=[install("small", SOURCE)])
+    ((part),) = parts.values()
+    (context,) = {*part["context"]}
     assert context.startswith("Blend the values.\n\nParameters\n")
     assert "More about it" not in context
     assert "Notes" not in context
-    asked = {question.text: question.answer for question in questions}
-    assert asked == {
+    asked = {row["question"]: row["answers"] for row in part}
+    expected = {
+        "What is the default of mode in blend?": "nearest",
         "What type is the parameter values of blend?": "array_like",
         "What type is the parameter axis of blend?": "int",
         "What type is the parameter mode of blend?": '{"nearest", "wrap"}',
-        "What is the default of mode in blend?": "nearest",
         "What type does blend return?": "ndarray of float",
     }
-    for question in questions:
-        end = question.start + len(question.answer)
-        assert context[question.start : end] == question.answer
-
-
-def test_a_package_that_is_not_installed_is_named() -> None:
-    with pytest.raises(InputError, match=r"^data\.distributions: no-such-thing is not installed"):
-        load_docstring_questions(distributions=["no-such-thing"])
+    # Four of a function's questions are asked, one for a default among them.
+    assert len(asked) == 4
+    assert "What is the default of mode in blend?" in asked
+    for question, answers in asked.items():
+        (answer,), (start,) = answers["text"], answers["answer_start"]
+        assert answer == expected[question]
+        assert context[start : start + len(answer)] == answer
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Summaries and questions from sources: which docstrings and signatures become rows."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -61,17 +61,8 @@ def two():
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An installed distribution with a public module, and tests."""
-    info = tmp_path / "small-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
-    (info / "RECORD").write_text("small/__init__.py,,\nsmall/tests/test_it.py,,\n")
-    for name in ("__init__.py", "tests/test_it.py"):
-        (tmp_path / "small" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "small" / name).write_text(SOURCE.replace("{}\n", "A word. " * 20 + "\n"))
-    monkeypatch.syspath_prepend(tmp_path)
-    return "small"
+def package(install: Callable[[str, str], str]) -> str:
+    return install("small", SOURCE.replace("{}\n", "A word. " * 20 + "\n"))
 
 
 def test_the_body_is_the_prompt_and_the_summary_completes_it(package: str) -> None:
