@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 
 from tunetrail.config.build import require_arguments
 from tunetrail.config.checks import require_settings
+from tunetrail.data.columns import ROLES
 from tunetrail.errors import InputError
 from tunetrail.training.inputs import require_job
 
@@ -96,8 +97,9 @@ def test_every_option_composes_and_passes_the_checks_of_a_run(group: str, option
 @pytest.mark.parametrize("task", sorted((CONF / "task").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_column_of_every_role_can_be_named_for_rows_of_ones_own(task: Path) -> None:
     roles = get_object(yaml.safe_load(task.read_text("utf-8"))["_target_"]).columns
+    assert {*roles} <= {*ROLES}
     for data in ("files", "hub"):
-        assert {*roles} <= compose("config", [f"data={data}"]).data.columns.keys()
+        assert {*ROLES} == {*compose("config", [f"data={data}"]).data.columns.keys()}
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)

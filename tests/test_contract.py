@@ -1,7 +1,7 @@
 """The contract of the seam: every task with every method on every architecture.
 
 Each cell is a run of two steps through the door that a person uses. What conf/task and conf/method
-hold is found: a new task needs a line in ``toys.TASK_ROWS``, a new method needs nothing.
+hold is found: a new task needs rows in ``toys.py``, a new method a line here for what it refuses.
 """
 
 import gc

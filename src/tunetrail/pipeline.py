@@ -127,7 +127,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     """Load the rows, apply the checks of the data, and encode them."""
     task, method, checkpoint = build_task(cfg), build_method(cfg), build(cfg.model.source)
     recording.log_checkpoint(run_log, checkpoint)
-    require_suited(task, checkpoint)
+    require_suited(task, method, checkpoint)
     data = load_rows(cfg, task, method)
     recording.log_data(run_log, data)
     _apply_checks(data, cfg)

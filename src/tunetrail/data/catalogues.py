@@ -41,11 +41,13 @@ def load_catalogues(*, distribution: str, language: str) -> DatasetDict:
         for prompt, completion in _read(path):
             rows.setdefault(prompt, (completion, path.parts[-5]))
     if not rows:
-        known = sorted({path.parts[-3] for path in catalogues} - {language})
+        # The messages themselves are English.
+        known = sorted({path.parts[-3] for path in catalogues} - {language, "en"})
         near = difflib.get_close_matches(str(language), known, n=_NUM_NAMED, cutoff=0.4)
+        named = f"near it are {', '.join(near)}" if near else "some are de, es, fr, ja, pt_BR"
         raise InputError(
             f"data.language={language}: {distribution} translates nothing into it, but into "
-            f"{len(known)} languages; near it are {', '.join(near or known[:_NUM_NAMED])}"
+            f"{len(known)} languages; {named}"
         )
     train = Dataset.from_dict(
         {

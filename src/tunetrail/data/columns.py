@@ -10,6 +10,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from tunetrail.errors import InputError
 
+# The roles that columns have for the tasks of this package. A data set may name columns for tasks
+# other than the one at hand.
+ROLES = (
+    "text", "text_pair", "label", "labels", "tokens", "tags", "prompt", "completion", "messages",
+    "question", "context", "answers",
+)  # fmt: skip
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?")
 
 
@@ -167,7 +173,8 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
         empty = [not (text and text.strip()) for text in part["text"][:]]
         missing = [found is None for found in read_targets(part)]
         # Without groups of labels a target is a text.
-        target = "no target" if part.features["stratum"] == Value("null") else "no label"
+        is_text = part.features["stratum"] == Value("null")
+        target = "no completion or answer" if is_text else "no label"
         for faults, what in ((empty, "an empty text"), (missing, target)):
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]

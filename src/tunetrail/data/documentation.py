@@ -66,6 +66,36 @@ def load_summaries(*, distributions: Sequence[str], max_characters: int) -> Data
     return _build(rows, checksums)
 
 
+def load_pairs(*, distributions: Sequence[str], max_characters: int) -> DatasetDict:
+    """Read pairs of texts as the split "train": ``summary``, ``body``, and the ``label``.
+
+    The rows are those of :func:`load_summaries`. Every other one has the summary of the row after
+    it instead, which is mostly of the same module; its label is ``other``, that of the rest
+    ``own``.
+
+    Raises:
+        InputError: a distribution is not installed.
+
+    """
+    rows = load_summaries(distributions=distributions, max_characters=max_characters)["train"]
+    summaries = [*rows["completion"]]
+    is_own = [index % 2 == 0 for index in range(len(rows))]
+    after = [*summaries[1:], *summaries[:1]]
+    train = Dataset.from_dict(
+        {
+            "summary": [
+                one if own else other
+                for one, other, own in zip(summaries, after, is_own, strict=True)
+            ],
+            "body": rows["prompt"][:],
+            "label": ["own" if own else "other" for own in is_own],
+            "source": rows["source"][:],
+        }
+    )
+    train.info.download_checksums = rows.info.download_checksums
+    return DatasetDict({"train": train})
+
+
 def load_questions(*, distributions: Sequence[str], max_characters: int) -> DatasetDict:
     """Read signatures as the split "train", with a question for the default of a parameter.
 

@@ -156,7 +156,7 @@ fill = pipeline("fill-mask", "{name}")
 fill("a text with a {self.tokenizer.mask_token} in it")  # the most probable tokens, with scores
 ```
 
-The model was trained on {self._max_length} tokens at once; a longer text is no use to it."""
+The model was trained on {self._max_length} tokens at once: it has not learnt to use more."""
 
     def _measure(self, windows: list[dict[str, Any]]) -> list[tuple[np.ndarray, str]]:
         """Return what is counted of each window, shape (tokens, 2), and its text, filled."""

@@ -18,11 +18,11 @@ from transformers import (
 from . import base
 from .pairs import count_added, encode_pairs
 
-# A window repeats so much of the one before: of a window, a part in four.
+# Windows overlap by a quarter of their length.
 _OVERLAP = 4
 # With fewer tokens a window has no room for a question, its context, and the overlap.
 _LEAST = 24
-# What a model reads that was not trained here, as the SQuAD scripts have it.
+# Longest answer, in tokens, of a model that was not trained here; the SQuAD scripts have it.
 _ANSWER_TOKENS = 30
 _LOWEST = -1e30
 

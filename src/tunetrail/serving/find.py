@@ -62,7 +62,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
         with store_errors(uri):
             place = find_place(client, name, uri=uri, option="--uri")
     except InputError as error:
-        raise type(error)(f"model {name} is no directory here, and {error}") from error
+        raise type(error)(f"model {name} is not a directory here, and {error}") from error
     with tempfile.TemporaryDirectory(prefix="tunetrail-model-") as scratch:
         with store_errors(uri):
             folder = fetch(place, Path(scratch))

@@ -5,7 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import torch
@@ -51,11 +51,14 @@ class TokenClassification(TrainedAsMeasured):
 
     Args:
         max_length: in tokens; a longer sentence is read in windows that overlap, none is cut.
+        tag_scheme: of the data. In iob2 each entity begins with ``B-``; in iob1 ``I-`` may begin
+            one, too, and is read as ``B-``.
         main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
 
     """
 
     max_length: int
+    tag_scheme: Literal["iob2", "iob1"]
     main_metric: str
 
     pipeline_tag: ClassVar[str] = "token-classification"
@@ -72,6 +75,8 @@ class TokenClassification(TrainedAsMeasured):
 
     def __post_init__(self) -> None:
         require_count("task.max_length", self.max_length)
+        if self.tag_scheme not in ("iob2", "iob1"):
+            raise InputError(f"task.tag_scheme={self.tag_scheme}: must be iob2 or iob1")
 
     def canonicalise(
         self, rows: DatasetDict, columns: Mapping[str, str], *, label_names: Sequence[Any] | None
@@ -84,6 +89,9 @@ class TokenClassification(TrainedAsMeasured):
         )
         for split in rows:
             _require_tags(tokens[split], tags[split], split)
+            if self.tag_scheme == "iob1":
+                tags[split] = [found and _begin_entities(found) for found in tags[split]]
+            _require_begun(tokens[split], tags[split], split)
         names = _order_names(tags["train"], label_names)
         codes = {name: code for code, name in enumerate(names)}
         strata = RarestLabel([_types(found) for found in tags["train"] if found], none=_NO_ENTITY)
@@ -269,6 +277,32 @@ def _require_tags(tokens: list[list[str] | None], tags: list[list[str] | None], 
                 )
             if not _IOB2.fullmatch(str(tag)):
                 raise InputError(f"{where}: the tag {tag!r} of {word!r} is not in IOB2; {_ARE}")
+
+
+def _begins(tags: Sequence[str], place: int) -> bool:
+    """Whether a tag ``I-TYPE`` stands where an entity begins: no tag of its type is before it."""
+    tag = tags[place]
+    return tag[:1] == "I" and (place == 0 or tags[place - 1][2:] != tag[2:])
+
+
+def _begin_entities(tags: list[str]) -> list[str]:
+    """Translate IOB1 into IOB2."""
+    return [f"B{tag[1:]}" if _begins(tags, place) else tag for place, tag in enumerate(tags)]
+
+
+def _require_begun(
+    tokens: list[list[str] | None], tags: list[list[str] | None], split: str
+) -> None:
+    for number, (words, found) in enumerate(zip(tokens, tags, strict=True)):
+        if words is None or found is None:
+            continue
+        place = next((place for place in range(len(found)) if _begins(found, place)), None)
+        if place is not None:
+            raise InputError(
+                f"{_locate(split, number, words)}: the tag {found[place]!r} of {words[place]!r} "
+                f"goes on with an entity that has not begun; write B{found[place][1:]}, or set "
+                "task.tag_scheme=iob1 if the data are in IOB1"
+            )
 
 
 def _order_names(train: list[list[str] | None], label_names: Sequence[Any] | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import requests
-from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
@@ -252,10 +252,15 @@ def list_models(client: MlflowClient, experiment_id: str) -> Iterator[LoggedMode
 
 def find_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
     """Find the complete weights that a run has logged; None if it has none, or no longer."""
-    outputs = client.get_run(run_id).outputs
-    for output in outputs.model_outputs if outputs is not None else ():
+    return find_complete(client, client.get_run(run_id))
+
+
+def find_complete(client: MlflowClient, run: Run) -> LoggedModel | None:
+    """Find the last complete model of a run; None if it has none, or no longer."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    for output in sorted(outputs, key=lambda output: output.step, reverse=True):
         model = look_up(client.get_logged_model, output.model_id)
-        if model is not None:
+        if model is not None and model.status == LoggedModelStatus.READY:
             return model
     return None
 

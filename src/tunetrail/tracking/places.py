@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mlflow.entities import LoggedModelStatus, Run
+from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
+from tunetrail.tracking.models import find_complete
 from tunetrail.tracking.registry import CHAMPION
 from tunetrail.tracking.store import look_up
 
@@ -83,14 +84,12 @@ def find_in_run(client: MlflowClient, run: Run) -> Place:
         InputError: it has none, or no longer.
 
     """
-    outputs = run.outputs.model_outputs if run.outputs else []
-    for output in sorted(outputs, key=lambda output: output.step, reverse=True):
-        logged = look_up(client.get_logged_model, output.model_id)
-        if logged is not None and logged.status == LoggedModelStatus.READY:
-            run_id = run.info.run_id
-            return Place(logged.artifact_location, run_id, f"run {run_id}")
-    why = _why_no_weights(client, run, was_logged=bool(outputs))
-    raise InputError(f"run {run.info.run_id} holds no weights: {why}")
+    run_id = run.info.run_id
+    if (model := find_complete(client, run)) is not None:
+        return Place(model.artifact_location, run_id, f"run {run_id}")
+    was_logged = bool(run.outputs and run.outputs.model_outputs)
+    why = _why_no_weights(client, run, was_logged=was_logged)
+    raise InputError(f"run {run_id} holds no weights: {why}")
 
 
 def _why_no_weights(client: MlflowClient, run: Run, *, was_logged: bool) -> str:
@@ -118,7 +117,9 @@ def _why_no_weights(client: MlflowClient, run: Run, *, was_logged: bool) -> str:
 def _find_in_registry(client: MlflowClient, name: str, uri: str) -> Place:
     match = re.fullmatch(r"(?:models:/)?([^@]+?)(?:@([^@/]+)|/(\d+))?", name)
     if match is None:
-        raise InputError("it is no name either; give a run id, NAME@ALIAS or NAME/VERSION")
+        raise InputError(
+            "it is not the name of a registered model either; give a run id, NAME@ALIAS or NAME/VERSION"
+        )
     registered, alias, version = match.groups()
     found = look_up(client.get_registered_model, registered)
     if found is None:

@@ -3,6 +3,7 @@
 A run that trains uses it, and a run that is scored later from its recorded config.
 """
 
+import difflib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
+from tunetrail.data.columns import ROLES
 from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
@@ -67,16 +69,17 @@ def build_method(cfg: DictConfig) -> Method:
     return method
 
 
-def require_suited(task: Task, checkpoint: Checkpoint) -> None:
-    """Check before data and weights are loaded that a task makes sense for an architecture.
+def require_suited(task: Task, method: Method, checkpoint: Checkpoint) -> None:
+    """Check before data and weights are loaded that an architecture suits task and method.
 
     Raises:
         InputError: it does not; what would work is named.
 
     """
     kind = find_kind(checkpoint)
-    if kind in task.unsuited:
-        raise InputError(f"model {checkpoint.path!r} is an {kind}: {task.unsuited[kind]}")
+    for unsuited in (task.unsuited, method.unsuited):
+        if kind in unsuited:
+            raise InputError(f"model {checkpoint.path!r} is of the kind {kind}: {unsuited[kind]}")
 
 
 def _require_parts(found: object, protocol: type, *, key: str) -> None:
@@ -170,7 +173,16 @@ def _load_splits(
 
 
 def _require_roles(task: Task, cfg: DictConfig, rows: DatasetDict) -> None:
-    """Refuse rows for another task: neither they nor their YAML know a column that it reads."""
+    """Refuse roles that no task has, and rows for another task.
+
+    For another task are rows if neither they nor their YAML know a column that this one reads.
+    """
+    known = sorted({*ROLES, *task.columns})
+    for role in cfg.columns:
+        if role not in known:
+            near = difflib.get_close_matches(role, known, n=1)
+            hint = f"; did you mean data.columns.{near[0]}?" if near else f" ({', '.join(known)})"
+            raise InputError(f"data.columns.{role}: no task reads a column of this role{hint}")
     found = rows["train"].column_names
     if {*task.columns}.isdisjoint({*cfg.columns, *found}):
         role = task.columns[0]

@@ -84,7 +84,7 @@ def test_an_unknown_name_lists_what_there_is(here: Store, model: str, message: s
 
 
 def test_a_store_that_is_not_there_is_named_and_not_made(here: Store) -> None:
-    assert "is no directory here, and no store in" in refused("tiny", uri="sqlite:///no.db")
+    assert "is not a directory here, and no store in" in refused("tiny", uri="sqlite:///no.db")
     assert not Path("no.db").exists()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

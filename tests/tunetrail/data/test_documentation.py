@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tunetrail.data.documentation import load_questions, load_summaries
+from tunetrail.data.documentation import load_pairs, load_questions, load_summaries
 from tunetrail.errors import InputError
 
 SOURCE = '''
@@ -72,6 +72,16 @@ def test_the_body_is_the_prompt_and_the_summary_completes_it(package: str) -> No
         ("small.Head", "They are small.", "Hold the weights of a head."),
     ]
     assert [*rows.info.download_checksums] == ["small 1.0"]
+
+
+def test_every_other_body_has_the_summary_of_another(package: str) -> None:
+    rows = load_pairs(distributions=[package], max_characters=100)["train"]
+    fit, head = "Fit a small model to the data.", "Hold the weights of a head."
+    assert list(zip(rows["summary"], rows["body"], rows["label"], strict=True)) == [
+        (fit, "All rows are read once.", "own"),
+        (fit, "They are small.", "other"),
+    ]
+    assert head not in rows["summary"]
 
 
 def test_a_question_has_its_answer_in_the_signature(package: str) -> None:

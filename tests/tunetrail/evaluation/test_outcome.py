@@ -6,7 +6,7 @@ from datasets import Dataset
 from tunetrail.evaluation.outcome import SplitOutcome, choose_examples
 from tunetrail.tasks.token_classification import TokenClassification
 
-TAG = TokenClassification(max_length=8, main_metric="f1")
+TAG = TokenClassification(max_length=8, tag_scheme="iob2", main_metric="f1")
 
 
 def chosen(*predictions: str) -> list[int]:

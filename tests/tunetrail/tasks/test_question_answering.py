@@ -191,7 +191,7 @@ def test_rows_that_cannot_be_read_or_answered_are_named(
     with caplog.at_level(logging.WARNING):
         TASK.encode(canonical([fine, middle]), tokenizer)
     assert "1 answer of 2 have more than task.max_answer_tokens=6 tokens" in caplog.text
-    with pytest.raises(InputError, match=r"^train: 1 row with no target \(1, counted from 0\)"):
+    with pytest.raises(InputError, match=r"^train: 1 row with no completion or answer \(1"):
         require_text(DatasetDict({"train": canonical([fine, {**fine, "answers": None}])}))
 
 

@@ -150,10 +150,10 @@ def test_a_prompt_longer_than_the_model_reads_has_no_answer(
 @pytest.mark.parametrize(
     ("overrides", "cause"),
     [
-        (["model.path=llama"], "train: 1 row with no target (2, counted from 0)"),
+        (["model.path=llama"], "train: 1 row with no completion or answer (2, counted from 0)"),
         (["model.path=llama", "checks.quality=clean", "data.columns.completion=none"],
          "no column 'none' in train (found: prompt, completion); name one in data.columns"),
-        (["model.path=bert"], "is an encoder: it cannot generate text"),
+        (["model.path=bert"], "is of the kind encoder: it cannot generate text"),
         (["model.path=llama", "task.template=chat", "checks.quality=clean"],
          "set task.chat_template"),
         (["model.path=llama", "data=interface_strings", "data.language=deu"],

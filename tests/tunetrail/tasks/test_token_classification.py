@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +26,8 @@ from tunetrail.served.token_classification import (
 )
 from tunetrail.tasks.token_classification import TokenClassification
 
-TAG = TokenClassification(max_length=16, main_metric="f1")
+TAG = TokenClassification(max_length=16, tag_scheme="iob2", main_metric="f1")
+IOB1 = replace(TAG, tag_scheme="iob1")
 TAGS = ["O", "B-person", "I-person", "B-place", "I-place"]
 Tagged = list[tuple[list[str], list[str]]]
 
@@ -35,14 +37,16 @@ def tokenizer_of(architecture: str) -> PreTrainedTokenizerBase:
     return ARCHITECTURES[architecture].tokenizer()
 
 
-def canonical(names: list[Any] | None = None, **rows_of: Tagged) -> DatasetDict:
+def canonical(
+    names: list[Any] | None = None, task: TokenClassification = TAG, **rows_of: Tagged
+) -> DatasetDict:
     rows = DatasetDict(
         {
             split: Dataset.from_dict({"words": [r[0] for r in rows], "ner": [r[1] for r in rows]})
             for split, rows in rows_of.items()
         }
     )  # fmt: skip
-    return TAG.canonicalise(rows, {"tokens": "words", "tags": "ner"}, label_names=names)
+    return task.canonicalise(rows, {"tokens": "words", "tags": "ner"}, label_names=names)
 
 
 def some_words(draw: random.Random) -> list[str]:
@@ -141,13 +145,13 @@ def test_encoded_rows_hold_a_label_for_each_word_and_point_at_their_row() -> Non
 
 def test_a_length_without_room_and_a_tokenizer_without_places_are_refused() -> None:
     rows = canonical(train=make_tagged(5))["train"]
-    short = TokenClassification(max_length=2, main_metric="f1")
+    short = TokenClassification(max_length=2, tag_scheme="iob2", main_metric="f1")
     with pytest.raises(InputError, match=r"^task\.max_length=2: .* no room for a token"):
         short.encode(rows, tokenizer_of("bert"))
     with pytest.raises(InputError, match=r"^model: its CanineTokenizer cannot say where"):
         TAG.encode(rows, CanineTokenizer())
     with pytest.raises(InputError, match=r"^task\.max_length=0: must be a whole number"):
-        TokenClassification(max_length=0, main_metric="f1")
+        TokenClassification(max_length=0, tag_scheme="iob2", main_metric="f1")
 
 
 def test_a_tokenizer_that_pads_on_the_left_pads_on_the_right_here() -> None:
@@ -206,12 +210,24 @@ GOOD = (["anna", "left"], ["B-person", "O"])
         ((["anna"], ["S-person"]), ": the tag 'S-person' of 'anna' is not in IOB2"),
         ((["anna"], ["B-"]), ": the tag 'B-' of 'anna' is not in IOB2"),
         ((["anna"], ["B-a person"]), ": the tag 'B-a person' of 'anna' is not in IOB2"),
+        ((["anna"], ["I-person"]), ": the tag 'I-person' of 'anna' goes on with an entity"),
+        ((["mr", "x"], ["O", "I-person"]), ": the tag 'I-person' of 'x' goes on with an entity"),
+        ((["a", "b"], ["B-place", "I-person"]), ": the tag 'I-person' of 'b' goes on with an"),
     ],
 )
 def test_a_row_that_cannot_be_tagged_is_named_in_one_line(row: Any, found: str) -> None:
     with pytest.raises(InputError, match=rf"^train row 1 \('.*'…\){re.escape(found)}") as error:
         canonical(train=[GOOD, row])
     assert "\n" not in str(error.value)
+
+
+def test_iob1_is_read_as_iob2() -> None:
+    words = ["anna", "lee", "bo", "of", "rome", "and"]
+    tags = ["I-person", "I-person", "B-person", "O", "I-place", "O"]
+    read = canonical(task=IOB1, train=[(words, tags)])["train"]
+    assert read["target"] == ["B-person I-person B-person O B-place O"]
+    with pytest.raises(InputError, match=r"^task\.tag_scheme=iob: must be iob2 or iob1"):
+        TokenClassification(max_length=16, tag_scheme="iob", main_metric="f1")  # type: ignore[arg-type]
 
 
 def test_a_tag_that_train_does_not_have_is_named() -> None:
@@ -284,7 +300,9 @@ def test_scores_are_those_of_seqeval() -> None:
     found = [random_tags(draw, len(tags)) for tags in targets]
     found[:20] = targets[:20]
     words = [[f"w{n}" for n in range(len(tags))] for tags in targets]
-    rows = canonical(TAGS, train=[*zip(words, targets, strict=True)])["train"]
+    # Every entity of the targets has its beginning; those that are found need not.
+    rows = canonical(TAGS, IOB1, train=[*zip(words, targets, strict=True)])["train"]
+    targets = [tags.split() for tags in rows["target"]]
     encoded, outputs = answered(rows, found)
     sums = TAG.statistics(rows, encoded, outputs).sum(axis=0)
     assert {name: float(value) for name, value in TAG.score(sums).items()} == pytest.approx(

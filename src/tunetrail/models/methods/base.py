@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Loader
+from tunetrail.models.loading import Kind, Loader
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Method(Protocol):
     name: str
     # False: the model is measured once, as it is. The rows of train are only drawn from.
     trains: ClassVar[bool]
+    # Architectures that it makes no sense for, each with what to do instead: known before loading.
+    unsuited: ClassVar[Mapping[Kind, str]]
 
     def serve_as(self, pipeline_tag: str) -> str:
         """Name the module in ``served/`` that answers for a task.
@@ -93,6 +95,7 @@ class TrainsWeights:
     """For methods that train: the model is loaded, logged and served as the task says."""
 
     trains: ClassVar[bool] = True
+    unsuited: ClassVar[Mapping[Kind, str]] = {}
 
     def serve_as(self, pipeline_tag: str) -> str:
         return pipeline_tag

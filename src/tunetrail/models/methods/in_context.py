@@ -15,7 +15,7 @@ from transformers import (
 
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Loader, is_causal
+from tunetrail.models.loading import Kind, Loader, is_causal
 from tunetrail.models.methods.base import Examples
 from tunetrail.served.in_context_classification import (
     KEY,
@@ -60,6 +60,7 @@ class InContext:
     blanks: list[str]
 
     trains: ClassVar[bool] = False
+    unsuited: ClassVar[Mapping[Kind, str]] = {"encoder": _DECODER, "encoder-decoder": _DECODER}
 
     def __post_init__(self) -> None:
         """Check what a person may have set."""
@@ -217,7 +218,8 @@ class _PromptLoader(Loader):
         """Load the model.
 
         Raises:
-            InputError: the prompt is longer than the model reads, or the model is an encoder.
+            InputError: the prompt is longer than the model reads, or the model cannot go on from
+                what it has read.
 
         """
         assert auto is AutoModelForSequenceClassification
@@ -227,8 +229,6 @@ class _PromptLoader(Loader):
                 "method=in_context chooses one label for a text, not several: use "
                 "task=text_classification"
             )
-        if self.kind != "decoder":
-            raise InputError(f"model {self.checkpoint.path!r} is an {self.kind}; {_DECODER}")
         most = getattr(self.read_config(), "max_position_embeddings", None)
         limit = min(self.tokenizer.model_max_length, most or self.tokenizer.model_max_length)
         prompt = self.method.build_prompt(self.tokenizer, label_names, self.examples, limit=limit)
