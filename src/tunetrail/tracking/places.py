@@ -118,7 +118,7 @@ def _find_in_registry(client: MlflowClient, name: str, uri: str) -> Place:
     match = re.fullmatch(r"(?:models:/)?([^@]+?)(?:@([^@/]+)|/(\d+))?", name)
     if match is None:
         raise InputError(
-            "it is not the name of a registered model either; give a run id, NAME@ALIAS or NAME/VERSION"
+            "no name of a registered model either; give a run id, NAME@ALIAS or NAME/VERSION"
         )
     registered, alias, version = match.groups()
     found = look_up(client.get_registered_model, registered)
