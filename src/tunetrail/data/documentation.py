@@ -69,8 +69,8 @@ def load_summaries(*, distributions: Sequence[str], max_characters: int) -> Data
 def load_pairs(*, distributions: Sequence[str], max_characters: int) -> DatasetDict:
     """Read pairs of texts as the split "train": ``summary``, ``body``, and the ``label``.
 
-    The rows are those of :func:`load_summaries`. Every other one has the summary of the row after
-    it instead, which is mostly of the same module; its label is ``other``, that of the rest
+    The rows are those of :func:`load_summaries`. Every other one has the summary of a row half of
+    them away, which is of another package or module; its label is ``other``, that of the rest
     ``own``.
 
     Raises:
@@ -80,12 +80,13 @@ def load_pairs(*, distributions: Sequence[str], max_characters: int) -> DatasetD
     rows = load_summaries(distributions=distributions, max_characters=max_characters)["train"]
     summaries = [*rows["completion"]]
     is_own = [index % 2 == 0 for index in range(len(rows))]
-    after = [*summaries[1:], *summaries[:1]]
+    half = len(rows) // 2
+    away = [*summaries[half:], *summaries[:half]]
     train = Dataset.from_dict(
         {
             "summary": [
                 one if own else other
-                for one, other, own in zip(summaries, after, is_own, strict=True)
+                for one, other, own in zip(summaries, away, is_own, strict=True)
             ],
             "body": rows["prompt"][:],
             "label": ["own" if own else "other" for own in is_own],
