@@ -10,6 +10,7 @@ from tunetrail.errors import InputError
 
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # Heavy libraries are imported when a command runs, so that --help answers at once.
+_INTERRUPTED = 130
 COMMANDS: tuple[str, ...] = ("rerun", "compare", "lineage", "predict", "export")
 
 
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command says
         return 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)  # noqa: T201 - what a command says
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

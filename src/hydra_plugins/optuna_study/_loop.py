@@ -178,6 +178,10 @@ class StudyLoop:
         left = self.budget.left(self.ledger, self.worker)
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
             left = Left.NOTHING
+            self.budget.reason = (
+                f"every point of the grid was tried ({self.sampler.grid_size}); more need another "
+                "sampler, or more values to search"
+            )
         return abandoned, left
 
     def _ask(self, identity: dict[str, Any]) -> Trial | None:

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, is_disk_full
 from tunetrail.serving.find import SavedModel
 from tunetrail.serving.load import load_model
 
@@ -52,6 +52,11 @@ def export_model(saved: SavedModel, folder: Path) -> None:
             part.rename(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        # safetensors and tokenizers have errors of their own.
+        if not is_disk_full(error):
+            raise
+        raise InputError(f"{folder} cannot be written: the disk is full; free space") from error
 
 
 def _describe(saved: SavedModel, use: str, name: str) -> str:

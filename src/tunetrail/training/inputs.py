@@ -12,6 +12,7 @@ from pathlib import Path
 from datasets import DatasetDict
 from omegaconf import DictConfig, OmegaConf
 
+from tunetrail.config.arguments import require_arguments_of_trainer
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
@@ -33,6 +34,7 @@ def require_job(cfg: DictConfig) -> None:
     require_settings(cfg)
     task = build_task(cfg)
     require_metrics(cfg, task.metrics)
+    require_arguments_of_trainer(cfg, task)
     build_method(cfg).serve_as(task.pipeline_tag)
 
 

@@ -62,7 +62,7 @@ def train(
     evaluations = collect_evaluations(trainer.state.log_history)
     if not any(evaluation.number for evaluation in evaluations):
         raise InputError(
-            f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
+            f"trainer.eval_strategy={IntervalStrategy(trainer.args.eval_strategy).value}: training ended after "
             f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
         )
     best = evaluations[-1]

@@ -1,0 +1,112 @@
+"""What the annotations of a part's arguments say of their values, and the words for it."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from tunetrail.errors import did_you_mean
+
+_WORDS: dict[Any, str] = {
+    NoneType: "null",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    tuple: "a list",
+    Sequence: "a list",
+    Iterable: "a list",
+    dict: "a mapping",
+    Mapping: "a mapping",
+}
+
+
+def find_fault(value: object, annotation: Any) -> str | None:
+    """Say what a plain value of a config must be instead; None if it fits.
+
+    What an annotation says beside plain types, such as a class of a library, is not checked.
+    """
+    if _fits(value, annotation):
+        return None
+    kinds = _alternatives(annotation)
+    names = [str(name) for kind in kinds for name in _names(kind)]
+    words = [_in_words(kind) for kind in kinds if not _names(kind)]
+    if names:
+        words = [f"{'one of ' * (len(names) > 1)}{', '.join(names)}", *words]
+    wanted = " or ".join(dict.fromkeys(words))
+    return f"must be {wanted}{did_you_mean(str(value), names)}"
+
+
+def annotations_of(target: Any, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Return the annotation of each parameter of a class or function.
+
+    A field of a dataclass that lists its choices takes nothing else, as in HfArgumentParser.
+    """
+    found = {
+        name: _evaluated(parameter.annotation, target.__module__)
+        for name, parameter in parameters.items()
+        if parameter.annotation is not parameter.empty
+    }
+    if dataclasses.is_dataclass(target):
+        listed = {field.name: field.metadata.get("choices") for field in dataclasses.fields(target)}
+        found |= {name: Literal[tuple(given)] for name, given in listed.items() if given}
+    return found
+
+
+def _evaluated(annotation: Any, module: str) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, vars(sys.modules[module]))  # noqa: S307 - source code of an installed module
+    except NameError:
+        return Any  # it is imported for type checkers alone
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    kinds = (annotation,)
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = get_args(annotation)
+    # Beside an Enum a text is the name of a member.
+    return tuple(kind for kind in kinds if kind is not str or not any(map(_names, kinds)))
+
+
+def _names(kind: Any) -> list[Any]:
+    """List the values that an Enum or a Literal allows; any other kind has none."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [member.value for member in kind]
+    return list(get_args(kind)) if get_origin(kind) is Literal else []
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    return any(_is_of(value, kind) for kind in _alternatives(annotation))
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    base, items = get_origin(kind) or kind, get_args(kind)
+    if names := _names(kind):
+        return any(value == name and type(value) is type(name) for name in names)
+    if base in (int, float):
+        numbers = (int, float) if base is float else (int,)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if base in (NoneType, bool, str):
+        return isinstance(value, base)
+    if _WORDS.get(base) == "a list":
+        return isinstance(value, list) and all(_fits(each, items[0]) for each in value if items)
+    if _WORDS.get(base) == "a mapping":
+        return isinstance(value, dict) and all(
+            _fits(each, items[1]) for each in value.values() if items
+        )
+    return True
+
+
+def _in_words(kind: Any) -> str:
+    base, items = get_origin(kind) or kind, get_args(kind)
+    words = _WORDS[base]
+    inner = items[-1] if base in (dict, Mapping) and items else items[0] if items else None
+    if inner in (str, int, float):
+        return f"{words} of {_WORDS[inner].removeprefix('a ')}s"
+    return words

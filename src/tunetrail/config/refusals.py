@@ -1,0 +1,78 @@
+"""What Hydra refuses, in one line: a choice or key that is not there, text that it cannot read."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hydra._internal import utils
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from tunetrail.config.project import ROOT
+from tunetrail.config.secrets import redact
+from tunetrail.errors import did_you_mean, one_line
+
+_report = utils.run_and_report
+
+
+def refuse_in_one_line() -> None:
+    """Let Hydra end with ``error: …`` and the code 1 where it would print several lines.
+
+    It has no setting for this: its decorator hands every call to this one function.
+    """
+    utils.run_and_report = _run_and_report
+
+
+def _run_and_report(func: Any) -> Any:
+    return _report(partial(_run, func))
+
+
+def _run(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        line = _find_bad_choice(error) if type(error) is ValueError else _describe(error)
+        if line is None or "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        sys.exit(redact(f"error: {line}"))
+
+
+def _find_bad_choice(error: ValueError) -> str | None:
+    """Name the group that was given null or a number, which Hydra's error does not."""
+    if not str(error).startswith("Config group override must be"):
+        return None
+    for typed in sys.argv[1:]:
+        group = ROOT / "conf" / typed.partition("=")[0]
+        found = sorted(path.stem for path in group.glob("*.yaml"))
+        if found and typed.partition("=")[2] not in found:
+            return f"{typed}: there is no such choice (found: {', '.join(found)})"
+    return one_line(error)
+
+
+def _describe(error: Exception) -> str:
+    match error:
+        case MissingConfigException(missing_cfg_file=str(asked), options=list(options)):
+            group, _, name = asked.rpartition("/")
+            found = ", ".join(map(str, options))
+            hint = did_you_mean(name, options, before=f"{group}=")
+            if group.startswith("hydra/"):
+                hint += "; a plugin of Hydra that has it must be installed first"
+            return f"{group}={name}: there is no such choice (found: {found}){hint}"
+        case OverrideParseException():
+            lines = str(error).splitlines()
+            reason = lines[1] if lines[0].startswith("Error parsing") else lines[0]
+            return (
+                f"{error.override}: Hydra cannot read it ({reason}); write "
+                "KEY=VALUE, with quotes around a value that holds other signs than letters, "
+                "digits and . / - : \"KEY='VALUE'\""
+            )
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
+        key = str(cause.full_key)
+        keys = [str(name) for name in cause.parent_node]
+        before = key.removesuffix(str(cause.key))
+        return one_line(error) + did_you_mean(str(cause.key), keys, before=before)
+    return one_line(error)
