@@ -18,7 +18,6 @@ def leave(signum: int, frame: FrameType | None) -> None:
 def stop(signum: int, frame: FrameType | None) -> None:
     """End in order: open runs are closed as KILLED."""
     del frame
-    os.write(2, b"interrupted\n")
     sys.exit(128 + signum)
 
 
@@ -57,6 +56,10 @@ def main(cfg: DictConfig) -> float | list[float]:
         if cfg.trial.number is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(redact(f"error: {error}"))
+    except SystemExit:
+        # Last, below the progress bar.
+        sys.stderr.write("interrupted\n")
+        raise
 
 
 if __name__ == "__main__":

@@ -81,6 +81,8 @@ def _starting(interruption: Interruption) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         log.info("interrupted")
+        # A library that was imported in part may log what it does at exit.
+        logging.getLogger().setLevel(logging.WARNING)
         raise SystemExit(130) from None
 
 
