@@ -35,6 +35,8 @@ _COUNTS = (
     "save_total_limit",
 )
 _SEEDS = ("seed", "data_seed")
+# Of these three kinds, what may be null.
+_OPTIONAL = ("data_seed", "eval_steps", "save_total_limit")
 # Beginnings of their names.
 _OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")
 _PRECISIONS = ("auto", "bf16", "fp16", "fp32")
@@ -70,11 +72,13 @@ def require_trainer_values(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in _OURS:
             raise InputError(f"trainer.{name}: cannot be set here; {_OURS[name]}")
+        if value is None and name in _OPTIONAL:
+            continue
         if name in _COUNTS:
             require_count(f"trainer.{name}", value)
-        if name in _SEEDS and value is not None:
+        if name in _SEEDS:
             require_seed(f"trainer.{name}", value)
-        if name in _RANGES and value is not None:
+        if name in _RANGES:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or not _RANGES[name].fits(value):
                 raise InputError(f"trainer.{name}={value}: must be {_RANGES[name].wanted}")
