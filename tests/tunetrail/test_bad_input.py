@@ -188,6 +188,12 @@ def test_a_server_that_does_not_answer(said: Callable[..., str]) -> None:
         assert f"tracking.uri={url}: no MLflow server answers" in said(f"tracking.uri={url}")
 
 
+def test_a_store_whose_driver_is_not_installed(said: Callable[..., str]) -> None:
+    message = said("tracking.uri=mysql://me:hunter2@localhost/runs")
+    assert "the driver of that database is not installed (no module MySQLdb)" in message
+    assert "hunter2" not in message
+
+
 def test_a_tracking_folder_that_cannot_be_written(said: Callable[..., str]) -> None:
     write("taken", "a file where a folder belongs")
     message = said("tracking.uri=sqlite:///taken/mlflow.db")
