@@ -108,6 +108,7 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         ("sampler.n_startup_trials=x", "sampler.n_startup_trials=x: must be a whole number"),
         ("sampler._target_=optuna.samplers.TPESampeler", "did you mean optuna.samplers.TPESampler"),
         ("pruner=patient pruner.patience=null", "pruner.patience=null: must be a whole number"),
+        ("pruner=patient pruner.wrapped_pruner=median", "must be a node with _target_ (a BasePr"),
         ("checks=null", "checks=null: every run reads it"),
         ("registry=5", "registry=5: every run reads it"),
         ("tracking.uri=null", "tracking.uri=null: must be a text"),

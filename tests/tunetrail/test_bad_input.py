@@ -140,7 +140,7 @@ def test_rows_without_what_the_task_reads(train: Train, tiny: list[str]) -> None
         ("+trainer.bf16=true", "trainer.bf16: cannot be set here; use precision=bf16"),
         ("+trainer.report_to=mlflow", "trainer.report_to: cannot be set here; use tracking.uri"),
         ("task.max_length=0", "task.max_length=0: must be a whole number of 1 or more"),
-        ("task.padding=max", "task.padding=max: must be longest or max_length"),
+        ("task.padding=max", "task.padding=max: must be one of longest, max_length"),
         ("task.main_metric=bleu", "task.main_metric=bleu"),
         ("trainer.optim=adam9", "trainer.optim=adam9: must be one of adamw_torch, "),
         ("sweep.objectives=[validation/loss,x]", "sweep.objectives=x: no such metric (found:"),

@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -28,7 +29,7 @@ _WORDS: dict[Any, str] = {
 def find_fault(value: object, annotation: Any) -> str | None:
     """Say what a plain value of a config must be instead; None if it fits.
 
-    What an annotation says beside plain types, such as a class of a library, is not checked.
+    What an annotation says beside types, such as a variable of a type, is not checked.
     """
     if _fits(value, annotation):
         return None
@@ -87,24 +88,29 @@ def _fits(value: object, annotation: Any) -> bool:
 
 def _is_of(value: object, kind: Any) -> bool:
     base, items = get_origin(kind) or kind, get_args(kind)
+    fits = True
     if names := _names(kind):
-        return any(value == name and type(value) is type(name) for name in names)
-    if base in (int, float):
+        fits = any(value == name and type(value) is type(name) for name in names)
+    elif base in (int, float):
         numbers = (int, float) if base is float else (int,)
-        return isinstance(value, numbers) and not isinstance(value, bool)
-    if base in (NoneType, bool, str):
-        return isinstance(value, base)
-    if _WORDS.get(base) == "a list":
-        return isinstance(value, list) and all(_fits(each, items[0]) for each in value if items)
-    if _WORDS.get(base) == "a mapping":
-        return isinstance(value, dict) and all(
-            _fits(each, items[1]) for each in value.values() if items
-        )
-    return True
+        fits = isinstance(value, numbers) and not isinstance(value, bool)
+    elif base in (NoneType, bool, str):
+        fits = isinstance(value, base)
+    elif _WORDS.get(base) == "a list":
+        fits = isinstance(value, list) and all(_fits(each, items[0]) for each in value if items)
+    elif _WORDS.get(base) == "a mapping":
+        each = value.values() if isinstance(value, dict) else ()
+        fits = isinstance(value, dict) and all(_fits(one, items[1]) for one in each if items)
+    elif isinstance(base, type) and base is not Any and not issubclass(Path, base):
+        # A part of its own: a node with _target_ has been left out before.
+        fits = isinstance(value, dict)
+    return fits
 
 
 def _in_words(kind: Any) -> str:
     base, items = get_origin(kind) or kind, get_args(kind)
+    if base not in _WORDS:
+        return f"a node with _target_ (a {base.__name__})"
     words = _WORDS[base]
     inner = items[-1] if base in (dict, Mapping) and items else items[0] if items else None
     if inner in (str, int, float):
