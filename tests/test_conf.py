@@ -100,7 +100,7 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         ("+trainer.optim_args=x", "trainer.optim=adamw_torch_fused with trainer.optim_args=x: "),
         ("+trainer.hub_strategy=x", "trainer.hub_strategy=x: must be one of end, every_save"),
         ("+trainer.dataloader_prefetch_factor=2", "trainer: --dataloader_prefetch_factor can"),
-        ("data=files data.train=5", "data.train=5: must be a text"),
+        ("data=files data.train=5", "data.train=5: must be a text; put quotes around it: '\"5\"'"),
         ("data=files data.train=a.csv data.columns=null", "data.source.list_column: ConfigType"),
         ("model=directory model.path=null", "model.path=null: must be a text"),
         ("task.max_length=[1]", "task.max_length=[1]: must be a whole number"),

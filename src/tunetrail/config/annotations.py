@@ -39,7 +39,10 @@ def find_fault(value: object, annotation: Any) -> str | None:
     if names:
         words = [f"{'one of ' * (len(names) > 1)}{', '.join(names)}", *words]
     wanted = " or ".join(dict.fromkeys(words))
-    return f"must be {wanted}{did_you_mean(str(value), names)}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Hydra reads digits as a number, such as those of a run or of a revision.
+    quotes = f"; put quotes around it: '\"{value}\"'" if is_number and str in kinds else ""
+    return f"must be {wanted}{quotes}{did_you_mean(str(value), names)}"
 
 
 def annotations_of(target: Any, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
