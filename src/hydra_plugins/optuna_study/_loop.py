@@ -272,6 +272,8 @@ class StudyLoop:
                 callback.on_trial_end(self.study, trial)
 
     def _finish(self) -> None:
+        if all(trial.state is TrialState.WAITING for trial in self.ledger.update()):
+            return  # interrupted before the first trial
         if self.budget.reason:
             log.info("stopped: %s", self.budget.reason)
         log.info(format_summary(self.study, self.ledger, self.spec))

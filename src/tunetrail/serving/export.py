@@ -1,5 +1,6 @@
 """Write a model to a directory for tools that know nothing of MLflow."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def require_empty(folder: Path) -> None:
         raise InputError(f"{folder} is no directory; give an empty directory or a new one")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.absolute().parent}; make it first")
+    if not os.access(folder.absolute().parent, os.W_OK):
+        raise InputError(f"{folder}: {folder.absolute().parent} cannot be written to; name another")
 
 
 def export_model(saved: SavedModel, folder: Path) -> None:

@@ -177,8 +177,8 @@ def test_a_read_only_disk_is_one_line(
     ):
         assert main(command) == 1
         said = capsys.readouterr().err
-        assert str(folder) in said
-        assert "Read-only file system" in said
+        assert f"{folder}/" in said
+        assert "cannot be written to; name another" in said
         assert said.count("\n") == 1
 
 
