@@ -33,17 +33,16 @@ def _run_and_report(func: Any) -> Any:
 def _run(function: Callable[[], Any]) -> Any:
     try:
         return function()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        line = _find_bad_choice(error) if type(error) is ValueError else _describe(error)
+    except Exception as error:
+        line = _describe(error)
+        # Anything else is a fault in code, and its traceback is needed.
         if line is None or "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(redact(f"error: {line}"))
 
 
-def _find_bad_choice(error: ValueError) -> str | None:
+def _find_bad_choice(error: ValueError) -> str:
     """Name the group that was given null or a number, which Hydra's error does not."""
-    if not str(error).startswith("Config group override must be"):
-        return None
     for typed in sys.argv[1:]:
         group = ROOT / "conf" / typed.partition("=")[0]
         found = sorted(path.stem for path in group.glob("*.yaml"))
@@ -52,8 +51,10 @@ def _find_bad_choice(error: ValueError) -> str | None:
     return one_line(error)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception) -> str | None:
     match error:
+        case ValueError() if str(error).startswith("Config group override must be"):
+            return _find_bad_choice(error)
         case MissingConfigException(missing_cfg_file=str(asked), options=list(options)):
             group, _, name = asked.rpartition("/")
             found = ", ".join(map(str, options))
@@ -69,6 +70,8 @@ def _describe(error: Exception) -> str:
                 "KEY=VALUE, with quotes around a value that holds other signs than letters, "
                 "digits and . / - : \"KEY='VALUE'\""
             )
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key)
