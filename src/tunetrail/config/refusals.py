@@ -7,7 +7,12 @@ from functools import partial
 from typing import Any
 
 from hydra._internal import utils
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -70,12 +75,20 @@ def _describe(error: Exception) -> str | None:
                 "KEY=VALUE, with quotes around a value that holds other signs than letters, "
                 "digits and . / - : \"KEY='VALUE'\""
             )
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return None
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-        key = str(cause.full_key)
-        keys = [str(name) for name in cause.parent_node]
-        before = key.removesuffix(str(cause.key))
-        return one_line(error) + did_you_mean(str(cause.key), keys, before=before)
-    return one_line(error)
+        case InstantiationException() | OmegaConfBaseException():
+            # The fault may be in a part of one's own.
+            return f"{one_line(error)} (HYDRA_FULL_ERROR=1 shows the traceback)"
+        case HydraException():
+            return one_line(error) + _suggest(error.__cause__)
+    return None
+
+
+def _suggest(cause: BaseException | None) -> str:
+    """Name the key that was meant, where Hydra has found none of that name."""
+    if not isinstance(cause, OmegaConfBaseException) or not isinstance(
+        node := cause.parent_node, DictConfig
+    ):
+        return ""
+    keys = [str(name) for name in node]
+    before = str(cause.full_key).removesuffix(str(cause.key))
+    return did_you_mean(str(cause.key), keys, before=before)
