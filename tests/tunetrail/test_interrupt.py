@@ -19,6 +19,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 def start(workspace: Path) -> Iterator[Start]:
     """Start ``python train.py …`` as a terminal does, in a group of processes of its own."""
     processes = []
+    # Where the tests run in the background of a shell, they ignore it, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*overrides: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
@@ -33,6 +35,7 @@ def start(workspace: Path) -> Iterator[Start]:
         return process
 
     yield run
+    signal.signal(signal.SIGINT, before)
     for process in processes:
         process.kill()
         process.communicate()
