@@ -19,7 +19,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 def start(workspace: Path) -> Iterator[Start]:
     """Start ``python train.py …`` as a terminal does, in a group of processes of its own."""
     processes = []
-    # Where the tests run in the background of a shell, they ignore it, and so would what they start.
+    # What runs in the background of a shell ignores it, and so would what it starts.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*overrides: str) -> "subprocess.Popen[str]":
