@@ -210,6 +210,10 @@ def require_arguments_of_trainer(cfg: DictConfig, task: Any) -> None:
         raise InputError(f"trainer.torch_compile_backend={backend}: {fault}")
     with _named_errors("trainer"):
         arguments = type(kind.__name__, (kind,), {"device": torch.device("cpu")})(**values)
+    _require_optimizer(arguments)
+
+
+def _require_optimizer(arguments: Any) -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     given = f" with trainer.optim_args={arguments.optim_args}" if arguments.optim_args else ""
     with _named_errors(f"trainer.optim={arguments.optim.value}{given}"):
