@@ -221,6 +221,11 @@ def test_a_wrong_metric_is_found_before_the_first_trial(
         ("sampler=tpee", "sampler=tpee: there is no such choice (found: cmaes, gp, "),
         ("pruner=meridian", "did you mean pruner=median?"),
         ("hydra/launcher=joblib", "hydra/launcher=joblib: there is no such choice (found: basic)"),
+        (
+            "trainer.learning_rate=1e-4 trainer.num_train_epochs=2",
+            "nothing to search: every key has one value; give one a choice(…), range(…) or "
+            "interval(…), here or in sweep.search_space",
+        ),
         ("sweep=null", "sweep=null: there is no such choice (found: default)"),
         ("trainer.lerning_rate=1,2", "did you mean trainer.learning_rate?"),
         ("trainer.weight_decay=interval(1,", "trainer.weight_decay=interval(1,: Hydra cannot read"),
@@ -234,7 +239,7 @@ def test_every_refusal_of_a_sweep_is_one_line(
     train: Train, small: list[str], override: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        train(*small, override)
+        train(*small, *override.split())
     line = str(caught.value.code)
     assert line.startswith("error: ")
     assert message in line

@@ -74,7 +74,7 @@ def check_spec(
         arguments,
         config_loader=config_loader,
         may_be_empty=settings.custom_search_space is not None,
-        key=settings.keys["params"],
+        params_key=settings.keys["params"],
     )
     composer = Composer(config_loader, config)
     job_config = without_hydra(
