@@ -5,8 +5,35 @@ import signal
 import sys
 from types import FrameType
 
-import hydra
-from omegaconf import DictConfig
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def leave(signum: int, frame: FrameType | None) -> None:
+    """End at once: before a run starts, nothing is open."""
+    del frame
+    os.write(2, b"interrupted\n")
+    os._exit(128 + signum)
+
+
+def stop(signum: int, frame: FrameType | None) -> None:
+    """End in order: open runs are closed as KILLED."""
+    del frame
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    for number in _SIGNALS:
+        # nohup and background shells ignore signals on purpose.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)
+
+# Only now: importing takes a moment, in which Ctrl-C would show a traceback.
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from tunetrail.config.refusals import refuse_in_one_line  # noqa: E402
+
+refuse_in_one_line()
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
@@ -18,6 +45,10 @@ def main(cfg: DictConfig) -> float | list[float]:
     from tunetrail.errors import InputError
     from tunetrail.pipeline import run
 
+    # A sweep has its own way to stop its jobs.
+    for number in _SIGNALS:
+        if signal.getsignal(number) is leave:
+            signal.signal(number, stop)
     try:
         return run(cfg)
     except InputError as error:
@@ -25,14 +56,11 @@ def main(cfg: DictConfig) -> float | list[float]:
         if cfg.trial.number is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(redact(f"error: {error}"))
-
-
-def stop(signum: int, frame: FrameType | None) -> None:
-    """End in order: open runs are closed as KILLED."""
-    del frame
-    sys.exit(128 + signum)
+    except SystemExit:
+        # Last, below the progress bar.
+        sys.stderr.write("interrupted\n")
+        raise
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
     main()

@@ -83,6 +83,59 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         require_arguments({"model": {"source": {"_target_": "no.such"}}})
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("trainer.max_steps=abc", "trainer.max_steps=abc: must be a whole number"),
+        ("trainer.weight_decay=x", "trainer.weight_decay=x: must be a number"),
+        ("trainer.save_total_limit=[1]", "trainer.save_total_limit=[1]: must be a whole number or"),
+        ("trainer.load_best_model_at_end=null", "load_best_model_at_end=null: must be true or"),
+        ("trainer.lr_scheduler_type=cosin", "did you mean cosine?"),
+        ("trainer.eval_strategy=epochs", "must be one of no, steps, epoch; did you mean epoch?"),
+        ("trainer.train_sampling_strategy=by_length", "did you mean group_by_length?"),
+        ("trainer.optim=adamw_troch", "did you mean adamw_torch?"),
+        ("trainer.optim=galore_adamw", "trainer.optim=galore_adamw: You need to install"),
+        ("+trainer.torch_compile_backend=indutor", "did you mean INDUCTOR?"),
+        ("+trainer.lr_scheduler_kwargs={cycles: 2}", "unexpected keyword argument 'cycles'"),
+        ("trainer.lr_scheduler_type=cosine_with_min_lr", "One of min_lr or min_lr_rate should be"),
+        ("+trainer.optim_args=x", "trainer.optim=adamw_torch_fused with trainer.optim_args=x: "),
+        ("+trainer.hub_strategy=x", "trainer.hub_strategy=x: must be one of end, every_save"),
+        ("+trainer.dataloader_prefetch_factor=2", "trainer: --dataloader_prefetch_factor can"),
+        ("data=files data.train=5", "data.train=5: must be a text; put quotes around it: '\"5\"'"),
+        ("data=files data.train=a.csv data.columns=null", "data.source.list_column: ConfigType"),
+        ("model=directory model.path=null", "model.path=null: must be a text"),
+        ("task.max_length=[1]", "task.max_length=[1]: must be a whole number"),
+        ("method=lora method.target_modules=[1]", "must be all-linear or a list of texts or null"),
+        ("sampler.n_startup_trials=x", "sampler.n_startup_trials=x: must be a whole number"),
+        ("sampler._target_=optuna.samplers.TPESampeler", "did you mean optuna.samplers.TPESampler"),
+        ("pruner=patient pruner.patience=null", "pruner.patience=null: must be a whole number"),
+        ("pruner=patient pruner.wrapped_pruner=median", "must be a node with _target_ (a BasePr"),
+        ("checks=null", "checks=null: every run reads it"),
+        ("registry=5", "registry=5: every run reads it"),
+        ("tracking.uri=null", "tracking.uri=null: must be a text"),
+        ("tracking.experiment=", "tracking.experiment=: must not be empty"),
+        ("tracking.log_model=x", "tracking.log_model=x: must be true or false"),
+        ("score_test=maybe", "score_test=maybe: must be true or false"),
+        ("seed=abc", "seed=abc: must be a whole number from 0 to 4294967295"),
+        ("resume=5", "resume=5: must be a text or null"),
+        ("sweep.constraints=5", "sweep.constraints=5: must be a mapping or null"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_what_it_must_be(
+    overrides: str, message: str
+) -> None:
+    given = [overrides] if "{" in overrides else overrides.split()
+    with pytest.raises(InputError) as caught:
+        require_job(compose("config", given))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["eval_loss", "accuracy", "validation/macro_f1"])
+def test_metrics_go_by_the_names_that_people_type(name: str) -> None:
+    require_job(compose("config", [f"trainer.metric_for_best_model={name}"]))
+
+
 @pytest.mark.parametrize("key", ["task.max_length", "task.main_metric", "method.name"])
 def test_an_argument_that_a_yaml_lacks_is_named(key: str) -> None:
     with pytest.raises(InputError, match=key):

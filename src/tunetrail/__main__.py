@@ -10,11 +10,25 @@ from tunetrail.errors import InputError
 
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # Heavy libraries are imported when a command runs, so that --help answers at once.
+_INTERRUPTED = 130
 COMMANDS: tuple[str, ...] = ("rerun", "compare", "lineage", "predict", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error is one line, and the code 1."""
+    try:
+        return _run(arguments)
+    except InputError as error:
+        if "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command says
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201 - what a command says
+        return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tunetrail", description=__doc__)
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     modules = {name: importlib.import_module(f"tunetrail.commands.{name}") for name in COMMANDS}
@@ -27,13 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(arguments)  # prints what it does not know, and exits
     else:
         asked.overrides += rest
-    try:
-        return int(modules[asked.command].run(asked))
-    except InputError as error:
-        if "HYDRA_FULL_ERROR" in os.environ:
-            raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command says
-        return 1
+    return int(modules[asked.command].run(asked))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ package still recognises it.
 """
 
 import contextlib
+import difflib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -35,6 +36,24 @@ def first_line(error: object) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def one_line(error: object) -> str:
+    """Return the whole message of an error in one line; the name of its type where it has none."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], *, before: str = "") -> str:
+    """Return a question that names the most similar of some names, or nothing.
+
+    Args:
+        name: that was given.
+        known: names that there are.
+        before: what stands before each of them in a config.
+
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {before}{near[0]}?" if near else ""
+
+
 def describe(error: BaseException) -> str:
     """Return the type of an error and its message, if it has one."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -58,7 +77,7 @@ def named_disk_errors() -> Iterator[None]:
     except DiskFullError:
         raise
     except Exception as error:
-        if _is_disk_full(error):
+        if is_disk_full(error):
             raise DiskFullError(
                 "the disk is full: free space where tracking.checkpoint_dir, "
                 f"tracking.artifact_dir and tracking.uri lie ({type(error).__name__})"
@@ -66,7 +85,7 @@ def named_disk_errors() -> Iterator[None]:
         raise
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Look through the chain: a library's error, or ours of the store, may be its consequence."""
     # The last is how torch.save says it: its file writer knows no error numbers.
     signs = ("No space left", "disk is full", "inline_container")

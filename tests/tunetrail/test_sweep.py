@@ -200,7 +200,7 @@ def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> 
     [
         ("sweep.objectives=validation/acuracy", "sweep.objectives=validation/acuracy"),
         ("+sweep.constraints={gap/acc: '<= 0.1'}", "sweep.constraints=gap/acc"),
-        ("trainer.metric_for_best_model=f1", "trainer.metric_for_best_model=f1"),
+        ("trainer.metric_for_best_model=bleu", "trainer.metric_for_best_model=bleu"),
     ],
 )
 def test_a_wrong_metric_is_found_before_the_first_trial(
@@ -213,3 +213,44 @@ def test_a_wrong_metric_is_found_before_the_first_trial(
     assert "accuracy" in said
     # No study, no run: the right name can be given under the same study's name.
     assert optuna.get_all_study_names("sqlite:///mlruns/optuna.db") == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sampler=tpee", "sampler=tpee: there is no such choice (found: cmaes, gp, "),
+        ("pruner=meridian", "did you mean pruner=median?"),
+        ("hydra/launcher=joblib", "hydra/launcher=joblib: there is no such choice (found: basic)"),
+        (
+            "trainer.learning_rate=1e-4 trainer.num_train_epochs=2",
+            "nothing to search: every key has one value; give one a choice(…), ",
+        ),
+        ("sweep=null", "sweep=null: there is no such choice (found: default)"),
+        ("trainer.lerning_rate=1,2", "did you mean trainer.learning_rate?"),
+        ("trainer.weight_decay=interval(1,", "trainer.weight_decay=interval(1,: Hydra cannot read"),
+        ("sampler._target_=optuna.samplers.TPESampeler", "did you mean optuna.samplers.TPESampler"),
+        ("trainer.optim=adamx", "trainer.optim=adamx: must be one of adamw_torch, "),
+        ("model.path=nowhere", "model.path=nowhere: no directory there"),
+        ("data.train=nowhere.csv", "data.train=nowhere.csv: no such file in "),
+    ],
+)
+def test_every_refusal_of_a_sweep_is_one_line(
+    train: Train, small: list[str], override: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train(*small, *override.split())
+    line = str(caught.value.code)
+    assert line.startswith("error: ")
+    assert message in line
+    assert "\n" not in line
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_wrong_value_in_a_study_that_has_begun_is_named_as_wrong(
+    train: Train, small: list[str]
+) -> None:
+    train(*small, "sweep.num_trials=1", "pruner=none")
+    for override in ("data.train=nowhere.csv", "model.path=nowhere", "trainer.weight_decay=x"):
+        with pytest.raises(SystemExit, match=f"^error: {override}: "):
+            train(*small, "sweep.num_trials=1", "pruner=none", override)

@@ -77,6 +77,11 @@ class Composer:
     def is_group(self, key: str) -> bool:
         return bool(self._repository.group_exists(key))
 
+    def is_open(self, key: str) -> bool:
+        """Whether a key is a group whose choice the config leaves open with ``???``."""
+        choices = self._master.hydra.runtime.choices
+        return self.is_group(key) and OmegaConf.is_missing(choices, key)
+
     def _shapes_defaults(self, override: Override) -> bool:
         """Whether an override chooses files to read, or sets Hydra itself."""
         if override.is_hydra_override():

@@ -178,6 +178,10 @@ class StudyLoop:
         left = self.budget.left(self.ledger, self.worker)
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
             left = Left.NOTHING
+            self.budget.reason = (
+                f"every point of the grid was tried ({self.sampler.grid_size}); more need another "
+                "sampler, or more values to search"
+            )
         return abandoned, left
 
     def _ask(self, identity: dict[str, Any]) -> Trial | None:
@@ -268,6 +272,8 @@ class StudyLoop:
                 callback.on_trial_end(self.study, trial)
 
     def _finish(self) -> None:
+        if all(trial.state is TrialState.WAITING for trial in self.ledger.update()):
+            return  # interrupted before the first trial
         if self.budget.reason:
             log.info("stopped: %s", self.budget.reason)
         log.info(format_summary(self.study, self.ledger, self.spec))

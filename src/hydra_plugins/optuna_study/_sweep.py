@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +42,48 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
     redact = load_redact(values["redact"])
     # First of all: a signal while the study is being opened is handled as well.
     with interruption.watched(), redacted_errors(redact):
-        spec = check_spec(values, arguments, app.config, app.hydra_context.config_loader)
-        settings = spec.settings
-        places = count_workers(
-            settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
-        )
-        num_workers = min(places, settings.num_trials)
-        sampler = StudySampler(
-            settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
-        )
-        pruner = build_pruner(spec)
+        with _starting(interruption):
+            spec = check_spec(values, arguments, app.config, app.hydra_context.config_loader)
+            settings = spec.settings
+            places = count_workers(
+                settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
+            )
+            num_workers = min(places, settings.num_trials)
+            sampler = StudySampler(
+                settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
+            )
+            pruner = build_pruner(spec)
         command = format_continue_command(settings)
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
-            save_yaml(redact(plain(app.config)), sweep_dir / "multirun.yaml")
-            with worker.turn(), quiet_optuna():
-                study = open_study(open_storage(settings.storage), spec, sampler, pruner)
+            with _starting(interruption):
+                save_yaml(redact(plain(app.config)), sweep_dir / "multirun.yaml")
+                with worker.turn(), quiet_optuna():
+                    study = open_study(open_storage(settings.storage), spec, sampler, pruner)
             pool = _build_pool(spec, app, interruption, worker, num_workers)
             resources = Resources(worker, pool, app.config, interruption, command)
             with contextlib.closing(pool):
                 StudyLoop(spec, study=study, resources=resources, budget=Budget(settings)).run()
                 run_finals(spec, study, resources)
+
+
+@contextlib.contextmanager
+def _starting(interruption: Interruption) -> Iterator[None]:
+    """End at once at a signal: no trial runs yet, and what was opened may be opened again.
+
+    Raises:
+        SystemExit: with code 130.
+
+    """
+    try:
+        with interruption.job():
+            yield
+    except KeyboardInterrupt:
+        log.info("interrupted")
+        # A library that was imported in part may log what it does at exit.
+        logging.getLogger().setLevel(logging.WARNING)
+        raise SystemExit(130) from None
 
 
 def _build_pool(

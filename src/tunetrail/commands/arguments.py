@@ -1,6 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
+from pathlib import Path
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 
@@ -12,8 +13,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id, or a "
-        "directory",
+        help="NAME@ALIAS or NAME/VERSION of the registry (NAME: its champion), a run id or its "
+        "first 8 digits, or a directory",
     )
 
 
@@ -26,6 +27,13 @@ def add_uri(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="the MLflow store or server that has it (default: %(default)s)",
     )
+
+
+def read_path(text: str) -> Path:
+    """Read an option's value that names a file or folder; nothing would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
 
 
 def read_count(text: str) -> int:

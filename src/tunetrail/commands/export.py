@@ -1,16 +1,15 @@
 """Write a model to a directory that transformers loads by itself."""
 
 import argparse
-from pathlib import Path
 
-from tunetrail.commands.arguments import add_model, add_uri
+from tunetrail.commands.arguments import add_model, add_uri, read_path
 
 HELP = "write a model to a directory of its own"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty directory")
+    parser.add_argument("folder", metavar="DIR", type=read_path, help="a new or empty directory")
     add_uri(parser)
 
 

@@ -9,10 +9,9 @@ import io
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tunetrail.commands.arguments import add_model, add_uri, read_count
+from tunetrail.commands.arguments import add_model, add_uri, read_count, read_path
 from tunetrail.data.tables.formats import FORMATS, find_format
 
 if TYPE_CHECKING:
@@ -30,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer")
     parser.add_argument(
         "--input",
-        type=Path,
+        type=read_path,
         metavar="FILE",
         help=f"{', '.join(FORMATS)}, all but the last also with .gz; without it and without TEXT, "
         "stdin is read",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="where the answers go (default: stdout)"
+        "--output", type=read_path, metavar="FILE", help="where the answers go (default: stdout)"
     )
     parser.add_argument(
         "--format",

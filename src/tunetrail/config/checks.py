@@ -2,19 +2,46 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+from omegaconf.errors import (
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
-from tunetrail.config.arguments import precision_flags, require_count, require_trainer_values
-from tunetrail.config.build import plain, require_arguments
+from tunetrail.config.annotations import find_fault
+from tunetrail.config.arguments import (
+    precision_flags,
+    read_best_metric,
+    require_count,
+    require_seed,
+    require_trainer_values,
+)
+from tunetrail.config.build import plain, require_arguments, show
 from tunetrail.config.objectives import read_objectives, require_measured, require_metric
 from tunetrail.errors import InputError, first_line
 
 # YAML reads a bare off as false.
+# What every run reads, except for what is checked below with more than its type.
+_GROUPS = (
+    *("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep"),
+    *("checks", "diagnostics", "tracking", "registry", "trial"),
+)
+_TYPES: dict[str, Any] = {
+    "study": str,
+    "resume": str | None,
+    "score_test": bool,
+    "cache_dir": str,
+    **dict.fromkeys((f"tracking.{name}" for name in ("uri", "experiment")), str),
+    **dict.fromkeys((f"tracking.{name}_dir" for name in ("artifact", "checkpoint")), str),
+    "tracking.run_name": str | None,
+    "tracking.log_model": bool,
+    "sweep.constraints": dict[str, Any] | None,
+}
 _POLICIES = ("off", False, "warn", "clean", "error")
 
 
@@ -62,22 +89,26 @@ def require_settings(cfg: DictConfig) -> None:
 
     """
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         raise InputError(f"{key} is not set; give it on the command line: {key}=VALUE") from None
     except InterpolationKeyError as error:
         raise InputError(f"{error.full_key}: {first_line(error)}; set that key") from None
-    require_arguments(config)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{error.full_key}: {first_line(error)}") from None
+    _require_groups(config)
+    _require_types(config)
+    for name in ("seed", "training_seed"):
+        require_seed(name, cfg[name])
+    if config["trainer"].get("eval_on_start", ...) is None:
+        del config["trainer"]["eval_on_start"]  # the task decides
+    require_arguments(config, OmegaConf.to_container(cfg))
     for name in ("quality", "leakage"):
         if cfg.checks[name] not in _POLICIES:
             raise InputError(
                 f"checks.{name}={cfg.checks[name]}: must be one of off, warn, clean, error"
             )
-    for name in ("seed", "training_seed"):
-        seed = cfg[name]
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise InputError(f"{name}={seed}: must be a whole number from 0 to 4294967295")
     require_count(
         "sweep.keep_best",
         cfg.sweep.keep_best,
@@ -88,6 +119,24 @@ def require_settings(cfg: DictConfig) -> None:
     require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
     require_trainer_values(plain(cfg.trainer))
     precision_flags(cfg.precision)
+
+
+def _require_groups(config: Mapping[str, Any]) -> None:
+    """Refuse null for a group that every run reads."""
+    for name in _GROUPS:
+        if not isinstance(config.get(name), dict):
+            found = show(config.get(name))
+            raise InputError(f"{name}={found}: every run reads it; leave {name}={found} out")
+
+
+def _require_types(config: Mapping[str, Any]) -> None:
+    for key, annotation in _TYPES.items():
+        value: Any = config
+        for name in key.split("."):
+            value = value.get(name)
+        fault = find_fault(value, annotation)
+        if fault is not None or value == "":
+            raise InputError(f"{key}={show(value)}: {fault or 'must not be empty'}")
 
 
 def _require_registry_name(name: object) -> None:
@@ -114,9 +163,10 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     """
     scores = sorted(known)
     with_loss = ["loss", *scores]
-    best = cfg.trainer.metric_for_best_model
     splits = [f"{split}_{name}" for split in ("validation", "train") for name in with_loss]
     require_metric("task.main_metric", [cfg.task.main_metric], scores)
-    require_metric("trainer.metric_for_best_model", [str(best).removeprefix("eval_")], splits)
+    best = cfg.trainer.metric_for_best_model
+    if read_best_metric(best) not in splits:
+        require_metric("trainer.metric_for_best_model", [show(best)], splits)
     read_objectives(cfg)
     require_measured("sweep.constraints", [c.metric for c in read_constraints(cfg)], scores)

@@ -54,6 +54,8 @@ def directory(*, path: str) -> Checkpoint:
         InputError: no directory, no ``config.json``, or no safetensors weights in it.
 
     """
+    if not path.strip():
+        raise InputError("model.path=: it is empty; give a directory that save_pretrained wrote")
     return _require_checkpoint(Path(path), key=f"model.path={path}", origin=path)
 
 

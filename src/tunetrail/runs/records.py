@@ -13,13 +13,13 @@ from tunetrail.config.secrets import redact
 from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.places import complete_run_id, search_runs
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
 # Times differ from run to run, means over seeds are the study's, not the run's, and the size of the
 # model is no result.
 _NOT_REPEATED = ("speed/", "seeds/", "model/")
-_WHOLE_ID = re.compile(r"[0-9a-f]{32}")
-_ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
+_ID = re.compile(r"[0-9a-f]{8,32}")
 
 History = Mapping[int, float]
 
@@ -102,25 +102,17 @@ def find_by_name(name: str, *, uri: str) -> str | None:
     """Find the id of the run that is called ``name``, in any experiment."""
     client = connect_existing(uri)
     with store_errors(uri):
-        found = _search(client, f"attributes.run_name = '{name}'")
+        found = search_runs(client, f"attributes.run_name = '{name}'")
     return None if not found else str(found[0].info.run_id)
 
 
 def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
-    run_id = asked
-    if _ID_PREFIX.fullmatch(asked):
-        found = _search(client, f"attributes.run_id LIKE '{asked}%'")
-        if len(found) > 1:
-            ids = ", ".join(sorted(run.info.run_id for run in found))
-            raise InputError(
-                f"run {asked}: several runs begin with these digits ({ids}); give more of them"
-            )
-        run_id = found[0].info.run_id if found else asked
-    elif not _WHOLE_ID.fullmatch(asked):
+    if not _ID.fullmatch(asked):
         raise InputError(
             f"run {asked}: is no id of a run; give its 32 digits from 0 to f, or the first 8"
         )
-    run = look_up(client.get_run, run_id)
+    run_id = complete_run_id(client, asked)
+    run = None if run_id is None else look_up(client.get_run, run_id)
     if run is None:
         raise InputError(
             f"run {asked} is not in {redact(uri)}; give the store it was logged to with --uri"
@@ -130,11 +122,6 @@ def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
             f"run {asked} was deleted; restore it with `mlflow runs restore --run-id {run_id}`"
         )
     return run
-
-
-def _search(client: MlflowClient, condition: str) -> list[Run]:
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    return list(client.search_runs(experiments, condition, max_results=10))
 
 
 def _read(client: MlflowClient, run: Run, artifacts: Artifacts) -> RunRecord:

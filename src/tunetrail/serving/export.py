@@ -1,9 +1,10 @@
 """Write a model to a directory for tools that know nothing of MLflow."""
 
+import os
 import tempfile
 from pathlib import Path
 
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, is_disk_full
 from tunetrail.serving.find import SavedModel
 from tunetrail.serving.load import load_model
 
@@ -24,6 +25,8 @@ def require_empty(folder: Path) -> None:
         raise InputError(f"{folder} is no directory; give an empty directory or a new one")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.absolute().parent}; make it first")
+    if not os.access(folder.absolute().parent, os.W_OK):
+        raise InputError(f"{folder}: {folder.absolute().parent} cannot be written to; name another")
 
 
 def export_model(saved: SavedModel, folder: Path) -> None:
@@ -52,6 +55,11 @@ def export_model(saved: SavedModel, folder: Path) -> None:
             part.rename(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        # safetensors and tokenizers have errors of their own.
+        if not is_disk_full(error):
+            raise
+        raise InputError(f"{folder} cannot be written: the disk is full; free space") from error
 
 
 def _describe(saved: SavedModel, use: str, name: str) -> str:

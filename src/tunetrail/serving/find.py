@@ -43,14 +43,17 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
     """Find a model. Files that a server sends are deleted when the block ends.
 
     Args:
-        name: a directory, else the id of a run, else a name of the registry with alias or version:
-            ``NAME@champion`` or ``NAME/3``, also after ``models:/``. ``NAME`` is its champion.
+        name: a directory, else the id of a run or the first 8 digits of it, else a name of the
+            registry with alias or version: ``NAME@champion`` or ``NAME/3``, also after
+            ``models:/``. ``NAME`` is its champion.
 
     Raises:
         InputError: there is no such model, or its files are not complete and in safetensors.
         OutageError: the store's server does not answer.
 
     """
+    if not name.strip():
+        raise InputError(f"model {name!r} is empty; give a run id, NAME@ALIAS or a directory")
     folder = Path(name).expanduser()
     if folder.is_dir():
         yield _inspect(folder, source=str(folder), run_card=None)

@@ -25,7 +25,7 @@ from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, closed_at_end, create_run, reopen_run
 from tunetrail.tracking.store import store_errors
-from tunetrail.training.inputs import require_effect, require_job
+from tunetrail.training.inputs import require_effect, require_job, require_sources
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,13 @@ class TrackStudy:
 
         Raises:
             InputError: a value that is not searched, or the name of a metric, is wrong, there is no
-                such run to start from, or what is searched has no effect.
+                such model, file or run to start from, or what is searched has no effect.
 
         """
         require_job(config)
         require_effect(config, searched)
         pin_start(config, None)
+        require_sources(config)
 
     def on_study_start(self, study: optuna.Study, config: DictConfig) -> None:
         """Open the parent run, or the one that an earlier start of this study opened.

@@ -21,6 +21,7 @@ from tunetrail.tracking.registry import CHAMPION
 from tunetrail.tracking.store import look_up
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+_ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
 _NUM_LISTED = 10
 
 
@@ -45,10 +46,39 @@ def is_run_id(name: str) -> bool:
     return _RUN_ID.fullmatch(name) is not None
 
 
+def complete_run_id(client: MlflowClient, name: str) -> str | None:
+    """Return the whole id of a run that is named by its first 8 digits or more.
+
+    Any other name, and digits that no run begins with, give None; a whole id is returned as it is.
+
+    Raises:
+        InputError: several runs begin with these digits.
+
+    """
+    if is_run_id(name):
+        return name
+    if not _ID_PREFIX.fullmatch(name):
+        return None
+    found = search_runs(client, f"attributes.run_id LIKE '{name}%'")
+    if len(found) > 1:
+        ids = ", ".join(sorted(run.info.run_id for run in found))
+        raise InputError(
+            f"run {name}: several runs begin with these digits ({ids}); give more of them"
+        )
+    return str(found[0].info.run_id) if found else None
+
+
+def search_runs(client: MlflowClient, condition: str) -> list[Run]:
+    """Search all experiments; 10 runs at most."""
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(experiments, condition, max_results=10))
+
+
 def find_place(client: MlflowClient, name: str, *, uri: str, option: str) -> Place:
     """Find a model by the id of its run, or by ``NAME@ALIAS`` or ``NAME/VERSION``.
 
-    ``NAME`` alone is its champion; ``models:/`` may stand before it.
+    The first 8 digits of an id or more are enough. ``NAME`` alone is its champion; ``models:/`` may
+    stand before it.
 
     Args:
         client: of the store.
@@ -59,8 +89,8 @@ def find_place(client: MlflowClient, name: str, *, uri: str, option: str) -> Pla
         InputError: there is no such model.
 
     """
-    if is_run_id(name):
-        return find_in_run(client, find_run(client, name, uri=uri, option=option))
+    if (run_id := complete_run_id(client, name)) is not None:
+        return find_in_run(client, find_run(client, run_id, uri=uri, option=option))
     return _find_in_registry(client, name, uri)
 
 

@@ -14,12 +14,12 @@ from tunetrail.models.cache import make_once
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking.places import (
     Place,
+    complete_run_id,
     fetch,
     find_files,
     find_in_run,
     find_place,
     find_run,
-    is_run_id,
 )
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
@@ -98,7 +98,7 @@ def _find(name: object, uri: str) -> tuple[Run, Place]:
     if not isinstance(name, str):
         raise InputError("it must be a text; put it in quotes")
     client = connect_existing(uri, option=_STORE)
-    run_id = name if is_run_id(name) else _run_of_version(client, name, uri)
+    run_id = complete_run_id(client, name) or _run_of_version(client, name, uri)
     run = find_run(client, run_id, uri=uri, option=_STORE)
     _require_finished(run)
     for _ in list_ancestors(client, run):

@@ -179,6 +179,12 @@ def store_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"tracking.uri={redact(uri)}: the driver of that database is not installed (no module "
+            f"{error.name}); install it, for example with pip install 'psycopg[binary]' or "
+            "pip install mysqlclient"
+        ) from error
     except (SQLAlchemyError, MlflowException) as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
+from tunetrail.errors import InputError
 from tunetrail.tasks.base import Metric
 from tunetrail.training.evaluations import collect_evaluations, name_metrics
 from tunetrail.training.train import NonFiniteLossError, count_evaluations
@@ -77,10 +78,19 @@ class OnEvaluation(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any
     ) -> None:
-        """Note how many evaluations will come; skip those that a resumed run logged before."""
+        """Note how many evaluations will come; skip those that a resumed run logged before.
+
+        Raises:
+            InputError: there will be none.
+
+        """
+        number = count_evaluations(args, state, num_batches=len(kwargs["train_dataloader"]))
+        if not number:
+            raise InputError(
+                f"trainer.eval_delay={args.eval_delay:g}: training has {state.max_steps} steps in "
+                f"{state.num_train_epochs} epochs and would end without one evaluation; lower it"
+            )
         if self._trial is not None:
-            num_batches = len(kwargs["train_dataloader"])
-            number = count_evaluations(args, state, num_batches=num_batches)
             self._trial.set_num_evaluations(number)
         self._num_seen = len(collect_evaluations(state.log_history))
 

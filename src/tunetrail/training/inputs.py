@@ -9,14 +9,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from pkgutil import resolve_name
 
 from datasets import DatasetDict
 from omegaconf import DictConfig, OmegaConf
 
+from tunetrail.config.arguments import require_arguments_of_trainer
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.data.columns import ROLES
 from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
+from tunetrail.data.sources import load_files
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import find_kind, stamp_files
@@ -35,7 +38,29 @@ def require_job(cfg: DictConfig) -> None:
     require_settings(cfg)
     task = build_task(cfg)
     require_metrics(cfg, task.metrics)
+    require_arguments_of_trainer(cfg, task)
     build_method(cfg).serve_as(task.pipeline_tag)
+
+
+def require_sources(cfg: DictConfig) -> None:
+    """Check that model and files are there, without reading them.
+
+    A run finds that out by itself. A study asks first: each trial would fail, and a study that has
+    begun would only be told that it was started with another config.
+
+    Raises:
+        InputError: there is no such model or file.
+
+    """
+    build(cfg.model.source)
+    if resolve_name(cfg.data.source._target_) is not load_files:
+        return
+    for split in ("train", "validation", "test"):
+        path = cfg.data.source.get(split)
+        if path is not None and not Path(path).expanduser().exists():
+            raise InputError(
+                f"data.{split}={path}: no such file in {Path.cwd()}; give the path of a file"
+            )
 
 
 def require_effect(cfg: DictConfig, searched: Collection[str]) -> None:

@@ -61,8 +61,9 @@ def train(
     output = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     evaluations = collect_evaluations(trainer.state.log_history)
     if not any(evaluation.number for evaluation in evaluations):
+        strategy = IntervalStrategy(trainer.args.eval_strategy).value
         raise InputError(
-            f"trainer.eval_strategy={trainer.args.eval_strategy}: training ended after "
+            f"trainer.eval_strategy={strategy}: training ended after "
             f"{trainer.state.global_step} steps without one evaluation; evaluate more often"
         )
     best = evaluations[-1]

@@ -62,8 +62,10 @@ def sweep(load_study: Sweep, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 
-    def run(*overrides: str, task: Callable[..., Any] = job, study: str = "toy") -> optuna.Study:
-        with initialize_config_dir(CONF, version_base="1.3"):
+    def run(
+        *overrides: str, task: Callable[..., Any] = job, study: str = "toy", conf: str = CONF
+    ) -> optuna.Study:
+        with initialize_config_dir(conf, version_base="1.3"):
             GlobalHydra.instance().hydra.multirun(
                 config_name="config", task_function=task, overrides=[*overrides, f"study={study}"]
             )

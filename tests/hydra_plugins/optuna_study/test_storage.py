@@ -54,3 +54,18 @@ def test_an_error_that_will_not_go_away_is_not_retried(impatient, workspace, cap
     with pytest.raises(KeyError):
         study._storage.get_trial(10_000)
     assert "again in" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "package"),
+    [
+        ("mysql://h/db", "mysqlclient"),
+        ("oracle://h/db", "oracledb"),
+        ("mysql+pymysql://h/db", "pymysql"),
+    ],
+)
+def test_a_driver_that_is_not_installed_is_named(url, package):
+    with pytest.raises(SweepError) as caught:
+        storage.open_storage(url)
+    assert str(caught.value).startswith(f"hydra.sweeper.storage={url} cannot be opened (")
+    assert str(caught.value).endswith(f"pip install '{package}'")

@@ -1,5 +1,6 @@
 """What a study holds, and what is printed, after a sweep of the toy app."""
 
+import shutil
 from pathlib import Path
 
 import optuna
@@ -265,12 +266,24 @@ GRID = "sampler={_target_: optuna.samplers.GridSampler}"
 
 
 @pytest.mark.slow
-def test_grid_tries_every_cell_once_and_ends(sweep):
+def test_grid_tries_every_cell_once_and_ends_with_the_reason(sweep, capfd):
     arguments = (GRID, "x=-1,0.5", "n=range(2)", "num_trials=100")
     study = sweep(*arguments)
     cells = [(t.params["x"], t.params["n"]) for t in study.trials]
     assert sorted(cells) == [(x, n) for x in (-1, 0.5) for n in (0, 1)]
+    capfd.readouterr()
     assert len(sweep(*arguments).trials) == 4
+    assert "stopped: every point of the grid was tried (4)" in capfd.readouterr().out
+
+
+def test_a_group_that_is_left_open_is_searched(sweep, workspace, capfd):
+    conf = shutil.copytree(Path(__file__).parent / "app" / "conf", workspace / "conf")
+    config = (conf / "config.yaml").read_text("utf-8")
+    (conf / "config.yaml").write_text(config.replace("- shape: round", "- shape: ???"))
+    arguments = ("shape=round,square", "num_trials=4", "hydra.sweeper.try_default=true")
+    study = sweep(*arguments, conf=str(conf))
+    assert {trial.params["shape"] for trial in study.trials} == {"round", "square"}
+    assert "the default config is not tried: the config leaves shape open" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,54 @@ def test_an_export_never_writes_over_anything(
     assert list(Path("empty").iterdir()) == []
     assert main(["export", "tiny", "empty"]) == 0
     assert (Path("empty") / "config.json").is_file()
+
+
+@pytest.fixture
+def file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A real file system in memory, with options of ``mount``."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, check=False).returncode != 0:
+            pytest.skip("mounting a file system needs root")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["8k", "60k", "150k"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    here: Store,
+    file_system: Callable[[str], Path],
+    size: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = file_system(f"size={size}")
+    assert main(["export", "tiny", str(folder / "new")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {folder}/new cannot be written: ")
+    assert said.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_read_only_disk_is_one_line(
+    here: Store, file_system: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = file_system("ro")
+    for command in (
+        ["export", "tiny", str(folder / "new")],
+        ["predict", "tiny", "x", "--output", str(folder / "x.tsv")],
+    ):
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert f"{folder}/" in said
+        assert "cannot be written to; name another" in said
+        assert said.count("\n") == 1
 
 
 @pytest.fixture

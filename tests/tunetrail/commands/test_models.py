@@ -37,6 +37,8 @@ def test_a_found_model_names_its_source(here: Store) -> None:
         "models:/tiny@champion": "tiny version 1 (champion)",
         "tiny/1": "tiny version 1",
         here.run_id: f"run {here.run_id}",
+        here.run_id[:8]: f"run {here.run_id}",
+        here.run_id[:31]: f"run {here.run_id}",
         str(here.exported): str(here.exported),
     }
     for name, source in sources.items():
@@ -76,6 +78,9 @@ def test_a_directory_needs_no_store(here: Store) -> None:
         ("@champion", "give a run id, NAME@ALIAS or NAME/VERSION"),
         (NO_RUN, f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with --uri"),
         ("file", "model file: that is a file"),
+        ("0" * 8, "there is no registered model '00000000'"),
+        ("", "model '' is empty; give"),
+        (" ", "model ' ' is empty; give"),
     ],
 )
 def test_an_unknown_name_lists_what_there_is(here: Store, model: str, message: str) -> None:

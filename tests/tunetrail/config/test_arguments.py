@@ -1,11 +1,12 @@
 """Arguments of Trainer are checked before anything is loaded."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from tunetrail.config.arguments import precision_flags, require_trainer_values
+from tunetrail.config.arguments import precision_flags, read_best_metric, require_trainer_values
 from tunetrail.errors import InputError
 
 GOOD: dict[str, Any] = {
@@ -14,7 +15,12 @@ GOOD: dict[str, Any] = {
     "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64,
     "gradient_accumulation_steps": 1,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_steps": 10,
+    "load_best_model_at_end": True,
 }
+STEPS = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 20, "save_steps": 40}
 
 
 def test_good_values_pass() -> None:
@@ -39,6 +45,75 @@ def test_rates_and_epochs_are_above_zero(name: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
         require_trainer_values({**GOOD, name: value})
     assert str(caught.value) == f"trainer.{name}={value}: must be a number above 0"
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "names"),
+    [
+        ({"weight_decay": -1}, "weight_decay=-1", []),
+        ({"weight_decay": math.nan}, "weight_decay=nan", []),
+        ({"warmup_steps": -1}, "warmup_steps=-1", []),
+        ({"max_grad_norm": -0.5}, "max_grad_norm=-0.5", []),
+        ({"logging_steps": 0}, "logging_steps=0", []),
+        ({"adam_beta1": 1}, "adam_beta1=1", []),
+        ({"label_smoothing_factor": 2}, "label_smoothing_factor=2", []),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers=-1", []),
+        ({"save_total_limit": 0}, "save_total_limit=0", []),
+        ({"max_steps": 0}, "max_steps=0", ["-1"]),
+        ({"max_steps": -5}, "max_steps=-5", ["-1"]),
+        ({"seed": -5}, "seed=-5", []),
+        ({"data_seed": 2**32}, "data_seed=4294967296", []),
+        ({"eval_strategy": "no"}, "eval_strategy=no", ["epoch", "trainer.eval_steps=N"]),
+        (
+            {"eval_strategy": "steps", "eval_steps": 20},
+            "eval_strategy=steps",
+            ["trainer.save_strategy=steps trainer.save_steps=20", "load_best_model_at_end=false"],
+        ),
+        ({"eval_strategy": "steps"}, "eval_strategy=steps", ["trainer.save_steps=10"]),
+        ({"save_strategy": "no"}, "eval_strategy=epoch", ["trainer.save_strategy=epoch"]),
+        ({**STEPS, "save_steps": 30}, "save_steps=30", ["trainer.save_steps=20"]),
+        ({**STEPS, "save_steps": 10}, "save_steps=10", ["trainer.save_steps=20"]),
+        ({**STEPS, "eval_steps": 0.1}, "save_steps=40", ["trainer.save_steps=0.1"]),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_type(
+    values: dict[str, Any], key: str, names: list[str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        require_trainer_values({**GOOD, **values})
+    assert str(caught.value).startswith(f"trainer.{key}: ")
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        STEPS,
+        {**STEPS, "eval_steps": 0.1, "save_steps": 0.3},
+        {**STEPS, "eval_steps": None},
+        {"eval_strategy": "steps", "save_strategy": "best"},
+        {"eval_strategy": "steps", "load_best_model_at_end": False},
+        {"max_steps": -1, "seed": 0, "save_total_limit": None},
+    ],
+)
+def test_what_agrees_passes(values: dict[str, Any]) -> None:
+    require_trainer_values({**GOOD, **values})
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("validation_loss", "validation_loss"),
+        ("eval_loss", "validation_loss"),
+        ("loss", "validation_loss"),
+        ("eval_validation_accuracy", "validation_accuracy"),
+        ("accuracy", "validation_accuracy"),
+        ("validation/accuracy", "validation_accuracy"),
+        ("train_loss", "train_loss"),
+    ],
+)
+def test_the_best_metric_goes_by_the_names_that_people_type(name: str, found: str) -> None:
+    assert read_best_metric(name) == found
 
 
 def test_precision_follows_the_hardware() -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -222,6 +223,8 @@ def _count_oom_kills() -> int:
 @contextlib.contextmanager
 def _blocked_interrupt() -> Iterator[None]:
     """Block Ctrl-C: a child process inherits this, so it does not end during its imports."""
+    # The first process starts a tracker before itself, which would unblock the signal.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

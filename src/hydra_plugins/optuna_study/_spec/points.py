@@ -43,6 +43,17 @@ def load_custom(settings: Settings) -> CustomSearchSpace:
     return suggest
 
 
+def compose_default(
+    composer: Composer, space: SearchSpace, settings: Settings, *more: str
+) -> DictConfig:
+    """Compose the config of a job without the search.
+
+    A group that the config leaves open has no default: it gets the first of its choices.
+    """
+    opened = [p.override(p.first()) for p in space.parameters if composer.is_open(p.name)]
+    return composer.compose([*space.fixed, *opened, *more, *settings.job_overrides])
+
+
 def first_points(
     settings: Settings,
     space: SearchSpace,
@@ -57,7 +68,7 @@ def first_points(
         SweepError: a point of ``enqueue`` is not in the search space.
 
     """
-    config = composer.compose([*space.fixed, *settings.job_overrides])
+    config = compose_default(composer, space, settings)
     points: list[tuple[str, dict[str, Any]]] = []
     if settings.try_default:
         try:
@@ -81,6 +92,8 @@ def _default_point(
     choices = config.hydra.runtime.choices
     values = {}
     for parameter in space.parameters:
+        if composer.is_open(parameter.name):
+            raise SweepError(f"the config leaves {parameter.name} open")
         if composer.is_group(parameter.name):
             value = choices.get(parameter.name)
         else:

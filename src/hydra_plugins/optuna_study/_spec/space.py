@@ -163,6 +163,7 @@ def build_search_space(
     *,
     config_loader: ConfigLoader,
     may_be_empty: bool = False,
+    params_key: str = "hydra.sweeper.params",
 ) -> SearchSpace:
     """Merge the search space of the config with the command line, which wins key by key.
 
@@ -174,6 +175,7 @@ def build_search_space(
         arguments: overrides as typed.
         config_loader: lists the options of a config group for ``glob(…)``.
         may_be_empty: whether a function suggests what is searched.
+        params_key: of ``params`` in the config of the app, for messages.
 
     Raises:
         SweepError: an expression cannot be read or used, or nothing is left to search.
@@ -203,7 +205,7 @@ def build_search_space(
     if not parameters and not may_be_empty:
         raise SweepError(
             "nothing to search: every key has one value; give one a choice(…), range(…) or "
-            "interval(…), here or in hydra.sweeper.params"
+            f"interval(…), here or in {params_key}"
         )
     return SearchSpace(tuple(parameters.values()), tuple(fixed.values()))
 

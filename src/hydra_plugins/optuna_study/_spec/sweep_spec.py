@@ -12,7 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.optuna_study._configs import Composer, plain, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
 from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objectives
-from hydra_plugins.optuna_study._spec.points import CustomSearchSpace, first_points, load_custom
+from hydra_plugins.optuna_study._spec.points import (
+    CustomSearchSpace,
+    compose_default,
+    first_points,
+    load_custom,
+)
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study.callbacks import StudyCallback
@@ -69,6 +74,7 @@ def check_spec(
         arguments,
         config_loader=config_loader,
         may_be_empty=settings.custom_search_space is not None,
+        params_key=settings.keys["params"],
     )
     composer = Composer(config_loader, config)
     job_config = without_hydra(
@@ -99,14 +105,14 @@ def check_spec(
 
 def _compose_default(composer: Composer, space: SearchSpace, settings: Settings) -> DictConfig:
     """Compose the config of a job with each searched key at its default, where it has one."""
-    config = composer.compose([*space.fixed, *settings.job_overrides])
+    config = compose_default(composer, space, settings)
     missing = [
         parameter.override(parameter.first())
         for parameter in space.parameters
         if not composer.is_group(parameter.name)
         and OmegaConf.select(config, parameter.name) is None
     ]
-    return composer.compose([*space.fixed, *missing, *settings.job_overrides])
+    return compose_default(composer, space, settings, *missing)
 
 
 def _read_seed(job_config: DictConfig, settings: Settings) -> int:

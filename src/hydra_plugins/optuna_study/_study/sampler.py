@@ -60,10 +60,11 @@ class StudySampler(BaseSampler):
         self._space = space
         self._config = dict(config)
         self._class = self._load_class()
-        self._grid_size: int | None = None
+        # How many points a grid has; None: the sampler is none.
+        self.grid_size: int | None = None
         if issubclass(self._class, GridSampler):
             grid = {parameter.name: parameter.grid() for parameter in space.parameters}
-            self._grid_size = math.prod(map(len, grid.values()))
+            self.grid_size = math.prod(map(len, grid.values()))
             self._config["search_space"] = grid
         # How many points were drawn before the present one.
         self._draw = 0
@@ -71,14 +72,14 @@ class StudySampler(BaseSampler):
 
     def exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether some trial has taken each point of a grid; never without a grid."""
-        if self._grid_size is None:
+        if self.grid_size is None:
             return False
         taken = {
             tuple(repr(trial.params[parameter.name]) for parameter in self._space.parameters)
             for trial in trials
             if OVERRIDES in trial.user_attrs
         }
-        return len(taken) >= self._grid_size
+        return len(taken) >= self.grid_size
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
@@ -124,7 +125,7 @@ class StudySampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         # A grid only checks whether to stop Study.optimize, which does not run here.
-        if self._grid_size is None:
+        if self.grid_size is None:
             self._sampler.after_trial(study, trial, state, values)
 
     def _load_class(self) -> type[BaseSampler]:

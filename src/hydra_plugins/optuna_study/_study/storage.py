@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 
 # Seconds that a writer waits for another one. SQLite waits 5, too few on a slow disk.
 SQLITE_TIMEOUT = 60
+# Packages of drivers that are not called as their module.
+_DRIVERS = {
+    "MySQLdb": "mysqlclient",
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+}
 # Seconds between tries while the database does not answer.
 OUTAGE_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -71,8 +77,15 @@ def open_storage(storage: str) -> BaseStorage:
         cause = error.__cause__ or error
         raise SweepError(
             f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
-            f"give {STORAGE_WANTED}"
+            f"{_remedy(cause)}"
         ) from error
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = _DRIVERS.get(error.name, error.name)
+        return f"install the driver of that database: pip install '{package}'"
+    return f"give {STORAGE_WANTED}"
 
 
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:

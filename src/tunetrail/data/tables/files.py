@@ -119,6 +119,8 @@ def require_output(path: Path, *, format_name: str, source: Path | None) -> None
         raise InputError(f"--output {path}: that is no regular file; leave it out for stdout")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"--output {path}: its folder cannot be written to; name another")
     if source is not None and path.exists() and path.samefile(source):
         raise InputError(f"--output {path}: that is the input, still being read; name another")
 
@@ -148,4 +150,6 @@ def open_output(path: Path, *, format_name: str) -> Iterator[IO[Any]]:
     except OSError as error:
         raise InputError(f"--output {path} cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        # On a read-only disk there is none, and deleting nothing is an error, too.
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
