@@ -35,6 +35,10 @@ class Metric:
         return 1 if self.greater_is_better else -1
 
 
+# Numbers for each row and label beside the outputs of the model: probabilities in a table, what
+# each row adds to the sums of a baseline. More are left out: as float64 these take 40 MB.
+MOST_CELLS = 5_000_000
+
 # Trainer measures the loss for every task.
 LOSS = Metric(greater_is_better=False, is_share=False)
 
@@ -197,8 +201,25 @@ class Task(Protocol):
         fit.
         """
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        """Draw the errors of the model; keys are file names."""
+    def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Count what is taken for what in the rows of a :meth:`tabulate`, the most first.
+
+        Columns are ``target``, ``prediction``, how often, and ``share`` of the target's; right ones
+        are left out. It may be empty.
+        """
+
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        """Draw the errors of the model; keys are file names. A figure has a limited size.
+
+        Args:
+            rows: of the split.
+            table: of :meth:`tabulate`.
+            by_label: of :meth:`break_down`.
+            split: named in titles.
+
+        """
 
     def limits(self) -> list[str]:
         """Return sentences for the model card: what no model of this task can do."""
@@ -232,6 +253,10 @@ class OnePass:
     ) -> Array | None:
         del model, tokenizer, rows, encoded, outputs
         return None
+
+    def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
+        del table
+        return pd.DataFrame()
 
 
 class TrainedAsMeasured(OnePass):

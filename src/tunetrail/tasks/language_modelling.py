@@ -157,8 +157,10 @@ class LanguageModelling(OnePass):
         del train, rows
         return {}
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        del rows, table, split
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows, table, by_label, split
         return {}
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

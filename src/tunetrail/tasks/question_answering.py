@@ -247,8 +247,11 @@ class QuestionAnswering(TrainedAsMeasured):
             found["no answer at all"] = [""] * len(pairs)
         return {name: _count(rows, texts) for name, texts in found.items()}
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
         """Draw the scores by the first two words of the question."""
+        del by_label
         texts = pd.Series(rows["answer_texts"], index=rows["row"]).loc[table["row"]]
         sums = squad.statistics(table["prediction"].tolist(), texts.tolist())
         words = [" ".join(question.split()[:2]) for question in table["question"]]

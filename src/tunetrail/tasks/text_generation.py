@@ -361,8 +361,10 @@ class TextGeneration(TrainedAsMeasured):
         order = sorted(found, key=lambda name: -float(scores[name][self.main_metric]))
         return {name: found[name] for name in order}
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        del rows, table, split
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows, table, by_label, split
         return {}
 
     def limits(self) -> list[str]:

@@ -162,7 +162,10 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     by_label = task.break_down(rows, outcome.statistics.sum(axis=0))
     if len(by_label):
         run_log.text(by_label.to_csv(index=False), f"tables/by_label_{split}.csv")
-    for name, figure in task.plot(rows, outcome.table, split=split).items():
+    confusions = task.confusions(outcome.table)
+    if len(confusions):
+        run_log.text(confusions.to_csv(index=False), f"tables/confusions_{split}.csv")
+    for name, figure in task.plot(rows, outcome.table, by_label, split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
 
