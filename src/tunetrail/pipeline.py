@@ -19,9 +19,15 @@ from tunetrail.data.prepare import EXAMPLES, PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
-from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baselines
+from tunetrail.evaluation.outcome import (
+    Baseline,
+    SplitOutcome,
+    choose_examples,
+    examine,
+    score_baseline,
+)
 from tunetrail.evaluation.summary import format_summary
-from tunetrail.evaluation.tuning import UNTUNED, TuningReport, compare_with_untuned
+from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Examples, Method
@@ -229,16 +235,17 @@ def _judge(
         for name, split in measured.items()
     }
     validation = outcomes["validation"]
-    baselines = score_baselines(task, parts.splits["train"].rows, validation.rows)
-    if (untuned := find_untuned(result.evaluations)) is not None:
-        baselines[UNTUNED] = untuned.validation[task.main_metric]
+    baseline = score_baseline(task, parts.splits["train"].rows, validation.rows)
+    if baseline is None and (untuned := find_untuned(result.evaluations)) is not None:
+        baseline = Baseline(untuned.validation[task.main_metric])
     fit = check_fit(
         result.evaluations,
         result.best,
         main_metric=task.main_metric,
         metric=task.metrics[task.main_metric],
-        baseline_score=next(iter(baselines.values()), None),
-        noise={name: outcome.noise for name, outcome in outcomes.items()},
+        baseline=baseline,
+        scores={name: outcome.scores for name, outcome in outcomes.items()},
+        losses=trainer.row_losses,
         is_trained=result.is_trained,
     )
     return fit, validation

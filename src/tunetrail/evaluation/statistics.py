@@ -10,7 +10,7 @@ Components, Biometrics Bulletin 1946.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ _SHARES = (2.5, 97.5)
 _CHUNK_CELLS = 4_000_000
 # With more statistics, those of many labels, a row has a value in few of them.
 _WIDE = 300
+# From here on two standard errors are a 95 % interval, whatever scores are like.
+_MANY_ROWS = 60
 # Sums of the same differences in another order differ by less.
 _ROUNDING = 1e-9
 
@@ -132,6 +134,48 @@ def row_scores(statistics: npt.NDArray[Any], score: Score, metric: str) -> Score
 def standard_error(scores: Scores) -> float:
     """Return the standard error of the mean of :func:`row_scores`."""
     return float(np.sqrt(scores.var() / len(scores)))
+
+
+def noise_of_mean(scores: Scores, *, null: float) -> float:
+    """Return how far the mean of scores may be from ``null`` by chance: half a 95 % interval."""
+    return _noise([scores], null)
+
+
+def noise_of_gap(ones: Scores, others: Scores) -> float:
+    """Return how far the means of different rows may be apart by chance: half a 95 % interval."""
+    return _noise([ones, others], float(np.concatenate([ones, others]).mean()))
+
+
+def _noise(samples: Sequence[Scores], null: float) -> float:
+    """Return two standard errors; of few rows more, as Student's t says (Welch, Biometrika 1947).
+
+    Few rows may all score the same by chance. So their spread is taken around ``null``, the mean
+    that they would have if there were no difference, as in the test of two proportions.
+    """
+    errors, freedoms = [], []
+    for scores in samples:
+        variance, free = scores.var(), len(scores) - 1
+        if len(scores) < _MANY_ROWS:
+            variance = np.square(scores - null).sum() / max(free, 1)
+        errors.append(math.sqrt(variance / len(scores)))
+        freedoms.append(max(free, 1))
+    error = math.hypot(*errors)
+    if error == 0 or min(map(len, samples)) >= _MANY_ROWS:
+        return 2 * error
+    freedom = error**4 / sum(e**4 / free for e, free in zip(errors, freedoms, strict=True))
+    return max(2.0, float(stats.t.ppf(_SHARES[1] / 100, freedom))) * error
+
+
+def noise_of_change(ones: Scores, others: Scores) -> float:
+    """Return how far a mean loss may change on the same rows by chance: half a 95 % interval.
+
+    Args:
+        ones, others: of each row the sum of its losses and of how many, shape (rows, 2).
+
+    """
+    sums = np.column_stack([ones[:, 0] - others[:, 0], ones[:, 1]])
+    changes = row_scores(sums, lambda s: {"loss": s[..., 0] / np.maximum(s[..., 1], 1)}, "loss")
+    return noise_of_mean(changes, null=0.0)
 
 
 def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> PairedTest:

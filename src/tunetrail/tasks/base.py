@@ -133,6 +133,20 @@ class Task(Protocol):
         It is kept for all rows of a split, so it must not be logits over a whole vocabulary.
         """
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        """Return of each input of a batch the sum of its losses and of how many, shape (batch, 2).
+
+        The noise of the loss comes from it.
+
+        Args:
+            batch: with labels.
+            outputs: of the model.
+            kept: what :meth:`predict` keeps of them.
+
+        """
+
     def complete(
         self,
         model: Any,
@@ -236,6 +250,16 @@ def begin_table(rows: Dataset) -> pd.DataFrame:
 def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
     """Return ``max_length``, or the model's own limit if that is less."""
     return min(max_length, tokenizer.model_max_length)
+
+
+def one_loss_each(losses: torch.Tensor) -> torch.Tensor:
+    """Return :meth:`Task.losses` of inputs that have one loss each, shape (batch,)."""
+    return torch.stack([losses, torch.ones_like(losses)], dim=1)
+
+
+def sum_losses(losses: torch.Tensor, *, counted: torch.Tensor) -> torch.Tensor:
+    """Return :meth:`Task.losses` of inputs with losses of tokens, shape (batch, tokens)."""
+    return torch.stack([torch.where(counted, losses, 0).sum(dim=1), counted.sum(dim=1)], dim=1)
 
 
 class OnePass:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, List
 from matplotlib.figure import Figure
+from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -21,7 +22,7 @@ from tunetrail.data.columns import canonical_split, code_labels, order_labels, r
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import choose_labels, sigmoid
-from tunetrail.tasks.base import MOST_CELLS, Array, Collator, Metric
+from tunetrail.tasks.base import MOST_CELLS, Array, Collator, Metric, one_loss_each
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.metrics.multi_label import multi_label
 from tunetrail.tasks.plots import plot_scores_by_label
@@ -155,6 +156,13 @@ class MultiLabelClassification(SequenceClassification):
         )
         model.config.threshold = float(self.threshold)
         return note_inputs(model, train)
+
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del outputs
+        losses = binary_cross_entropy_with_logits(kept.float(), batch["labels"], reduction="none")
+        return one_loss_each(losses.mean(dim=1))
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         predicted = np.empty((len(rows), len(_names(rows))), dtype=np.int8)

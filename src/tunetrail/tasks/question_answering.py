@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from matplotlib.figure import Figure
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForQuestionAnswering,
     DataCollatorWithPadding,
@@ -31,6 +32,7 @@ from tunetrail.tasks.base import (
     TrainedAsMeasured,
     begin_table,
     length_for,
+    one_loss_each,
 )
 from tunetrail.tasks.metrics.squad import squad
 from tunetrail.tasks.plots import plot_scores_by_group
@@ -190,6 +192,18 @@ class QuestionAnswering(TrainedAsMeasured):
         """Keep the logits of starts and ends, shape (batch, tokens, 2)."""
         del model, batch
         return stack_logits(outputs)
+
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean loss of start and end, as the model does."""
+        del outputs
+        ends = [batch["start_positions"], batch["end_positions"]]
+        losses = [
+            cross_entropy(kept[..., end].float(), places, reduction="none")
+            for end, places in enumerate(ends)
+        ]
+        return one_loss_each(torch.stack(losses).mean(dim=0))
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         found = self._answer(rows, encoded, outputs)

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset, DatasetDict
 from matplotlib.figure import Figure
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -22,7 +24,7 @@ from tunetrail.data.columns import (
 )
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import MOST_CELLS, Array, Metric
+from tunetrail.tasks.base import MOST_CELLS, Array, Metric, one_loss_each
 from tunetrail.tasks.metrics.classification import classification
 from tunetrail.tasks.metrics.labels import list_confusions, score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
@@ -92,6 +94,12 @@ class TextClassification(SequenceClassification):
             problem_type="single_label_classification",
         )
         return note_inputs(model, train)
+
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del outputs
+        return one_loss_each(cross_entropy(kept.float(), batch["labels"], reduction="none"))
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         chosen = np.empty(len(rows), dtype=int)

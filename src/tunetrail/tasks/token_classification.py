@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from matplotlib.figure import Figure
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForTokenClassification,
     DataCollatorForTokenClassification,
@@ -31,6 +32,7 @@ from tunetrail.tasks.base import (
     TrainedAsMeasured,
     begin_table,
     length_for,
+    sum_losses,
 )
 from tunetrail.tasks.metrics.entities import entities
 from tunetrail.tasks.metrics.labels import list_confusions, score_labels
@@ -160,6 +162,14 @@ class TokenClassification(TrainedAsMeasured):
         del model, batch
         chosen: torch.Tensor = outputs["logits"].argmax(dim=-1)
         return chosen
+
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del kept
+        logits, labels = outputs["logits"].float().transpose(1, 2), batch["labels"]
+        losses = cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+        return sum_losses(losses, counted=labels != -100)
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         return _count(rows, _read_tags(rows, encoded, outputs))

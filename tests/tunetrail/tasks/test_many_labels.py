@@ -1,5 +1,6 @@
 """Whatever the number of labels and the length of their names: bounded figures, tables, memory."""
 
+import json
 import tracemalloc
 import warnings
 
