@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from tunetrail.evaluation.statistics import row_scores, standard_error
 from tunetrail.tasks.base import Array, Task
+from tunetrail.training.evaluations import Evaluation
 from tunetrail.training.tokens import Split
 
 # Rows of a split that stand for all of it where answers are compared.
@@ -83,9 +84,11 @@ class Baseline:
     rows: Array | None = None
 
 
-def score_baseline(task: Task, train: Dataset, rows: Dataset) -> Baseline | None:
-    """Score the first baseline of a task, which judges the fit; None if there is none."""
+def score_baseline(
+    task: Task, train: Dataset, rows: Dataset, *, untuned: Evaluation | None
+) -> Baseline | None:
+    """Score the first baseline of a task, which judges the fit, or take the untuned model."""
     for statistics in task.baselines(train, rows).values():
         score = float(task.score(statistics.sum(axis=0))[task.main_metric])
         return Baseline(score, scores_by_row(task, rows, statistics))
-    return None
+    return None if untuned is None else Baseline(untuned.validation[task.main_metric])

@@ -23,11 +23,13 @@ TrainingRows: TypeAlias = Dataset | torch.utils.data.Dataset[dict[str, Any]]
 class Metric:
     """What code that compares values of a metric must know.
 
-    ``is_share``: the metric lies in [0, 1].
+    ``is_share``: the metric lies in [0, 1]. ``is_mean_of_labels``: each label counts as much as any
+    other, also one that no row has.
     """
 
     greater_is_better: bool = True
     is_share: bool = True
+    is_mean_of_labels: bool = False
 
     @property
     def sign(self) -> int:

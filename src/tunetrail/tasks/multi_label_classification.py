@@ -59,7 +59,7 @@ class MultiLabelClassification(SequenceClassification):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "micro_f1": Metric(),
-        "macro_f1": Metric(),
+        "macro_f1": Metric(is_mean_of_labels=True),
         "exact_match": Metric(),
         "hamming_loss": Metric(greater_is_better=False),
     }

@@ -196,14 +196,11 @@ class QuestionAnswering(TrainedAsMeasured):
     def losses(
         self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
     ) -> torch.Tensor:
-        """Return the mean loss of start and end, as the model does."""
         del outputs
-        ends = [batch["start_positions"], batch["end_positions"]]
-        losses = [
-            cross_entropy(kept[..., end].float(), places, reduction="none")
-            for end, places in enumerate(ends)
-        ]
-        return one_loss_each(torch.stack(losses).mean(dim=0))
+        starts, ends = kept.float().unbind(dim=-1)
+        of_start = cross_entropy(starts, batch["start_positions"], reduction="none")
+        of_end = cross_entropy(ends, batch["end_positions"], reduction="none")
+        return one_loss_each((of_start + of_end) / 2)
 
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         found = self._answer(rows, encoded, outputs)
@@ -294,13 +291,9 @@ class QuestionAnswering(TrainedAsMeasured):
             encoded["index"], encoded["offsets"], outputs, strict=True
         ):
             windows[index].append((offsets, logits))
+        how: dict[str, Any] = {"may_abstain": self.unanswerable}
         return [
-            find_answer(
-                context,
-                found,
-                max_answer_tokens=self.max_answer_tokens,
-                may_abstain=self.unanswerable,
-            )
+            find_answer(context, found, max_answer_tokens=self.max_answer_tokens, **how)
             for context, found in zip(rows["context"], windows, strict=True)
         ]
 

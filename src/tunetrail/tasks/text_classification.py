@@ -48,9 +48,9 @@ class TextClassification(SequenceClassification):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric(),
-        "macro_f1": Metric(),
-        "macro_precision": Metric(),
-        "macro_recall": Metric(),
+        "macro_f1": Metric(is_mean_of_labels=True),
+        "macro_precision": Metric(is_mean_of_labels=True),
+        "macro_recall": Metric(is_mean_of_labels=True),
     }
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
 
