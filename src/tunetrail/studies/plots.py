@@ -23,6 +23,8 @@ _TRIALS_PER_PARAM = 4
 _MOST_POINTS, _MOST_LINES = 5_000, 300
 # More parameters beside each other cannot be read: the first ones are drawn.
 _MOST_PARAMS = 10
+# Choices of a parameter whose importance is estimated.
+_MOST_CHOICES = 20
 
 _Plot = tuple[Callable[..., go.Figure], dict[str, Any]]
 _HAVE_POINTS = (visualization.plot_optimization_history, visualization.plot_pareto_front)
@@ -86,7 +88,7 @@ def _say_what_is_left_out(
     shown, whole = len(part.get_trials(deepcopy=False)), len(study.get_trials(deepcopy=False))
     notes = [f"{shown:,} of {whole:,} trials"] * (shown < whole)
     if "params" in arguments:
-        notes.append(f"the first {_MOST_PARAMS} parameters")
+        notes.append(f"{len(arguments['params'])} of the parameters")
     if notes:
         figure.update_layout(title=f"{figure.layout.title.text} ({', '.join(notes)})")
 
@@ -104,7 +106,10 @@ def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_P
         yield visualization.plot_parallel_coordinate, arguments
         if _has_importances(complete, index):
             evaluator = FanovaImportanceEvaluator(seed=0)
-            yield visualization.plot_param_importances, {**arguments, "evaluator": evaluator}
+            few = _few_choices(complete, names[:_MOST_PARAMS])
+            chosen = {} if few == names else {"params": few}
+            arguments = {**arguments, **chosen, "evaluator": evaluator}
+            yield visualization.plot_param_importances, arguments
     if any(trial.intermediate_values for trial in complete):
         yield visualization.plot_intermediate_values, {}
     # Without a trial that meets the constraints Optuna warns instead of drawing a front.
@@ -115,6 +120,12 @@ def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_P
             yield visualization.plot_pareto_front, arguments
     if any(trial.datetime_complete for trial in study.get_trials(deepcopy=False)):
         yield visualization.plot_timeline, {}
+
+
+def _few_choices(trials: Sequence[FrozenTrial], names: Sequence[str]) -> list[str]:
+    """Leave out what has many choices: each is a column of the trees, and that takes minutes."""
+    of = {name: found for trial in trials for name, found in trial.distributions.items()}
+    return [name for name in names if len(getattr(of[name], "choices", ())) <= _MOST_CHOICES]
 
 
 def _has_importances(complete: Sequence[FrozenTrial], index: int) -> bool:
