@@ -19,9 +19,10 @@ from tunetrail.data.prepare import EXAMPLES, PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
-from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baselines
+from tunetrail.evaluation.missing_labels import MissingLabels, find_missing_labels
+from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baseline
 from tunetrail.evaluation.summary import format_summary
-from tunetrail.evaluation.tuning import UNTUNED, TuningReport, compare_with_untuned
+from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, load_tokenizer, read_weights
 from tunetrail.models.methods.base import Examples, Method
@@ -76,6 +77,7 @@ class Parts:
     checkpoint: Checkpoint
     tokenizer: PreTrainedTokenizerBase
     data: PreparedData
+    missing: tuple[MissingLabels, ...]
     splits: Mapping[str, Split]
     sample: Split
     training: TrainingRows
@@ -129,8 +131,11 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     recording.log_checkpoint(run_log, checkpoint)
     require_suited(task, method, checkpoint)
     data = load_rows(cfg, task, method)
-    recording.log_data(run_log, data)
+    missing = find_missing_labels(data.dataset, task.metrics)
+    recording.log_data(run_log, data, missing)
     _apply_checks(data, cfg)
+    for one in missing:
+        log.info("%s", one.line())
     encoded = encode_rows(task, checkpoint, data.dataset)
     sample = encoded.splits["train"].sample(cfg.diagnostics.num_train_sample, seed=cfg.seed)
     return Parts(
@@ -141,6 +146,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
         checkpoint=checkpoint,
         tokenizer=load_tokenizer(checkpoint),
         data=data,
+        missing=missing,
         splits=encoded.splits,
         sample=sample.by_length(),
         training=encoded.training,
@@ -229,16 +235,16 @@ def _judge(
         for name, split in measured.items()
     }
     validation = outcomes["validation"]
-    baselines = score_baselines(task, parts.splits["train"].rows, validation.rows)
-    if (untuned := find_untuned(result.evaluations)) is not None:
-        baselines[UNTUNED] = untuned.validation[task.main_metric]
+    untuned = find_untuned(result.evaluations)
+    train_rows = parts.splits["train"].rows
     fit = check_fit(
         result.evaluations,
         result.best,
         main_metric=task.main_metric,
         metric=task.metrics[task.main_metric],
-        baseline_score=next(iter(baselines.values()), None),
-        noise={name: outcome.noise for name, outcome in outcomes.items()},
+        baseline=score_baseline(task, train_rows, validation.rows, untuned=untuned),
+        scores={name: outcome.scores for name, outcome in outcomes.items()},
+        losses=trainer.row_losses,
         is_trained=result.is_trained,
     )
     return fit, validation
@@ -359,6 +365,7 @@ def _print_summary(
             where=run_log.artifact_uri,
             names=("loss", *order_metrics(parts.task)[:2]),
             test=test,
+            notes=[one.line() for one in parts.missing],
         )
     )
 

@@ -404,3 +404,26 @@ def test_a_run_that_is_terminated_is_closed_as_killed(tiny: list[str], workspace
     assert run.info.status == "KILLED"
     # it can be resumed from its checkpoint
     assert list((checkpoints / run.info.run_id).glob("checkpoint-*"))
+
+
+def test_a_label_that_a_split_lacks_is_said(
+    train: Train, workspace: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the log, in the record and in the summary: it counts as 0 in macro F1."""
+    rows = [row for row in make_rows(30, seed=2) if row[1] != "neutral"]
+    write_csv(workspace / "validation.csv", rows)
+    train(*tiny, "trainer.num_train_epochs=1", "data.label_names=[negative,neutral,positive,none]")
+    lines = {
+        "train": "train has no row with 1 of 4 labels (none): the model cannot learn them",
+        "validation": "validation has no row with 2 of 4 labels (neutral, none): each counts as 0 "
+        "in macro_f1, macro_precision, macro_recall",
+    }
+    said = capsys.readouterr()
+    for line in lines.values():
+        assert f"note        {line}\n" in said.out
+        assert f"{line}\n" in Path(next(Path("mlruns/hydra").rglob("train.log"))).read_text()
+    run = only_run(workspace)
+    report = json.loads(artifact(run, "reports/data.json").read_text())["missing_labels"]
+    assert {name: one["line"] for name, one in report.items()} == lines
+    assert report["validation"]["labels"] == ["neutral", "none"]
+    assert json.loads(artifact(run, "reports/fit.json").read_text())["loss_rise_noise"] == 0.0

@@ -15,6 +15,8 @@ from tunetrail.errors import InputError
 from tunetrail.templates import quote, render
 
 _NUM_EXAMPLES = 5
+# In the table of the page; the JSON beside it has all.
+_MOST_LABELS = 50
 # What UTF-8 bytes look like when they were read as Windows-1252 (é as Ã©): a lead
 # character and as many continuation characters as it announces. Only the leads of Latin letters,
 # punctuation and emoji, which hardly any language writes before such characters.
@@ -117,10 +119,7 @@ class QualityReport:
                     [found.kind for found in splits[0].findings],
                     [[(one.num_rows, one.share) for one in split.findings] for split in splits],
                 ),
-                *_share_rows(
-                    [quote(f"label {found.label}") for found in splits[0].labels],
-                    [[(one.number, one.share) for one in split.labels] for split in splits],
-                ),
+                *_label_rows(splits),
                 ["words: fewest", *(split.words.minimum for split in splits)],
                 ["words: median", *(f"{split.words.median:g}" for split in splits)],
                 ["words: 95 % have at most", *(f"{split.words.p95:g}" for split in splits)],
@@ -285,6 +284,20 @@ def _share_rows(
     return [
         [name, *(_count_and_share(number, share) for number, share in row)]
         for name, *row in zip(names, *counted, strict=True)
+    ]
+
+
+def _label_rows(splits: Sequence[SplitQuality]) -> list[list[str]]:
+    """Lay out the labels in their order; of many, the most frequent ones of the first split."""
+    order = range(len(splits[0].labels))
+    shown = sorted(sorted(order, key=lambda n: -splits[0].labels[n].number)[:_MOST_LABELS])
+    more = len(order) - len(shown)
+    return [
+        *_share_rows(
+            [quote(f"label {splits[0].labels[place].label}") for place in shown],
+            [[(s.labels[n].number, s.labels[n].share) for n in shown] for s in splits],
+        ),
+        *([[f"and {more:,} rarer labels, in data_quality.json", *[""] * len(splits)]] * bool(more)),
     ]
 
 

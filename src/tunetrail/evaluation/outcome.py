@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from tunetrail.evaluation.statistics import row_scores, standard_error
 from tunetrail.tasks.base import Array, Task
+from tunetrail.training.evaluations import Evaluation
 from tunetrail.training.tokens import Split
 
 # Rows of a split that stand for all of it where answers are compared.
@@ -30,7 +31,12 @@ class SplitOutcome:
     @property
     def noise(self) -> float:
         """The standard error of the main metric."""
-        return standard_error(self.table["score"].to_numpy())
+        return standard_error(self.scores)
+
+    @property
+    def scores(self) -> Array:
+        """What each row contributes to the main metric, in the order of the table."""
+        return np.asarray(self.table["score"])
 
 
 def choose_examples(outcome: SplitOutcome) -> list[int]:
@@ -67,9 +73,22 @@ def scores_by_row(task: Task, rows: Dataset, statistics: Array) -> Array:
     return row_scores(statistics, task.score, task.main_metric)[order]
 
 
-def score_baselines(task: Task, train: Dataset, rows: Dataset) -> dict[str, float]:
-    """Return the main metric of each baseline; the first one judges the fit."""
-    return {
-        name: float(task.score(statistics.sum(axis=0))[task.main_metric])
-        for name, statistics in task.baselines(train, rows).items()
-    }
+@dataclass(frozen=True)
+class Baseline:
+    """The main metric of a baseline.
+
+    ``rows`` is what each row contributes, sorted by ``row``; None where that was not kept.
+    """
+
+    score: float
+    rows: Array | None = None
+
+
+def score_baseline(
+    task: Task, train: Dataset, rows: Dataset, *, untuned: Evaluation | None
+) -> Baseline | None:
+    """Score the first baseline of a task, which judges the fit, or take the untuned model."""
+    for statistics in task.baselines(train, rows).values():
+        score = float(task.score(statistics.sum(axis=0))[task.main_metric])
+        return Baseline(score, scores_by_row(task, rows, statistics))
+    return None if untuned is None else Baseline(untuned.validation[task.main_metric])

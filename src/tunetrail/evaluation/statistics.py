@@ -9,20 +9,26 @@ degrees of freedom after Satterthwaite, An Approximate Distribution of Estimates
 Components, Biometrics Bulletin 1946.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from scipy.sparse import csr_array
 
 # For an interval, and for a p value: enough for about the last digit that is shown.
 NUM_RESAMPLES = 2_000
 NUM_DRAWS = 10_000
 _SHARES = (2.5, 97.5)
-# Draws in memory at once, times the kinds of rows: 32 MB.
+# Draws in memory at once, times the kinds of rows or the statistics: 32 MB.
 _CHUNK_CELLS = 4_000_000
+# With more statistics, those of many labels, a row has a value in few of them.
+_WIDE = 300
+# From here on two standard errors are a 95 % interval, whatever scores are like.
+_MANY_ROWS = 60
 # Sums of the same differences in another order differ by less.
 _ROUNDING = 1e-9
 
@@ -89,10 +95,19 @@ def bootstrap(statistics: npt.NDArray[Any], score: Score, *, seed: int) -> dict[
         score: of sums of them.
 
     """
-    kinds, counts = np.unique(statistics, axis=0, return_counts=True)
-    kinds, counts = kinds[::-1], counts[::-1]
-    sums = _resample(kinds, counts, NUM_RESAMPLES, np.random.default_rng(seed))
-    return {name: percentile_interval(values) for name, values in score(sums).items()}
+    kinds: Any
+    if statistics.shape[1] <= _WIDE:
+        kinds, counts = np.unique(statistics, axis=0, return_counts=True)
+        kinds, counts = kinds[::-1].astype(float), counts[::-1]
+    else:
+        # Of many labels a row has few, and hardly two rows are of one kind.
+        kinds, counts = csr_array(statistics, dtype=float), np.ones(len(statistics), dtype=int)
+    draw = np.random.default_rng(seed)
+    found = [score(sums) for sums in _resample(kinds, counts, NUM_RESAMPLES, draw)]
+    return {
+        name: percentile_interval(np.concatenate([part[name] for part in found]))
+        for name in found[0]
+    }
 
 
 def row_scores(statistics: npt.NDArray[Any], score: Score, metric: str) -> Scores:
@@ -104,7 +119,13 @@ def row_scores(statistics: npt.NDArray[Any], score: Score, metric: str) -> Score
     with the right label; of others, such as F1, their mean is the metric except for its bias.
     """
     total = statistics.sum(axis=0)
-    whole, without = score(total)[metric], score(total - statistics)[metric]
+    whole, size = score(total)[metric], max(1, _CHUNK_CELLS // statistics.shape[1])
+    without = np.concatenate(
+        [
+            score(total - statistics[start : start + size])[metric]
+            for start in range(0, len(statistics), size)
+        ]
+    )
     # Remove rounding errors: a row with the right label scores exactly 1.
     scores: Scores = np.round(whole + (len(statistics) - 1) * (whole - without), 9)
     return scores
@@ -113,6 +134,48 @@ def row_scores(statistics: npt.NDArray[Any], score: Score, metric: str) -> Score
 def standard_error(scores: Scores) -> float:
     """Return the standard error of the mean of :func:`row_scores`."""
     return float(np.sqrt(scores.var() / len(scores)))
+
+
+def noise_of_mean(scores: Scores, *, null: float) -> float:
+    """Return how far the mean of scores may be from ``null`` by chance: half a 95 % interval."""
+    return _noise([scores], null)
+
+
+def noise_of_gap(ones: Scores, others: Scores) -> float:
+    """Return how far the means of different rows may be apart by chance: half a 95 % interval."""
+    return _noise([ones, others], float(np.concatenate([ones, others]).mean()))
+
+
+def _noise(samples: Sequence[Scores], null: float) -> float:
+    """Return two standard errors; of few rows more, as Student's t says (Welch, Biometrika 1947).
+
+    Few rows may all score the same by chance. So their spread is taken around ``null``, the mean
+    that they would have if there were no difference, as in the test of two proportions.
+    """
+    errors, freedoms = [], []
+    for scores in samples:
+        variance, free = scores.var(), len(scores) - 1
+        if len(scores) < _MANY_ROWS:
+            variance = np.square(scores - null).sum() / max(free, 1)
+        errors.append(math.sqrt(variance / len(scores)))
+        freedoms.append(max(free, 1))
+    error = math.hypot(*errors)
+    if error == 0 or min(map(len, samples)) >= _MANY_ROWS:
+        return 2 * error
+    freedom = error**4 / sum(e**4 / free for e, free in zip(errors, freedoms, strict=True))
+    return max(2.0, float(stats.t.ppf(_SHARES[1] / 100, freedom))) * error
+
+
+def noise_of_change(ones: Scores, others: Scores) -> float:
+    """Return how far a mean loss may change on the same rows by chance: half a 95 % interval.
+
+    Args:
+        ones, others: of each row the sum of its losses and of how many, shape (rows, 2).
+
+    """
+    sums = np.column_stack([ones[:, 0] - others[:, 0], ones[:, 1]])
+    changes = row_scores(sums, lambda s: {"loss": s[..., 0] / np.maximum(s[..., 1], 1)}, "loss")
+    return noise_of_mean(changes, null=0.0)
 
 
 def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> PairedTest:
@@ -165,27 +228,20 @@ def _judge_seeds(ones: Scores, others: Scores) -> tuple[Interval, float] | None:
 
 def _draw_rows(differences: Scores, draw: np.random.Generator) -> tuple[Interval, float]:
     kinds, counts = np.unique(differences, return_counts=True)
-    means = _resample(kinds, counts, NUM_DRAWS, draw) / len(differences)
+    means = np.concatenate([*_resample(kinds, counts, NUM_DRAWS, draw)]) / len(differences)
     return percentile_interval(means), _flip_signs(kinds, counts, draw)
 
 
 def _resample(
-    kinds: npt.NDArray[Any],
-    counts: npt.NDArray[np.intp],
-    num_draws: int,
-    draw: np.random.Generator,
-) -> Scores:
-    """Draw all rows with replacement, and return their sums, shape (draws, …).
+    kinds: Any, counts: npt.NDArray[np.intp], num_draws: int, draw: np.random.Generator
+) -> Iterator[Scores]:
+    """Draw all rows with replacement, and yield their sums in parts of shape (draws, …).
 
     Equal rows are interchangeable: drawn is how often each kind of them comes.
     """
     num_rows = counts.sum()
-    return np.concatenate(
-        [
-            draw.multinomial(num_rows, counts / num_rows, size=size) @ kinds
-            for size in _chunks(len(counts), num_draws)
-        ]
-    )
+    for size in _chunks(max(len(counts), math.prod(kinds.shape[1:])), num_draws):
+        yield draw.multinomial(num_rows, counts / num_rows, size=size) @ kinds
 
 
 def _flip_signs(kinds: Scores, counts: npt.NDArray[np.intp], draw: np.random.Generator) -> float:

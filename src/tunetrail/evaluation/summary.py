@@ -19,6 +19,7 @@ def format_summary(
     where: str,
     names: Sequence[str],
     test: dict[str, float],
+    notes: Sequence[str] = (),
 ) -> str:
     """Format best epoch, scores, verdict and where everything is, in about ten lines.
 
@@ -26,6 +27,7 @@ def format_summary(
         tuning: against the untuned model; None if that was not measured.
         names: the scores that get a column.
         test: scores of the test split, or nothing.
+        notes: on the scores, a line each.
 
     """
     best = result.best
@@ -45,6 +47,7 @@ def format_summary(
         "",
         f"fit         {fit.line()}",
         *([f"tuning      {tuning.line()}"] if tuning is not None else []),
+        *(f"note        {note}" for note in notes),
         f"run         {run_id}",
         f"artifacts   {where}",
         f"see it      {ui}" + ("" if server else "   (or: make ui)"),

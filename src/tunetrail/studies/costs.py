@@ -11,13 +11,15 @@ from optuna.study import StudyDirection
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.curves import LINE, MARK, spread_axis
 from tunetrail.studies.ranking import rank
-from tunetrail.templates import short
+from tunetrail.templates import caption, short
 from tunetrail.tracking.run_log import RunSummary
 
 WEIGHTS, SECONDS = "trainable parameters", "seconds"
 _ABOVE, _ERROR = "best/above_baseline", "best/standard_error"
 # Standard errors to each side that hold 95 % of a normal distribution.
 _HALF = 1.96
+# Trials that are named in the figure; more names would lie over each other.
+_MOST_NAMED = 20
 # Metric of a run -> how it is named in the table.
 _COSTS = {"model/trainable_parameters": WEIGHTS, "speed/seconds": SECONDS}
 
@@ -130,8 +132,12 @@ def _plot_cost(
         table[cost], table[objective], yerr=spread, fmt="o", color=LINE, ecolor=MARK,
         elinewidth=1.0, capsize=3, markersize=7,
     )  # fmt: skip
-    for x, y, label in zip(table[cost], table[objective], labels, strict=True):
-        axes.annotate(label, (x, y), xytext=(7, 6), textcoords="offset points", fontsize="small")
+    # The best come first.
+    for x, y, label in [*zip(table[cost], table[objective], labels, strict=True)][:_MOST_NAMED]:
+        axes.annotate(
+            caption(label), (x, y), xytext=(7, 6), textcoords="offset points", fontsize="small",
+            parse_math=False,
+        )  # fmt: skip
     axes.set_xlabel(cost)
     axes.margins(x=0.14, y=0.12)
     spread_axis(axes, table[cost])

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import rank
-from tunetrail.templates import short
+from tunetrail.templates import caption, short
 
 # Okabe and Ito's colours.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -87,7 +87,7 @@ def _plot(
     for index, (axes, objective) in enumerate(zip(panels, objectives, strict=True)):
         for (key, line), colour in zip(groups.items(), _COLOURS, strict=False):
             label = ", ".join(
-                f"{other.rpartition('.')[2]}={short(value)}"
+                f"{other.rpartition('.')[2]}={caption(short(value))}"
                 for other, value in zip(others, key, strict=True)
             )
             scores = {value: line[value][:, index] for value in sorted(line)}
@@ -102,7 +102,9 @@ def _plot(
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize="small")
+            legend = axes.legend(frameon=False, fontsize="small")
+            for text in legend.get_texts():
+                text.set_parse_math(False)
     spread = f"\nband: ± a standard deviation over {seeds} seeds; dots: seeds" if seeds > 1 else ""
     figure.suptitle(f"{', '.join(objectives)} over {name}{spread}", fontsize="medium")
     return figure

@@ -1,10 +1,11 @@
 """The interactive figures of a study, drawn by Optuna."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import optuna
 import plotly.graph_objects as go
 from optuna import visualization
@@ -12,13 +13,35 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from tunetrail.studies.ranking import is_feasible
+from tunetrail.studies.ranking import find_best, is_feasible
 from tunetrail.studies.states import state_of
 
 # With fewer complete trials for each parameter, importances show chance.
 _TRIALS_PER_PARAM = 4
+# A figure with a point for each trial, and one with a line, or for which time grows faster than the
+# number of trials, as for importances; more are thinned out evenly.
+_MOST_POINTS, _MOST_LINES = 5_000, 300
+# More parameters beside each other cannot be read: the first ones are drawn.
+_MOST_PARAMS = 10
+# Choices of a parameter whose importance is estimated.
+_MOST_CHOICES = 20
 
 _Plot = tuple[Callable[..., go.Figure], dict[str, Any]]
+_HAVE_POINTS = (visualization.plot_optimization_history, visualization.plot_pareto_front)
+
+
+class _Part(optuna.Study):
+    """A study of which only some trials are seen, with their numbers."""
+
+    def __init__(self, study: optuna.Study, numbers: Iterable[int]) -> None:
+        super().__init__(study.study_name, study._storage)  # noqa: SLF001 - no public name
+        self._numbers = frozenset(numbers)
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = super().get_trials(deepcopy=deepcopy, states=states)
+        return [trial for trial in trials if trial.number in self._numbers]
 
 
 def plot_study(study: optuna.Study, objectives: Sequence[str]) -> list[go.Figure]:
@@ -38,12 +61,36 @@ def plot_study(study: optuna.Study, objectives: Sequence[str]) -> list[go.Figure
         warnings.simplefilter("ignore", UserWarning)
         for plot, arguments in _choose_plots(study, objectives):
             try:
-                figures.append(plot(study, **arguments))
+                part = _thin(study, _MOST_POINTS if plot in _HAVE_POINTS else _MOST_LINES)
+                figures.append(plot(part, **arguments))
             except (ValueError, RuntimeError):  # such as no parameter that all trials have
                 continue
+            _say_what_is_left_out(figures[-1], study, part, arguments)
             if plot is visualization.plot_optimization_history and len(objectives) == 1:
                 _add_pruned(figures[-1], study)
     return [figure.update_layout(template="plotly_white") for figure in figures]
+
+
+def _thin(study: optuna.Study, most: int) -> optuna.Study:
+    """Return a study with at most so many trials, spread evenly; the best one is among them."""
+    trials = study.get_trials(deepcopy=False)
+    if len(trials) <= most:
+        return study
+    places = np.linspace(0, len(trials) - 1, most - 1).astype(int)
+    best = find_best(study)
+    kept = [trials[place].number for place in places]
+    return _Part(study, kept if best is None else [*kept, best.number])
+
+
+def _say_what_is_left_out(
+    figure: go.Figure, study: optuna.Study, part: optuna.Study, arguments: Mapping[str, Any]
+) -> None:
+    shown, whole = len(part.get_trials(deepcopy=False)), len(study.get_trials(deepcopy=False))
+    notes = [f"{shown:,} of {whole:,} trials"] * (shown < whole)
+    if "params" in arguments:
+        notes.append(f"{len(arguments['params'])} of the parameters")
+    if notes:
+        figure.update_layout(title=f"{figure.layout.title.text} ({', '.join(notes)})")
 
 
 def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_Plot]:
@@ -52,11 +99,17 @@ def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_P
         target = {} if len(objectives) == 1 else {"target": _value_at(index)}
         arguments = {"target_name": objective, **target}
         yield visualization.plot_optimization_history, arguments
+        names = list(dict.fromkeys(name for trial in complete for name in trial.params))
+        if len(names) > _MOST_PARAMS:
+            arguments = {**arguments, "params": names[:_MOST_PARAMS]}
         yield visualization.plot_slice, arguments
         yield visualization.plot_parallel_coordinate, arguments
         if _has_importances(complete, index):
             evaluator = FanovaImportanceEvaluator(seed=0)
-            yield visualization.plot_param_importances, {**arguments, "evaluator": evaluator}
+            few = _few_choices(complete, names[:_MOST_PARAMS])
+            chosen = {} if few == names else {"params": few}
+            arguments = {**arguments, **chosen, "evaluator": evaluator}
+            yield visualization.plot_param_importances, arguments
     if any(trial.intermediate_values for trial in complete):
         yield visualization.plot_intermediate_values, {}
     # Without a trial that meets the constraints Optuna warns instead of drawing a front.
@@ -67,6 +120,12 @@ def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_P
             yield visualization.plot_pareto_front, arguments
     if any(trial.datetime_complete for trial in study.get_trials(deepcopy=False)):
         yield visualization.plot_timeline, {}
+
+
+def _few_choices(trials: Sequence[FrozenTrial], names: Sequence[str]) -> list[str]:
+    """Leave out what has many choices: each is a column of the trees, and that takes minutes."""
+    of = {name: found for trial in trials for name, found in trial.distributions.items()}
+    return [name for name in names if len(getattr(of[name], "choices", ())) <= _MOST_CHOICES]
 
 
 def _has_importances(complete: Sequence[FrozenTrial], index: int) -> bool:

@@ -23,17 +23,23 @@ TrainingRows: TypeAlias = Dataset | torch.utils.data.Dataset[dict[str, Any]]
 class Metric:
     """What code that compares values of a metric must know.
 
-    ``is_share``: the metric lies in [0, 1].
+    ``is_share``: the metric lies in [0, 1]. ``is_mean_of_labels``: each label counts as much as any
+    other, also one that no row has.
     """
 
     greater_is_better: bool = True
     is_share: bool = True
+    is_mean_of_labels: bool = False
 
     @property
     def sign(self) -> int:
         """Return 1 where more is better, else -1: what turns a difference into a gain."""
         return 1 if self.greater_is_better else -1
 
+
+# Numbers for each row and label beside the outputs of the model: probabilities in a table, what
+# each row adds to the sums of a baseline. More are left out: as float64 these take 40 MB.
+MOST_CELLS = 5_000_000
 
 # Trainer measures the loss for every task.
 LOSS = Metric(greater_is_better=False, is_share=False)
@@ -129,6 +135,20 @@ class Task(Protocol):
         It is kept for all rows of a split, so it must not be logits over a whole vocabulary.
         """
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        """Return of each input of a batch the sum of its losses and of how many, shape (batch, 2).
+
+        The noise of the loss comes from it.
+
+        Args:
+            batch: with labels.
+            outputs: of the model.
+            kept: what :meth:`predict` keeps of them.
+
+        """
+
     def complete(
         self,
         model: Any,
@@ -197,8 +217,25 @@ class Task(Protocol):
         fit.
         """
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        """Draw the errors of the model; keys are file names."""
+    def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Count what is taken for what in the rows of a :meth:`tabulate`, the most first.
+
+        Columns are ``target``, ``prediction``, how often, and ``share`` of the target's; right ones
+        are left out. It may be empty.
+        """
+
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        """Draw the errors of the model; keys are file names. A figure has a limited size.
+
+        Args:
+            rows: of the split.
+            table: of :meth:`tabulate`.
+            by_label: of :meth:`break_down`.
+            split: named in titles.
+
+        """
 
     def limits(self) -> list[str]:
         """Return sentences for the model card: what no model of this task can do."""
@@ -217,6 +254,16 @@ def length_for(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
     return min(max_length, tokenizer.model_max_length)
 
 
+def one_loss_each(losses: torch.Tensor) -> torch.Tensor:
+    """Return :meth:`Task.losses` of inputs that have one loss each, shape (batch,)."""
+    return torch.stack([losses, torch.ones_like(losses)], dim=1)
+
+
+def sum_losses(losses: torch.Tensor, *, counted: torch.Tensor) -> torch.Tensor:
+    """Return :meth:`Task.losses` of inputs with losses of tokens, shape (batch, tokens)."""
+    return torch.stack([torch.where(counted, losses, 0).sum(dim=1), counted.sum(dim=1)], dim=1)
+
+
 class OnePass:
     """For tasks of which a forward pass gives all that is measured, on any architecture."""
 
@@ -232,6 +279,10 @@ class OnePass:
     ) -> Array | None:
         del model, tokenizer, rows, encoded, outputs
         return None
+
+    def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
+        del table
+        return pd.DataFrame()
 
 
 class TrainedAsMeasured(OnePass):

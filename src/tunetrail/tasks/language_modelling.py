@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset, DatasetDict
 from matplotlib.figure import Figure
 from transformers import (
@@ -20,7 +21,7 @@ from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, read_texts, require_columns
 from tunetrail.errors import InputError
 from tunetrail.served.language import NOT_COUNTED
-from tunetrail.tasks.base import Array, Collator, Metric, OnePass, length_for
+from tunetrail.tasks.base import Array, Collator, Metric, OnePass, length_for, sum_losses
 from tunetrail.tasks.metrics.language_modelling import language_modelling
 
 Encode = Callable[..., list[dict[str, Any]]]
@@ -113,6 +114,12 @@ class LanguageModelling(OnePass):
         padding.padding_side = "right"
         return DataCollatorForTokenClassification(padding, label_pad_token_id=NOT_COUNTED)
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del batch, outputs
+        return sum_losses(kept[..., 0], counted=kept[..., 0] != NOT_COUNTED)
+
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         found: defaultdict[int, list[Array]] = defaultdict(lambda: [np.empty((0, 2))])
         for index, window in zip(encoded["index"], outputs, strict=True):
@@ -157,8 +164,10 @@ class LanguageModelling(OnePass):
         del train, rows
         return {}
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        del rows, table, split
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows, table, by_label, split
         return {}
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, List
 from matplotlib.figure import Figure
+from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -20,18 +22,20 @@ from tunetrail.data.columns import canonical_split, code_labels, order_labels, r
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import choose_labels, sigmoid
-from tunetrail.tasks.base import Array, Metric
+from tunetrail.tasks.base import MOST_CELLS, Array, Collator, Metric, one_loss_each
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.metrics.multi_label import multi_label
 from tunetrail.tasks.plots import plot_scores_by_label
 from tunetrail.tasks.sequence_classification import (
     SequenceClassification,
+    add_probabilities,
     begin_sequences,
     name_columns,
     note_inputs,
     read_sequences,
 )
 from tunetrail.tasks.strata import RarestLabel
+from tunetrail.templates import caption
 
 _NO_LABEL = "no label"
 # The column of canonical rows: ``labels`` of encoded rows are those of the loss.
@@ -55,7 +59,7 @@ class MultiLabelClassification(SequenceClassification):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "micro_f1": Metric(),
-        "macro_f1": Metric(),
+        "macro_f1": Metric(is_mean_of_labels=True),
         "exact_match": Metric(),
         "hamming_loss": Metric(greater_is_better=False),
     }
@@ -123,8 +127,23 @@ class MultiLabelClassification(SequenceClassification):
             )
 
     def list_targets(self, rows: Dataset) -> list[Any]:
-        targets: list[Any] = _targets(rows).tolist()
-        return targets
+        return list(rows[_OWN])
+
+    def build_collator(
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> Collator:
+        """Build batches with 1 for each label that a row has: rows themselves hold only these."""
+        pad = super().build_collator(tokenizer, model)
+        num_labels = len(model.config.id2label or {})
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
+            targets = torch.zeros(len(features), num_labels)
+            for row, feature in zip(targets, features, strict=True):
+                row[feature["labels"]] = 1
+            inputs = [{k: v for k, v in row.items() if k != "labels"} for row in features]
+            return {**pad(inputs), "labels": targets}
+
+        return collate
 
     def load_model(
         self, load: Loader, tokenizer: PreTrainedTokenizerBase, train: Dataset
@@ -138,8 +157,15 @@ class MultiLabelClassification(SequenceClassification):
         model.config.threshold = float(self.threshold)
         return note_inputs(model, train)
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del outputs
+        losses = binary_cross_entropy_with_logits(kept.float(), batch["labels"], reduction="none")
+        return one_loss_each(losses.mean(dim=1))
+
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
-        predicted = np.empty((len(rows), len(_names(rows))))
+        predicted = np.empty((len(rows), len(_names(rows))), dtype=np.int8)
         predicted[encoded["index"]] = sigmoid(outputs) >= self.threshold
         return multi_label.statistics(_targets(rows), predicted)
 
@@ -156,12 +182,13 @@ class MultiLabelClassification(SequenceClassification):
         probabilities[encoded["index"]] = sigmoid(outputs)
         frame = begin_sequences(rows)
         frame["prediction"] = [_spell(self._choose(row, names)) for row in probabilities]
-        for index, name in enumerate(names):
-            frame[f"probability_{name}"] = probabilities[:, index]
+        frame = add_probabilities(frame, probabilities, names)
         return frame.sort_values("row", ignore_index=True)
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         names, probabilities = _read_probabilities(table)
+        if not names:
+            return table[["prediction"]].set_axis(["labels"], axis=1)
         labels = [self._choose(row, names) for row in probabilities]
         return pd.DataFrame(
             {
@@ -173,28 +200,29 @@ class MultiLabelClassification(SequenceClassification):
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
         """Predict the most frequent set of labels of ``train``, none, and at random by the shares.
 
-        The random baseline counts as it would on average, each label by itself.
+        The random baseline counts as it would on average, each label by itself; with very many
+        labels it is left out.
         """
         names, targets = _names(rows), _targets(rows)
         (usual, _), *_ = Counter(tuple(found) for found in train[_OWN] if found).most_common(1)
         shares = _targets(train).mean(axis=0)
-        always = np.isin(np.arange(len(names)), usual).astype(float)
+        always = np.isin(np.arange(len(names)), usual).astype(np.int8)
+        spelt = caption(_spell([names[code] for code in usual]))
         predicted = {
-            f"the most frequent labels ({_spell([names[code] for code in usual])})": always,
-            "no label at all": np.zeros(len(names)),
-            "chance by the labels' shares": shares,
+            f"the most frequent labels ({spelt})": always,
+            "no label at all": np.zeros(len(names), dtype=np.int8),
         }
+        if targets.size <= MOST_CELLS:
+            predicted["chance by the labels' shares"] = shares
         return {
-            name: multi_label.statistics(targets, np.tile(row, (len(rows), 1)))
+            name: multi_label.statistics(targets, np.broadcast_to(row, targets.shape))
             for name, row in predicted.items()
         }
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        _, probabilities = _read_probabilities(table)
-        # The table is sorted by row.
-        targets = _targets(rows)[np.argsort(rows["row"], kind="stable")]
-        counts = multi_label.statistics(targets, (probabilities >= self.threshold).astype(float))
-        by_label = self.break_down(rows, counts.sum(axis=0))
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows, table
         return {"scores_by_label": plot_scores_by_label(by_label, count="rows", split=split)}
 
     def limits(self) -> list[str]:
@@ -215,7 +243,7 @@ def _names(rows: Dataset) -> list[str]:
 
 def _targets(rows: Dataset) -> Array:
     """Return 1 for each label that a row has, else 0; shape (rows, labels)."""
-    targets = np.zeros((len(rows), len(_names(rows))))
+    targets = np.zeros((len(rows), len(_names(rows))), dtype=np.int8)
     for row, codes in zip(targets, rows[_OWN], strict=True):
         row[codes] = 1
     return targets

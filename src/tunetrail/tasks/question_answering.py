@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from matplotlib.figure import Figure
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForQuestionAnswering,
     DataCollatorWithPadding,
@@ -31,6 +32,7 @@ from tunetrail.tasks.base import (
     TrainedAsMeasured,
     begin_table,
     length_for,
+    one_loss_each,
 )
 from tunetrail.tasks.metrics.squad import squad
 from tunetrail.tasks.plots import plot_scores_by_group
@@ -191,6 +193,15 @@ class QuestionAnswering(TrainedAsMeasured):
         del model, batch
         return stack_logits(outputs)
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del outputs
+        starts, ends = kept.float().unbind(dim=-1)
+        of_start = cross_entropy(starts, batch["start_positions"], reduction="none")
+        of_end = cross_entropy(ends, batch["end_positions"], reduction="none")
+        return one_loss_each((of_start + of_end) / 2)
+
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         found = self._answer(rows, encoded, outputs)
         return _count(rows, [answer.text for answer in found])
@@ -247,8 +258,11 @@ class QuestionAnswering(TrainedAsMeasured):
             found["no answer at all"] = [""] * len(pairs)
         return {name: _count(rows, texts) for name, texts in found.items()}
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
         """Draw the scores by the first two words of the question."""
+        del by_label
         texts = pd.Series(rows["answer_texts"], index=rows["row"]).loc[table["row"]]
         sums = squad.statistics(table["prediction"].tolist(), texts.tolist())
         words = [" ".join(question.split()[:2]) for question in table["question"]]
@@ -277,13 +291,9 @@ class QuestionAnswering(TrainedAsMeasured):
             encoded["index"], encoded["offsets"], outputs, strict=True
         ):
             windows[index].append((offsets, logits))
+        how: dict[str, Any] = {"may_abstain": self.unanswerable}
         return [
-            find_answer(
-                context,
-                found,
-                max_answer_tokens=self.max_answer_tokens,
-                may_abstain=self.unanswerable,
-            )
+            find_answer(context, found, max_answer_tokens=self.max_answer_tokens, **how)
             for context, found in zip(rows["context"], windows, strict=True)
         ]
 

@@ -1,11 +1,13 @@
 """What the tasks share that label a text, or a pair of texts, as a whole."""
 
+import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, Value
@@ -19,7 +21,14 @@ from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import count_of, read_texts
 from tunetrail.errors import InputError
 from tunetrail.served.pairs import encode_pairs
-from tunetrail.tasks.base import Collator, TrainedAsMeasured, begin_table, length_for
+from tunetrail.tasks.base import (
+    MOST_CELLS,
+    Array,
+    Collator,
+    TrainedAsMeasured,
+    begin_table,
+    length_for,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +37,8 @@ log = logging.getLogger(__name__)
 _BETWEEN = " | "
 # The columns of both texts; rows of single texts have none of them.
 _FIRST, _SECOND = "first", "second"
+# Labels of a row with their probabilities, where a table has no room for all of them.
+_MOST_PROBABLE = 5
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,23 @@ def begin_sequences(rows: Dataset) -> pd.DataFrame:
     if _SECOND in rows.column_names:
         frame["text"] = rows[_FIRST]
         frame.insert(frame.columns.get_loc("text") + 1, "text_pair", rows[_SECOND])
+    return frame
+
+
+def add_probabilities(frame: pd.DataFrame, shares: Array, names: Sequence[str]) -> pd.DataFrame:
+    """Add a column probability_<label> for each label to a table of predictions.
+
+    With too many of them a table has one column ``probabilities`` instead: the most probable
+    labels, as JSON.
+    """
+    if shares.size <= MOST_CELLS:
+        columns = [f"probability_{name}" for name in names]
+        return pd.concat([frame, pd.DataFrame(shares, columns=columns, index=frame.index)], axis=1)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :_MOST_PROBABLE]
+    frame["probabilities"] = [
+        json.dumps({names[code]: round(float(row[code]), 6) for code in best}, ensure_ascii=False)
+        for row, best in zip(shares, order, strict=True)
+    ]
     return frame
 
 

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset, DatasetDict
 from matplotlib.figure import Figure
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -22,17 +24,19 @@ from tunetrail.data.columns import (
 )
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import Array, Metric
+from tunetrail.tasks.base import MOST_CELLS, Array, Metric, one_loss_each
 from tunetrail.tasks.metrics.classification import classification
-from tunetrail.tasks.metrics.labels import score_labels
+from tunetrail.tasks.metrics.labels import list_confusions, score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
 from tunetrail.tasks.sequence_classification import (
     SequenceClassification,
+    add_probabilities,
     begin_sequences,
     name_columns,
     note_inputs,
     read_sequences,
 )
+from tunetrail.templates import caption
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ class TextClassification(SequenceClassification):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric(),
-        "macro_f1": Metric(),
-        "macro_precision": Metric(),
-        "macro_recall": Metric(),
+        "macro_f1": Metric(is_mean_of_labels=True),
+        "macro_precision": Metric(is_mean_of_labels=True),
+        "macro_recall": Metric(is_mean_of_labels=True),
     }
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
 
@@ -91,6 +95,12 @@ class TextClassification(SequenceClassification):
         )
         return note_inputs(model, train)
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del outputs
+        return one_loss_each(cross_entropy(kept.float(), batch["labels"], reduction="none"))
+
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         chosen = np.empty(len(rows), dtype=int)
         chosen[encoded["index"]] = outputs.argmax(axis=-1)
@@ -110,8 +120,7 @@ class TextClassification(SequenceClassification):
         frame = begin_sequences(rows)
         frame["prediction"] = [names[index] for index in probabilities.argmax(axis=-1)]
         frame["confidence"] = probabilities.max(axis=-1)
-        for index, name in enumerate(names):
-            frame[f"probability_{name}"] = probabilities[:, index]
+        frame = add_probabilities(frame, probabilities, names)
         return frame.sort_values("row", ignore_index=True)
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -120,21 +129,28 @@ class TextClassification(SequenceClassification):
     def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
         """Predict the majority class of ``train``, and at random by the shares of its labels.
 
-        The random baseline counts as it would on average.
+        The random baseline counts as it would on average; with very many labels it is left out.
         """
         names = train.features["label"].names
         shares = np.bincount(train["label"], minlength=len(names)) / len(train)
         majority = int(shares.argmax())
-        return {
-            f"the majority class ({names[majority]})": _count(rows, np.full(len(rows), majority)),
-            "chance by the labels' shares": _count(rows, np.tile(shares, (len(rows), 1))),
-        }
+        name = f"the majority class ({caption(names[majority])})"
+        found = {name: _count(rows, np.full(len(rows), majority))}
+        if len(rows) * len(names) <= MOST_CELLS:
+            chance = np.tile(shares, (len(rows), 1))
+            found["chance by the labels' shares"] = _count(rows, chance)
+        return found
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        names = rows.features["label"].names
-        counts = pd.crosstab(table["target"], table["prediction"])
-        counts = counts.reindex(index=names, columns=names, fill_value=0)
-        figure = plot_confusion_matrix(counts.to_numpy(), names, split=split)
+    def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
+        return list_confusions(table["target"], table["prediction"], count="rows")
+
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows
+        figure = plot_confusion_matrix(
+            table["target"], table["prediction"], by_label["label"].tolist(), split=split
+        )
         return {"confusion_matrix": figure}
 
     def limits(self) -> list[str]:

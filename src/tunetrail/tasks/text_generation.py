@@ -32,7 +32,7 @@ from tunetrail.served.text2text_generation import (
     generate_all,
 )
 from tunetrail.served.text_generation import score_next_tokens
-from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured, length_for
+from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured, length_for, sum_losses
 from tunetrail.tasks.conversations import (
     encode_rows,
     find_answer,
@@ -246,8 +246,13 @@ class TextGeneration(TrainedAsMeasured):
         """Keep the loss of each completion and its tokens, shape (batch, 2)."""
         score = score_tokens if model.config.is_encoder_decoder else score_next_tokens
         losses = score(outputs["logits"], batch["labels"])[..., 0]
-        counted = losses != NOT_COUNTED
-        return torch.stack([torch.where(counted, losses, 0).sum(dim=1), counted.sum(dim=1)], dim=1)
+        return sum_losses(losses, counted=losses != NOT_COUNTED)
+
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del batch, outputs
+        return kept
 
     def complete(
         self,
@@ -361,8 +366,10 @@ class TextGeneration(TrainedAsMeasured):
         order = sorted(found, key=lambda name: -float(scores[name][self.main_metric]))
         return {name: found[name] for name in order}
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        del rows, table, split
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows, table, by_label, split
         return {}
 
     def limits(self) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from matplotlib.figure import Figure
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForTokenClassification,
     DataCollatorForTokenClassification,
@@ -31,11 +32,13 @@ from tunetrail.tasks.base import (
     TrainedAsMeasured,
     begin_table,
     length_for,
+    sum_losses,
 )
 from tunetrail.tasks.metrics.entities import entities
-from tunetrail.tasks.metrics.labels import score_labels
+from tunetrail.tasks.metrics.labels import list_confusions, score_labels
 from tunetrail.tasks.plots import plot_scores_by_label
 from tunetrail.tasks.strata import RarestLabel
+from tunetrail.templates import list_names
 
 _NO_ENTITY = "no entity"
 _IOB2 = re.compile(r"O|[BI]-\S+")
@@ -168,6 +171,14 @@ class TokenClassification(TrainedAsMeasured):
         chosen: torch.Tensor = outputs["logits"].argmax(dim=-1)
         return chosen
 
+    def losses(
+        self, batch: Mapping[str, torch.Tensor], outputs: Any, kept: torch.Tensor
+    ) -> torch.Tensor:
+        del kept
+        logits, labels = outputs["logits"].float().transpose(1, 2), batch["labels"]
+        losses = cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+        return sum_losses(losses, counted=labels != -100)
+
     def statistics(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Array:
         return _count(rows, _read_tags(rows, encoded, outputs))
 
@@ -202,11 +213,15 @@ class TokenClassification(TrainedAsMeasured):
             "no entity at all": _count(rows, [["O"] * len(words) for words in rows["tokens"]]),
         }
 
-    def plot(self, rows: Dataset, table: pd.DataFrame, *, split: str) -> dict[str, Figure]:
-        targets, found = ([s.split(" ") for s in table[c]] for c in ("target", "prediction"))
-        counts = entities.statistics(targets, found, entities.list_types(_names(rows)))
-        by_type = self.break_down(rows, counts.sum(axis=0))
-        return {"scores_by_type": plot_scores_by_label(by_type, count="entities", split=split)}
+    def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
+        targets, found = (" ".join(table[c]).split(" ") for c in ("target", "prediction"))
+        return list_confusions(targets, found, count="words")
+
+    def plot(
+        self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str
+    ) -> dict[str, Figure]:
+        del rows, table
+        return {"scores_by_type": plot_scores_by_label(by_label, count="entities", split=split)}
 
     def limits(self) -> list[str]:
         return [
@@ -329,8 +344,8 @@ def _require_known(
         for tag in found or ():
             if tag not in codes:
                 raise InputError(
-                    f"{_locate(split, number, words)}: the tag {tag!r} is not among those of "
-                    f"train ({', '.join(codes)}); fix the row, or name every tag in "
+                    f"{_locate(split, number, words)}: the tag {tag!r} is not among those of train "
+                    f"({', '.join(list_names([*codes], 10))}); fix the row, or name every tag in "
                     "data.label_names"
                 )
 

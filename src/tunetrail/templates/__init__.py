@@ -1,12 +1,13 @@
 """The texts of reports: Jinja2 templates in Markdown, which Python fills with values."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _MAX_QUOTED, _MAX_CELL = 200, 1000
+_MAX_CAPTION = 40
 
 
 class Quoted(str):
@@ -46,6 +47,26 @@ def quote(text: str) -> Quoted:
     if len(line) > _MAX_QUOTED:
         line = f"{line[:_MAX_QUOTED]}…"
     return Quoted(re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", line))
+
+
+def caption(text: object, most: int = _MAX_CAPTION) -> str:
+    """Fit a name from the data into a figure or a sentence: one line, and cut.
+
+    Args:
+        text: such as a label or the name of a run.
+        most: characters; longer names leave no room for what they name.
+
+    """
+    line = " ".join(str(text).split())
+    if len(line) > most:
+        line = f"{line[: most - 1]}…"
+    return line
+
+
+def list_names(names: Sequence[object], most: int = 50) -> list[str]:
+    """Return captions of the first names, and how many more there are."""
+    shown = [caption(name) for name in names[:most]]
+    return [*shown, f"and {len(names) - most:,} more"] if len(names) > most else shown
 
 
 def short(value: object) -> str:

@@ -1,6 +1,7 @@
 """What each step of a run logs: code, data, curves, predictions, test scores."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.held_out import HeldOutScores
+from tunetrail.evaluation.missing_labels import MissingLabels
 from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
 from tunetrail.evaluation.tuning import TuningReport
@@ -115,8 +117,8 @@ def log_start(
         )
 
 
-def log_data(run_log: RunLog, data: PreparedData) -> None:
-    """Log the fingerprints of splits and files, and what the checks found."""
+def log_data(run_log: RunLog, data: PreparedData, missing: Sequence[MissingLabels]) -> None:
+    """Log the fingerprints of splits and files, missing labels, and what the checks found."""
     splits = fingerprint_data(data.dataset)
     tags = {"tunetrail.data_fingerprint": combine_fingerprints(splits)}
     if "test" in splits:
@@ -124,11 +126,13 @@ def log_data(run_log: RunLog, data: PreparedData) -> None:
     run_log.tags(tags)
     described = {name: asdict(split) for name, split in splits.items()}
     files = [asdict(file) for file in data.files]
-    run_log.data({"splits": described, "files": files}, "reports/data.json")
-    for name, report in (("data_quality", data.quality), ("leakage", data.leakage)):
-        if report is not None:
-            run_log.text(report.to_markdown(), f"reports/{name}.md")
-            run_log.data(report.to_dict(), f"reports/{name}.json")
+    lacking = {one.split: one.to_dict() for one in missing}
+    report = {"splits": described, "files": files, "missing_labels": lacking}
+    run_log.data(report, "reports/data.json")
+    for name, found in (("data_quality", data.quality), ("leakage", data.leakage)):
+        if found is not None:
+            run_log.text(found.to_markdown(), f"reports/{name}.md")
+            run_log.data(found.to_dict(), f"reports/{name}.json")
 
 
 def log_curves(
@@ -162,7 +166,10 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     by_label = task.break_down(rows, outcome.statistics.sum(axis=0))
     if len(by_label):
         run_log.text(by_label.to_csv(index=False), f"tables/by_label_{split}.csv")
-    for name, figure in task.plot(rows, outcome.table, split=split).items():
+    confusions = task.confusions(outcome.table)
+    if len(confusions):
+        run_log.text(confusions.to_csv(index=False), f"tables/confusions_{split}.csv")
+    for name, figure in task.plot(rows, outcome.table, by_label, split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
 

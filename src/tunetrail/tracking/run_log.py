@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,11 @@ class RunLog:
     def figure(self, figure: Figure, path: str) -> None:
         """Write a figure as PNG at 150 dpi."""
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        with warnings.catch_warnings():
+            # Names of labels may have characters that matplotlib's font lacks, such as emoji: each
+            # becomes a box.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
+            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
         self.content(buffer.getvalue(), path)
 
     def page(self, figures: list[go.Figure], path: str) -> None:

@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from tunetrail.tasks.base import Array, Task
 from tunetrail.training.checkpoints import is_complete
 from tunetrail.training.evaluations import without_timings
+from tunetrail.training.row_losses import RowLosses
 from tunetrail.training.tokens import Split
 
 
@@ -87,6 +88,7 @@ class MeasuringTrainer(transformers.Trainer):
         self._measured = dict(splits)
         # Step of an evaluation -> split -> what the task kept of it.
         self._outputs: dict[int, dict[str, Array]] = {}
+        self._losses = RowLosses()
         self.seconds_completing = 0.0
         # The run log has all numbers that it would print.
         self.remove_callback(transformers.PrinterCallback)
@@ -98,10 +100,15 @@ class MeasuringTrainer(transformers.Trainer):
         inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Keep of a batch what the task says: Trainer itself would keep every logit."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Keep of a batch what the task says, and where labels would be the losses of its inputs.
+
+        Trainer itself would keep every logit.
+        """
         del prediction_loss_only, ignore_keys
         inputs = self._prepare_inputs(inputs)
+        # Smoothing takes the labels out of the inputs.
+        batch = dict(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(
                 model,
@@ -109,8 +116,9 @@ class MeasuringTrainer(transformers.Trainer):
                 return_outputs=True,
                 num_items_in_batch=self._get_num_items_in_batch([inputs], self.args.device),
             )
-            kept = self._task.predict(self.model, inputs, outputs)
-        return loss.detach().mean(), kept.detach(), None
+            kept = self._task.predict(self.model, batch, outputs)
+            losses = self._task.losses(batch, outputs, kept)
+        return loss.detach().mean(), kept.detach(), losses.detach()
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Score the outputs and keep them: to measure the best weights again would take a pass."""
@@ -129,7 +137,19 @@ class MeasuringTrainer(transformers.Trainer):
             needed = (0, best, step)
             self._outputs = {s: kept for s, kept in self._outputs.items() if s in needed}
             self._outputs.setdefault(step, {})[name] = outputs
+            if name == "validation":
+                losses = np.zeros((len(split.rows), 2))
+                np.add.at(losses, np.asarray(split.encoded["index"]), np.asarray(output.label_ids))
+                self._losses.add(step, float(output.metrics[f"{prefix}_loss"]), losses)
         return output._replace(predictions=outputs)
+
+    @property
+    def row_losses(self) -> Mapping[int, Array]:
+        """Step of an evaluation -> of each validation row the sum of losses, and of how many.
+
+        Of the evaluation with the lowest loss, and the last two.
+        """
+        return self._losses.by_step
 
     @property
     def _tokenizer(self) -> transformers.PreTrainedTokenizerBase:
@@ -193,14 +213,20 @@ class MeasuringTrainer(transformers.Trainer):
 
         On a full disk it would take the space that the run needs to log its failure.
         """
+        folder = Path(str(self.args.output_dir))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
+            if not self.args.save_only_model:
+                self._losses.save(checkpoint)
             super()._save_checkpoint(model, trial)
         except Exception:
-            folder = Path(str(self.args.output_dir))
-            checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             if not is_complete(checkpoint):
                 shutil.rmtree(checkpoint, ignore_errors=True)
             raise
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        self._losses = RowLosses.load(Path(resume_from_checkpoint))
 
     def _get_train_sampler(
         self, train_dataset: Dataset | None = None

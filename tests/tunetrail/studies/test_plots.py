@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from tunetrail.studies.plots import plot_study
+from tunetrail.studies.ranking import find_best
 
 SPACE = {
     "trainer.learning_rate": FloatDistribution(1e-5, 1e-2, log=True),
@@ -108,3 +109,26 @@ def test_importances_need_enough_trials_to_mean_something() -> None:
 def test_the_smallest_studies_are_drawn_without_a_warning(count: int, num_objectives: int) -> None:
     study = make_study(count, num_objectives=num_objectives)
     assert bool(plot_study(study, NAMES[:num_objectives])) == bool(count)
+
+
+def test_figures_of_a_large_study_are_thinned_out_and_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The numbers of trials stay, and the best one is among them."""
+    monkeypatch.setattr("tunetrail.studies.plots._MOST_LINES", 30)
+    monkeypatch.setattr("tunetrail.studies.plots._MOST_PARAMS", 2)
+    study = make_study(90)
+    figures = {figure.layout.title.text: figure for figure in plot_study(study, NAMES[:1])}
+    assert list(figures) == [
+        "Optimization History Plot",
+        "Slice Plot (29 of 90 trials, 2 of the parameters)",
+        "Parallel Coordinate Plot (29 of 90 trials, 2 of the parameters)",
+        "Hyperparameter Importances (29 of 90 trials, 2 of the parameters)",
+        "Intermediate Values Plot (29 of 90 trials)",
+        "Timeline Plot (29 of 90 trials)",
+    ]
+    lines = figures["Intermediate Values Plot (29 of 90 trials)"].data
+    numbers = {int(line.name.removeprefix("Trial")) for line in lines}
+    assert max(numbers) > 60
+    assert find_best(study).number in numbers
+    assert max(len(figure.to_json()) for figure in figures.values()) < 100_000

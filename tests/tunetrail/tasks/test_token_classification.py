@@ -323,7 +323,7 @@ def test_scores_are_those_of_seqeval() -> None:
     assert list(table["prediction"]) == [" ".join(tags) for tags in found]
     assert list(table["target"]) == rows["target"][:]
     assert list(TAG.answers(table)["tags"]) == list(table["prediction"])
-    (name,) = TAG.plot(rows, table, split="test")
+    (name,) = TAG.plot(rows, table, by_type.reset_index(), split="test")
     assert name == "scores_by_type"
 
 

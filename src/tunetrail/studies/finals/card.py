@@ -7,7 +7,7 @@ from typing import Any
 from tunetrail.data.prepare import PreparedData
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.report import describe_comparison, list_scores
-from tunetrail.templates import render
+from tunetrail.templates import list_names, render
 from tunetrail.tracking.provenance.fingerprints import SplitFingerprint
 
 # What the hub reads. Where Markdown is shown it would be a heading of its own.
@@ -64,7 +64,9 @@ def write_card(
             [split, f"{found.num_rows:,}", f"`{found.sha256[:16]}`"]
             for split, found in fingerprints.items()
         ],
-        labels=[] if data is None else data.dataset["train"].features["answers"].feature.names,
+        labels=[]
+        if data is None
+        else list_names(data.dataset["train"].features["answers"].feature.names),
         params=[
             [f"`{key}`", f"`{value}`"]
             for key, value in _params(conclusion, config, trains=trains).items()

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 Array = npt.NDArray[Any]
+# Lines in a table of confusions: a person reads the first ones.
+_MOST_CONFUSIONS = 200
 
 
 def divide(part: Array, whole: Array) -> Array:
@@ -29,3 +31,17 @@ def score_labels(
             "f1": divide(2 * right, true + predicted),
         }
     )
+
+
+def list_confusions(
+    targets: Sequence[str], predictions: Sequence[str], *, count: str
+) -> pd.DataFrame:
+    """Count each target that is taken for something else, the most frequent confusions first."""
+    pairs = pd.DataFrame({"target": targets, "prediction": predictions})
+    totals = pairs["target"].value_counts()
+    wrong = pairs[pairs["target"] != pairs["prediction"]]
+    found = wrong.value_counts(["target", "prediction"]).reset_index(name=count)
+    found = found.sort_values(
+        [count, "target", "prediction"], ascending=[False, True, True], ignore_index=True
+    ).head(_MOST_CONFUSIONS)
+    return found.assign(share=found[count] / found["target"].map(totals).to_numpy())

@@ -21,7 +21,8 @@ def statistics(labels: Array, predictions: Array, num_labels: int) -> Array:
         predictions: ids, shape (rows,), or shares of each label, shape (rows, labels).
 
     """
-    one_hot = np.eye(num_labels)
+    # A byte for each: of many rows and labels a float takes eight times the memory.
+    one_hot = np.eye(num_labels, dtype=np.int8)
     true = one_hot[labels]
     predicted = one_hot[predictions] if predictions.ndim == 1 else predictions
     return np.concatenate([true, predicted, true * predicted], axis=1)

@@ -24,8 +24,11 @@ def statistics(targets: Array, predictions: Array) -> Array:
         predictions: the same of what is predicted, or the probability with which it is.
 
     """
-    # Labels are predicted independently of each other where they are predicted at random.
-    exact = np.where(targets == 1, predictions, 1 - predictions).prod(axis=1)
+    if are_whole := np.issubdtype(predictions.dtype, np.integer):
+        exact = (targets == predictions).all(axis=1)
+    else:
+        # Labels are predicted independently of each other where they are predicted at random.
+        exact = np.where(targets == 1, predictions, 1 - predictions).prod(axis=1)
     parts = [
         targets,
         predictions,
@@ -33,7 +36,9 @@ def statistics(targets: Array, predictions: Array) -> Array:
         np.ones((len(targets), 1)),
         exact[:, None],
     ]
-    return np.concatenate(parts, axis=1, dtype=float)
+    # A byte for each: of many rows and labels a float takes eight times the memory.
+    dtype = np.int8 if are_whole else float
+    return np.concatenate(parts, axis=1, dtype=dtype, casting="unsafe")
 
 
 def split(sums: Array) -> tuple[Array, Array, Array]:
