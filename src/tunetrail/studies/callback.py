@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.config.paths import locate
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
@@ -48,7 +48,7 @@ class TrackStudy:
         self._uri: str = tracking.uri
         self._experiment: str = tracking.experiment
         self._artifact_dir: str = tracking.artifact_dir
-        self._checkpoint_dir = Path(tracking.checkpoint_dir)
+        self._checkpoint_dir = locate(tracking.checkpoint_dir)
         self._keep_best = keep_best
         self._objectives: list[str] = []
         self._constraints: dict[str, str] = {}
