@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from tunetrail.config.hub import is_reachable
 from tunetrail.config.paths import locate, stamp_files
 from tunetrail.data.tables.files import load_table
+from tunetrail.data.tables.reading import Reading
 from tunetrail.errors import InputError, first_line
 
 _SPLITS = ("train", "validation", "test")
@@ -50,23 +51,28 @@ def load_files(
     test: str | None = None,
     format: str | None = None,  # noqa: A002 - the key of the config
     encoding: str = "utf-8",
+    delimiter: str | None = None,
+    escaped_quotes: bool = False,
     list_column: str | None = None,
     list_separator: str | None = None,
 ) -> DatasetDict:
     """Read one file for each split that is given, of the format that its suffix or ``format`` says.
 
     Args:
+        train, validation, test, format: as above.
+        encoding, delimiter, escaped_quotes: as :class:`Reading` has them.
         list_column: with ``list_separator`` the texts of this column become lists, split there.
 
     Raises:
         InputError: a file is missing, has no rows, or has rows that cannot be read.
 
     """
+    reading = Reading(encoding, delimiter=delimiter, escaped_quotes=escaped_quotes)
     paths = {"train": train, "validation": validation, "test": test}
     rows = DatasetDict(
         {
             split: _load_file(
-                Path(path), name=f"data.{split}={path}", format_name=format, encoding=encoding
+                Path(path), name=f"data.{split}={path}", format_name=format, reading=reading
             )
             for split, path in paths.items()
             if path is not None
@@ -99,8 +105,7 @@ def load_package_file(
         _locate(distribution, path),
         name=f"data.source.path={path} of {distribution}",
         format_name=format,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
+        reading=Reading(encoding, encoding_errors),
     )
     return DatasetDict({"train": rows})
 

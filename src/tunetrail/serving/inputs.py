@@ -71,11 +71,10 @@ def require_columns(
         return
     for found in columns:
         column = found.name
-        if reader.header.count(column) != 1:
-            how_often = "no column" if column not in reader.header else "more than one column"
-            header = ", ".join(reader.header)
+        if column not in reader.header:
             raise InputError(
-                f"{reader.name}: {how_often} {column!r} (found: {header}); give {found.option}"
+                f"{reader.name}: no column {column!r} (found: {', '.join(reader.header)}); give "
+                f"{found.option}"
             )
         if (kind := reader.type_of(column)) not in found.kinds:
             raise InputError(

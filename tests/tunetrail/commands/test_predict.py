@@ -361,10 +361,13 @@ def test_without_input_it_does_not_wait_for_a_terminal(
         ),
         (["--input", "wide.csv"], "wide.csv: the file is UTF-16, not utf-8; convert it"),
         (["--input", "cut.csv.gz"], "cut.csv.gz: cannot be read to its end"),
-        (["--input", "no.csv.gz"], "no.csv.gz: cannot be read to its end"),
+        (["--input", "no.csv.gz"], "no.csv.gz: it is no gzip file; give it a name without .gz"),
         (["--input", "latin.csv"], "latin.csv: its header is not utf-8"),
         (["--input", "quote.csv"], "quote.csv: its header cannot be read"),
-        (["--input", "twice.csv"], "twice.csv: more than one column 'text' (found: text, text)"),
+        (
+            ["--input", "twice.csv"],
+            "twice.csv: no column 'text' (found: text (column 1), text (column 2))",
+        ),
         (
             ["--input", "in.csv", "--text-column", "body"],
             "in.csv: no column 'body' (found: text, id); give --text-column",
