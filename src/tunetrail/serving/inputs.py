@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunetrail.data.appearance import is_blank
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, is_token
 from tunetrail.errors import InputError
 from tunetrail.served.text2text_generation import find_fault_of_turns
@@ -156,7 +157,7 @@ def _find_fault_of_tokens(tokens: list[Any], column: str) -> str | None:
 
 
 def _find_fault_of_text(text: str) -> str | None:
-    if not text.strip():
+    if is_blank(text):
         return "the text is empty"
     if "\0" in text:
         return "the text holds a NUL character"

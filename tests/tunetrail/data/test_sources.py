@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -19,6 +21,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
 
 from tunetrail.data.sources import SourceFile, list_files, load_files, load_hub, load_package_file
+from tunetrail.data.tables.files import load_table
 from tunetrail.errors import InputError
 
 ROWS = [("NA, they said", "good"), ('a "quoted"\ttext', "bad"), ("two\nlines", "good")]
@@ -326,6 +329,38 @@ def local_set(tmp_path: Path) -> Path:
         lines = [f"text {split} {i},{i % 2}" for i in range(size)]
         (folder / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
     return folder
+
+
+def test_the_name_of_a_folder_is_no_pattern(local_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(local_set, folder := tmp_path / "my_se[t]")
+    with pytest.raises(InputError, match=r"^data\.path=.*has \[ in its name, .*data=files"):
+        load_hub(path=str(folder), splits={"train": "train"})
+
+
+def test_rows_come_from_what_is_there_now(local_set: Path) -> None:
+    """Another content of the same size and time, which a cache would take for the old one."""
+    for text in ("old", "new"):
+        (local_set / "train.csv").write_text(f"text,label\n{text},1\n")
+        os.utime(local_set / "train.csv", (10**9, 10**9))
+        rows = load_hub(path=str(local_set), splits={"train": "train"})
+        assert rows["train"]["text"][:] == [text]
+        content = hashlib.sha256((local_set / "train.csv").read_bytes()).hexdigest()
+        assert content in {file.sha256 for file in list_files(rows)}
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_csv(tmp_path / "a.csv")
+
+    def load_and_write(path: Path, **options: Any) -> Dataset:
+        rows = load_table(path, **options)
+        path.write_text("text,label\nother,1\n")
+        return rows
+
+    monkeypatch.setattr("tunetrail.data.sources.load_table", load_and_write)
+    with pytest.raises(InputError, match=r"a\.csv: it was changed while it was read"):
+        load_files(train=str(tmp_path / "a.csv"))
 
 
 def test_a_full_cache_is_not_an_error_of_the_data(tmp_path: Path) -> None:
