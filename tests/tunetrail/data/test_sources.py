@@ -193,6 +193,9 @@ def test_columns_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
         "text (column 1)", "text (column 2)", "label", " (column 4)", " (column 5)",
     ]  # fmt: skip
     assert rows["text (column 2)"][:] == ["b"]
+    pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: two columns are called 'text'; rename"):
+        load_files(train=str(tmp_path / "a.parquet"))
 
 
 def test_texts_of_several_lines_are_no_joined_rows(tmp_path: Path) -> None:
