@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.build import build
 from tunetrail.config.objectives import read_objectives
+from tunetrail.config.paths import locate
 from tunetrail.config.record import flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
@@ -50,7 +51,7 @@ def _require_resumable(cfg: DictConfig, held: contextlib.ExitStack) -> Path:
 def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog, Path | None]]:
     """Open the run for this process alone; the path is the checkpoint of a run that is resumed."""
     make_folder(
-        Path(cfg.tracking.checkpoint_dir),
+        locate(cfg.tracking.checkpoint_dir),
         key=f"tracking.checkpoint_dir={cfg.tracking.checkpoint_dir}",
     )
     tags, name = {}, cfg.tracking.run_name
@@ -95,7 +96,7 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
 
 def checkpoint_dir(cfg: DictConfig, run_id: str) -> Path:
     """Return the folder of a run's checkpoints while it trains."""
-    return Path(cfg.tracking.checkpoint_dir) / run_id
+    return locate(cfg.tracking.checkpoint_dir) / run_id
 
 
 def log_origin(run_log: RunLog, cfg: DictConfig) -> None:

@@ -40,7 +40,8 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
     """Train the best points of a study again, and let the callbacks compare them.
 
     Raises:
-        SweepError: they could not be trained; the results of the search are kept.
+        SweepError: there is no point to train, or they could not be trained; the results of the
+            search are kept.
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
@@ -49,6 +50,13 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
     if obstacle := _find_obstacle(spec, study, resources.worker):
         log.info("no finals: %s", obstacle)
         return
+    if not choose_finalists(study, num_finalists=spec.settings.finalists):
+        since = study.user_attrs.get(PLAN_SINCE, 0)
+        present = f" since trial {since}, the first with the present config," if since else ""
+        raise SweepError(
+            f"no finals: no complete trial{present} meets every constraint; the results of the "
+            f"search are kept; {spec.settings.keys['final_seeds']}=0 asks for no winner"
+        )
     try:
         finals = _train(spec, study, resources)
     except SweepError as error:
@@ -69,10 +77,6 @@ def _find_obstacle(spec: SweepSpec, study: optuna.Study, worker: Worker) -> str 
     signatures = [trial.user_attrs.get(WORKER) for trial in running]
     if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
         return "the search still runs in another process, which runs them at its end"
-    if not choose_finalists(study, num_finalists=spec.settings.finalists):
-        since = study.user_attrs.get(PLAN_SINCE, 0)
-        present = f" since trial {since}, the first with the present config," if since else ""
-        return f"no complete trial{present} meets every constraint"
     return None
 
 
@@ -237,7 +241,7 @@ def _compare(
         try:
             for name, callback in spec.callbacks.items():
                 # A callback may work as long as a job, and may be stopped anywhere as well.
-                with resources.interruption.job(), logged(name):
+                with resources.interruption.job(), logged(name, resources.undone):
                     callback.on_finals_end(study, finals, complete, resources.config)
         except KeyboardInterrupt:
             log.info("interrupted; to continue: %s", resources.continue_command)

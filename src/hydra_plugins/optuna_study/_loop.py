@@ -45,6 +45,8 @@ class Resources:
     config: DictConfig
     interruption: Interruption
     continue_command: str
+    # What callbacks left undone at the end of a study or its finals.
+    undone: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -100,7 +102,7 @@ class StudyLoop:
             with contextlib.suppress(Exception) if failure else contextlib.nullcontext():
                 self._finish()
             for name, callback in self.spec.callbacks.items():
-                with logged(name):
+                with logged(name, self.resources.undone):
                     callback.on_study_end(self.study, self.interruption.requested, failure)
         if self.interruption.requested:
             log.info("interrupted; to continue: %s", self.resources.continue_command)
@@ -296,10 +298,17 @@ class StudyLoop:
 
 
 @contextlib.contextmanager
-def logged(name: str) -> Iterator[None]:
-    """Log the error of a callback and go on: the trials are safe in the study."""
+def logged(name: str, undone: list[str] | None = None) -> Iterator[None]:
+    """Log the error of a callback and go on: the trials are safe in the study.
+
+    Args:
+        undone: gets the error, where nothing that comes later makes up for it.
+
+    """
     try:
         yield
     except Exception as error:
+        if undone is not None:
+            undone.append(f"hydra.sweeper.callbacks.{name} failed ({first_line(error)})")
         log.error("hydra.sweeper.callbacks.%s failed (%s)", name, first_line(error))  # noqa: TRY400 - one line; the next has the traceback
         log.debug("traceback of callbacks.%s", name, exc_info=True)

@@ -66,6 +66,9 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
             with contextlib.closing(pool):
                 StudyLoop(spec, study=study, resources=resources, budget=Budget(settings)).run()
                 run_finals(spec, study, resources)
+            if resources.undone:
+                # Last: all that could be done is done, and the exit code says that not all was.
+                raise SweepError(f"{'; '.join(resources.undone)}; {remedy}")
 
 
 @contextlib.contextmanager

@@ -43,6 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of stdin (default: text, a text a line), or of a FILE whose suffix does not say it",
     )
     parser.add_argument(
+        "--encoding", default="utf-8", help="of the input (default: %(default)s); answers are UTF-8"
+    )
+    parser.add_argument(
+        "--delimiter", metavar="SIGN", help="between the fields of CSV and TSV, such as ';'"
+    )
+    parser.add_argument(
+        "--escaped-quotes",
+        action="store_true",
+        help='quotes in a quoted field of CSV may be written as \\", not only as ""',
+    )
+    parser.add_argument(
         "--text-column",
         metavar="NAME",
         help="the column or key that holds the texts (default: text; of CoNLL files: tokens)",
@@ -158,13 +169,22 @@ def _open_table(
 ) -> AbstractContextManager["TableReader"]:
     from tunetrail.data.tables.files import open_stream, open_table
     from tunetrail.data.tables.plain import ArgumentReader
+    from tunetrail.data.tables.reading import Reading
 
+    reading = Reading(
+        arguments.encoding,
+        delimiter=arguments.delimiter,
+        escaped_quotes=arguments.escaped_quotes,
+        is_command=True,
+    )
     if arguments.texts:
         for_screen = arguments.output is None and sys.stdout.isatty()
         return nullcontext(ArgumentReader(arguments.texts, for_screen=for_screen))
     if arguments.input is not None:
-        return open_table(arguments.input, format_name, name=str(arguments.input))
-    return nullcontext(open_stream(sys.stdin.buffer, format_name, name="stdin"))
+        name = str(arguments.input)
+        return open_table(arguments.input, format_name, name=name, reading=reading)
+    stream = open_stream(sys.stdin.buffer, format_name, name="stdin", reading=reading)
+    return nullcontext(stream)
 
 
 def _open_output(

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Json, List, Value
 
+from tunetrail.data.appearance import is_blank, require_distinct
 from tunetrail.errors import InputError
 
 # The roles that columns have for the tasks of this package. A data set may name columns for tasks
@@ -125,6 +126,13 @@ def read_texts(part: Dataset, column: str, *, split: str, key: str) -> list[str 
     """
     found = part.features[column]
     if found not in (Value("string"), Value("large_string")):
+        others = enumerate(part[column][:])
+        other = next((pair for pair in others if not isinstance(pair[1], str | None)), None)
+        if isinstance(found, Json) and other is not None:
+            raise InputError(
+                f"{key}={column}: {split} row {other[0]} (counted from 0) holds {other[1]!r}, no "
+                "text as others do; fix the row, or write quotes around it"
+            )
         raise InputError(
             f"{key}={column} of {split} holds {_type_name(found)}, not text; "
             f"name another column (found: {', '.join(part.column_names)})"
@@ -149,6 +157,9 @@ def read_labels(
     labels = _same_spelling(
         {split: _label_strings(part, column, split) for split, part in rows.items()}
     )
+    if label_names is None and not isinstance(rows["train"].features[column], ClassLabel):
+        found_labels = (label for part in labels.values() for label in part)
+        require_distinct(found_labels, key=f"data.columns.label={column}")
     names = order_labels(rows["train"].features[column], labels["train"], label_names)
     codes = code_labels(labels, names)
     feature = ClassLabel(names=names)
@@ -170,7 +181,7 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
     """
     for split, part in dataset.items():
         _require_rows(part, split)
-        empty = [not (text and text.strip()) for text in part["text"][:]]
+        empty = [is_blank(text) for text in part["text"][:]]
         missing = [found is None for found in read_targets(part)]
         # Without groups of labels a target is a text.
         is_text = part.features["stratum"] == Value("null")
@@ -179,7 +190,7 @@ def require_text(dataset: DatasetDict) -> DatasetDict:
             if any(faults):
                 numbers = [row for row, fault in zip(part["row"][:], faults, strict=True) if fault]
                 raise InputError(
-                    f"{split}: {count_of(len(numbers), 'row')} with {what} ({_listed(numbers)}, "
+                    f"{split}: {count_of(len(numbers), 'row')} with {what} ({listed(numbers)}, "
                     "counted from 0); fix them, or set checks.quality=clean to drop them"
                 )
     return dataset
@@ -224,7 +235,7 @@ def _spell_label(value: str | bool | float | None) -> str | None:
     if isinstance(value, float):
         return None if math.isnan(value) else str(int(value))
     text = "" if value is None else str(value)
-    return text if text.strip() else None
+    return None if is_blank(text) else text
 
 
 def _same_spelling(labels: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
@@ -282,6 +293,11 @@ def code_labels(labels: Mapping[str, Sequence[str | None]], names: Sequence[str]
     return {name: code for code, name in enumerate(names)}
 
 
+def say_places(codes: Mapping[str, int], names: Sequence[str]) -> str:
+    """Say, where labels stand for places among the names, how these are counted."""
+    return "" if {*codes} == {*names} else "; numbers are their places, counted from 0"
+
+
 def _encode(
     labels: list[str | None], codes: dict[str, int], split: str, column: str, names: list[str]
 ) -> list[int | None]:
@@ -289,7 +305,8 @@ def _encode(
         if label is not None and label not in codes:
             raise InputError(
                 f"data.columns.label={column}: {label!r} in {split} row {number} is not among the "
-                f"labels ({_listed(names)}); fix the row, or name every label in data.label_names"
+                f"labels ({listed(names)}{say_places(codes, names)}); fix the row, or name every "
+                "label in data.label_names"
             )
     return [None if label is None else codes[label] for label in labels]
 
@@ -305,6 +322,7 @@ def _type_name(feature: object) -> str:
     return type(feature).__name__.lower()
 
 
-def _listed(values: Sequence[object], most: int = 10) -> str:
+def listed(values: Sequence[object], most: int = 10) -> str:
+    """List values, with a count of those beyond the first."""
     more = f", … {len(values) - most} more" if len(values) > most else ""
     return ", ".join(str(value) for value in values[:most]) + more

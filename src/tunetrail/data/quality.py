@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from tunetrail.data.columns import read_targets
+from tunetrail.data.appearance import is_blank
+from tunetrail.data.columns import listed, read_targets
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
 from tunetrail.templates import quote, render
@@ -19,12 +20,14 @@ _NUM_EXAMPLES = 5
 _MOST_LABELS = 50
 # What UTF-8 bytes look like when they were read as Windows-1252 (é as Ã©): a lead
 # character and as many continuation characters as it announces. Only the leads of Latin letters,
-# punctuation and emoji, which hardly any language writes before such characters.
+# punctuation and emoji, which hardly any language writes before such characters. A word in capitals
+# may end in Ã or Â, though: what may follow a word says nothing there (AMANHÃ…, IRMÃ”).
+_AFTER_WORDS = "…\u2013—\u2019”»\u203a™®°ªº\xa0"
 _TRAIL = "".join(sorted({*bytes(range(0x80, 0xC0)).decode("cp1252", "ignore")})) + "\x80-\xbf"
 # Replacement character, private use, and control characters other than tab and line ends.
 _BROKEN = re.compile(
     "[\ufffd\ue000-\uf8ff\U000f0000-\U0010ffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"
-    f"|[ÂÃ][{_TRAIL}]|â[{_TRAIL}]{{2}}|ð[{_TRAIL}]{{3}}"
+    f"|(?<![^\\W\\d_a-zß-ÿ])[ÂÃ][{_TRAIL}]|[ÂÃ](?![{_AFTER_WORDS}])[{_TRAIL}]|â[{_TRAIL}]{{2}}|ð[{_TRAIL}]{{3}}"
 )
 
 
@@ -172,6 +175,20 @@ def check_quality(dataset: DatasetDict) -> QualityReport:
     return QualityReport(splits=tuple(_check_split(name, part) for name, part in dataset.items()))
 
 
+def list_absent(dataset: DatasetDict) -> list[str]:
+    """Say of each split which labels no row of it has: their scores count as 0 in a mean."""
+    said = []
+    for split, part in dataset.items():
+        names = part.features["answers"].feature.names
+        codes = {code for codes in part["answers"][:] for code in codes}
+        if absent := [repr(name) for code, name in enumerate(names) if code not in codes]:
+            said.append(
+                f"{split} has no row of {listed(absent)}: a mean over labels, such as macro_f1, "
+                f"counts {'it' if len(absent) == 1 else 'each'} as 0 there"
+            )
+    return said
+
+
 def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:
     """Drop rows that are of no use, within each split by itself.
 
@@ -248,11 +265,12 @@ def _find_faults(part: Dataset) -> dict[str, list[list[int]]]:
     for index, (text, label) in enumerate(zip(part["text"][:], labels, strict=True)):
         if label is None:
             unlabelled.append([index])
-        if not (text and text.strip()):
+        if is_blank(text):
             empty.append([index])
-        elif _BROKEN.search(text):
+            continue
+        if _BROKEN.search(text):
             broken.append([index])
-        if text and text.strip() and label is not None:
+        if label is not None:
             # A row that is dropped anyway is no duplicate: the labelled one must stay.
             exact[text].append(index)
             normalised[normalise(text)].append(index)

@@ -14,7 +14,9 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
 from tunetrail.config.hub import is_reachable
+from tunetrail.config.paths import locate, stamp_files
 from tunetrail.data.tables.files import load_table
+from tunetrail.data.tables.reading import Reading
 from tunetrail.errors import InputError, first_line
 
 _SPLITS = ("train", "validation", "test")
@@ -49,23 +51,28 @@ def load_files(
     test: str | None = None,
     format: str | None = None,  # noqa: A002 - the key of the config
     encoding: str = "utf-8",
+    delimiter: str | None = None,
+    escaped_quotes: bool = False,
     list_column: str | None = None,
     list_separator: str | None = None,
 ) -> DatasetDict:
     """Read one file for each split that is given, of the format that its suffix or ``format`` says.
 
     Args:
+        train, validation, test, format: as above.
+        encoding, delimiter, escaped_quotes: as :class:`Reading` has them.
         list_column: with ``list_separator`` the texts of this column become lists, split there.
 
     Raises:
         InputError: a file is missing, has no rows, or has rows that cannot be read.
 
     """
+    reading = Reading(encoding, delimiter=delimiter, escaped_quotes=escaped_quotes)
     paths = {"train": train, "validation": validation, "test": test}
     rows = DatasetDict(
         {
             split: _load_file(
-                Path(path), name=f"data.{split}={path}", format_name=format, encoding=encoding
+                Path(path), name=f"data.{split}={path}", format_name=format, reading=reading
             )
             for split, path in paths.items()
             if path is not None
@@ -98,8 +105,7 @@ def load_package_file(
         _locate(distribution, path),
         name=f"data.source.path={path} of {distribution}",
         format_name=format,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
+        reading=Reading(encoding, encoding_errors),
     )
     return DatasetDict({"train": rows})
 
@@ -128,10 +134,16 @@ def load_hub(
             f"data.splits names {found}; give train, and validation and test where they exist"
         )
     key = f"data.path={path}"
+    folder = locate(path) if locate(path).is_dir() else None
+    how: dict[str, Any] = {"revision": revision, "split": list(wanted.values())}
     try:
-        with _ask_cache_only(path), _quiet_loading():
-            parts = load_dataset(path, name, revision=revision, split=list(wanted.values()))
-            _note_files(parts, path, name)
+        with _ask_cache_only(is_local=folder is not None), _quiet_loading():
+            if folder is None:
+                parts = load_dataset(path, name, **how)
+            else:
+                parts = _load_folder(folder, name, key=key, **how)
+    except InputError:
+        raise
     except ConnectionError:
         raise InputError(
             f"{key}: the hub does not answer, and the cache does not have it; data=tweets and "
@@ -178,22 +190,42 @@ def _split_list(text: str, separator: str) -> list[str]:
     return [label.strip() for label in text.split(separator)] if text.strip() else []
 
 
-def _load_file(path: Path, **options: Any) -> Dataset:
-    rows = load_table(path, **options)
-    rows.info.download_checksums = {path.name: checksum(path.expanduser())}
+def _load_file(path: Path, *, name: str, **options: Any) -> Dataset:
+    path = locate(path)
+    with _unchanged([path] if path.is_file() else [], name=name):
+        rows = load_table(path, name=name, **options)
+        rows.info.download_checksums = {path.name: checksum(path)}
     return rows
 
 
-def _note_files(parts: list[Dataset], path: str, name: str | None) -> None:
-    """Note the files of a data set in a local directory, which ``datasets`` does not do."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return
-    found = load_dataset_builder(path, name).config.data_files or {}
-    files = [Path(file) for listed in found.values() for file in listed]
-    noted = {str(file.relative_to(folder.resolve())): checksum(file) for file in files}
+def _load_folder(folder: Path, name: str | None, *, key: str, **how: Any) -> list[Dataset]:
+    """Load a local directory with ``load_dataset``, and note its files, which that does not do."""
+    folder = folder.resolve()
+    if signs := sorted({*"*?["} & {*str(folder)}):
+        raise InputError(
+            f"{key}: {folder} has {' '.join(signs)} in its name, which datasets takes for a "
+            "pattern of several names; rename the folder, or use data=files data.train=PATH"
+        )
+    listed = load_dataset_builder(str(folder), name).config.data_files or {}
+    files = [Path(file) for found in listed.values() for file in found]
+    with _unchanged(files, name=key):
+        noted = {str(file.relative_to(folder)): checksum(file) for file in files}
+        # datasets would take the rows of other files at the same place and time from its cache.
+        content = hashlib.sha256(repr(sorted(noted.items())).encode()).hexdigest()[:16]
+        cache_dir = Path(datasets.config.HF_DATASETS_CACHE) / f"content-{content}"
+        parts: list[Dataset] = load_dataset(str(folder), name, cache_dir=str(cache_dir), **how)
     for part in parts:
         part.info.download_checksums = noted
+    return parts
+
+
+@contextlib.contextmanager
+def _unchanged(files: list[Path], *, name: str) -> Iterator[None]:
+    """Refuse files that are written while they are read: the record would be of other rows."""
+    before = stamp_files(files)
+    yield
+    if stamp_files(files) != before:
+        raise InputError(f"{name}: it was changed while it was read; start again")
 
 
 def checksum(path: Path) -> dict[str, Any]:
@@ -220,10 +252,10 @@ def _locate(name: str, path: str) -> Path:
 
 
 @contextlib.contextmanager
-def _ask_cache_only(path: str) -> Iterator[None]:
+def _ask_cache_only(*, is_local: bool) -> Iterator[None]:
     """Let ``load_dataset`` use its cache at once if the hub cannot be reached."""
     offline = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = offline or not (Path(path).is_dir() or is_reachable())
+    datasets.config.HF_HUB_OFFLINE = offline or not (is_local or is_reachable())
     try:
         yield
     finally:

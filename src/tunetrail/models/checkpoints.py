@@ -7,10 +7,12 @@ earlier run are found by ``tracking/starts.py``, which knows the store of the ru
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from tunetrail.config.paths import Stamp, locate, stamp_files
 from tunetrail.errors import InputError
 from tunetrail.models.cache import make_once
 
@@ -56,7 +58,7 @@ def directory(*, path: str) -> Checkpoint:
     """
     if not path.strip():
         raise InputError("model.path=: it is empty; give a directory that save_pretrained wrote")
-    return _require_checkpoint(Path(path), key=f"model.path={path}", origin=path)
+    return _require_checkpoint(locate(path), key=f"model.path={path}", origin=path)
 
 
 def package_directory(*, distribution: str, path: str) -> Checkpoint:
@@ -89,7 +91,7 @@ def package_gguf(*, distribution: str, path: str, cache_dir: str) -> Checkpoint:
             f"model.source.path={path}: no such file in {distribution}; found: "
             f"{', '.join(sorted(p.name for p in source.parent.glob('*'))) or 'nothing'}"
         )
-    target = Path(cache_dir) / f"{source.stem}-{_digest(source)}"
+    target = locate(cache_dir) / f"{source.stem}-{_digest(stamp_files([source]))}"
     make_once(target, lambda folder: _convert_gguf(source, folder))
     return Checkpoint(path=str(target), origin=_package(distribution))
 
@@ -128,11 +130,11 @@ def _require_checkpoint(path: Path, *, key: str, origin: str) -> Checkpoint:
     return Checkpoint(path=str(path), origin=origin)
 
 
-def _digest(path: Path) -> str:
-    """Hash the first MiB and the size: fast, and enough to distinguish two releases."""
-    with path.open("rb") as file:
-        head = file.read(1 << 20)
-    return hashlib.sha256(head + str(path.stat().st_size).encode()).hexdigest()[:12]
+@lru_cache(maxsize=8)
+def _digest(stamp: Stamp) -> str:
+    """Hash a file: two models of one family have the same head and the same size."""
+    with Path(stamp[0][0]).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _convert_gguf(source: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from tunetrail.config.hub import is_reachable
+from tunetrail.config.paths import Stamp, stamp_files
 from tunetrail.errors import InputError, first_line
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.served.in_context_classification import KEY as PROMPT
@@ -38,9 +39,8 @@ class NoHeadError(InputError):
     """There is no model of this architecture for what a task asks for."""
 
 
-# Files with their sizes and times -> the weights in them. Holds one entry at most.
-_Stamp = tuple[tuple[str, int, int], ...]
-_held: dict[_Stamp, Weights] = {}
+# Files -> the weights in them. Holds one entry at most.
+_held: dict[Stamp, Weights] = {}
 
 
 def read_weights(checkpoint: Checkpoint) -> Weights | None:
@@ -63,12 +63,6 @@ def read_weights(checkpoint: Checkpoint) -> Weights | None:
             name: tensor.clone() for path, *_ in stamp for name, tensor in load_file(path).items()
         }
     return _held[stamp]
-
-
-def stamp_files(paths: list[Path]) -> _Stamp:
-    """Return path, size and time of each file: equal as long as none is written again."""
-    stats = [(str(path), path.stat()) for path in paths]
-    return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
 def _weight_files(checkpoint: Checkpoint) -> list[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunetrail.config.paths import locate
 from tunetrail.config.untrusted import (
     GivenValue,
     Project,
@@ -24,6 +25,7 @@ from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
 from tunetrail.tracking.run_log import CHOICES, add_to_run
 from tunetrail.tracking.starts import resolve_run
+from tunetrail.tracking.store import find_database
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
@@ -133,7 +135,7 @@ def run_again(
         if run_id is not None:
             _note_origin(run_id, original, uri=uri)
             # An interrupted run keeps its checkpoints, but a rerun is never resumed.
-            folder = Path(present.config["tracking"]["checkpoint_dir"]) / run_id
+            folder = locate(present.config["tracking"]["checkpoint_dir"]) / run_id
             shutil.rmtree(folder, ignore_errors=True)
     repeated = None if run_id is None else load_record(run_id, uri=uri)
     if repeated is None or (exit_code and not repeated.metrics):
@@ -169,8 +171,8 @@ def _store_dirs(present: Project, given: Sequence[GivenValue], uri: str) -> list
     keys = ("tracking.artifact_dir", "tracking.checkpoint_dir", "cache_dir")
     named += [value.value for value in given if value.key in keys]
     if uri.startswith("sqlite:///"):
-        named.append(str(Path(uri.removeprefix("sqlite:///")).parent))
-    return [Path(str(name)) for name in named]
+        named.append(find_database(uri).parent)
+    return [locate(str(name)) for name in named]
 
 
 def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunetrail.data.appearance import is_blank
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, is_token
 from tunetrail.errors import InputError
 from tunetrail.served.text2text_generation import find_fault_of_turns
@@ -71,11 +72,10 @@ def require_columns(
         return
     for found in columns:
         column = found.name
-        if reader.header.count(column) != 1:
-            how_often = "no column" if column not in reader.header else "more than one column"
-            header = ", ".join(reader.header)
+        if column not in reader.header:
             raise InputError(
-                f"{reader.name}: {how_often} {column!r} (found: {header}); give {found.option}"
+                f"{reader.name}: no column {column!r} (found: {', '.join(reader.header)}); give "
+                f"{found.option}"
             )
         if (kind := reader.type_of(column)) not in found.kinds:
             raise InputError(
@@ -157,7 +157,7 @@ def _find_fault_of_tokens(tokens: list[Any], column: str) -> str | None:
 
 
 def _find_fault_of_text(text: str) -> str | None:
-    if not text.strip():
+    if is_blank(text):
         return "the text is empty"
     if "\0" in text:
         return "the text holds a NUL character"

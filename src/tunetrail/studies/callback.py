@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -11,11 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.config.paths import locate
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
+from tunetrail.errors import InputError
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
 from tunetrail.studies.curves import plot_curves
 from tunetrail.studies.finals.record import Terms
+from tunetrail.studies.finals.report import NO_WINNER
 from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
@@ -48,7 +50,7 @@ class TrackStudy:
         self._uri: str = tracking.uri
         self._experiment: str = tracking.experiment
         self._artifact_dir: str = tracking.artifact_dir
-        self._checkpoint_dir = Path(tracking.checkpoint_dir)
+        self._checkpoint_dir = locate(tracking.checkpoint_dir)
         self._keep_best = keep_best
         self._objectives: list[str] = []
         self._constraints: dict[str, str] = {}
@@ -128,6 +130,9 @@ class TrackStudy:
 
         Called again for the same finals, it prints the same and does nothing.
 
+        Raises:
+            InputError: there is no winner.
+
         Args:
             finals: in which the best points were trained again on fresh seeds.
             finalists: number of a trial of the study -> number of its trial in ``finals``.
@@ -143,9 +148,12 @@ class TrackStudy:
             known_targets=_list_known_targets(config),
         )
         with store_errors(self._uri), closed_at_end(parent):
-            for line in register_winner(study, finals, finalists, parent=parent, terms=terms):
+            lines = register_winner(study, finals, finalists, parent=parent, terms=terms)
+            for line in lines:
                 log.info("%s", line)
             self._log_report(study, parent, self._synchronise(study, parent))
+        if lines[0].startswith(NO_WINNER):
+            raise InputError("the study has no winner")
 
     def _create_parent(
         self, study: optuna.Study, config: DictConfig, searched: optuna.Study | None

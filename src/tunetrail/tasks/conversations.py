@@ -6,6 +6,7 @@ import jinja2
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
+from tunetrail.data.appearance import is_blank
 from tunetrail.data.columns import canonical_split, read_texts, require_columns
 from tunetrail.errors import InputError, first_line
 from tunetrail.served.language import NOT_COUNTED, tokenize
@@ -52,7 +53,7 @@ def _read_pairs(part: Dataset, split: str, keys: Mapping[str, str]) -> Dataset:
     prompts, completions = (
         read_texts(part, column, split=split, key=key) for key, column in keys.items()
     )
-    targets = [text if text and text.strip() else None for text in completions]
+    targets = [None if is_blank(text) else text for text in completions]
     return canonical_split(part, text=prompts, target=targets)
 
 

@@ -18,7 +18,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunetrail.data.columns import canonical_split, code_labels, order_labels, require_columns
+from tunetrail.data.appearance import is_blank, require_distinct
+from tunetrail.data.columns import (
+    canonical_split,
+    code_labels,
+    order_labels,
+    require_columns,
+    say_places,
+)
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import choose_labels, sigmoid
@@ -79,6 +86,9 @@ class MultiLabelClassification(SequenceClassification):
         texts = {split: read_sequences(part, columns, split=split) for split, part in rows.items()}
         labels = {split: _read_lists(part, column, split) for split, part in rows.items()}
         flat = {s: [label for found in part for label in found or ()] for s, part in labels.items()}
+        if label_names is None and not isinstance(_inner(rows["train"], column), ClassLabel):
+            every = (label for part in flat.values() for label in part)
+            require_distinct(every, key=f"data.columns.labels={column}")
         names = order_labels(_inner(rows["train"], column), flat["train"], label_names)
         if len(names) < 2:
             raise InputError(
@@ -87,7 +97,7 @@ class MultiLabelClassification(SequenceClassification):
             )
         codes = code_labels(flat, names)
         for split, part in labels.items():
-            _require_known(part, codes, split, column)
+            _require_known(part, codes, names, split, column)
         # In the order of the codes: the same labels in another order are the same answer.
         coded = {
             split: [
@@ -276,8 +286,8 @@ def _read_lists(part: Dataset, column: str, split: str) -> list[_Labels]:
                 "several labels in them set data.label_separator"
             )
         for label in labels:
-            if not isinstance(label, str | int) or not str(label).strip():
-                what = "an empty name" if label is None or str(label).strip() == "" else repr(label)
+            if not isinstance(label, str | int) or is_blank(str(label)):
+                what = "an empty name" if label is None or is_blank(str(label)) else repr(label)
                 raise InputError(
                     f"{where} has {what} among its labels; labels must be text or whole numbers"
                 )
@@ -287,13 +297,14 @@ def _read_lists(part: Dataset, column: str, split: str) -> list[_Labels]:
 
 
 def _require_known(
-    rows: Sequence[_Labels], codes: Mapping[str, int], split: str, column: str
+    rows: Sequence[_Labels], codes: Mapping[str, int], names: list[str], split: str, column: str
 ) -> None:
     for number, labels in enumerate(rows):
         for label in labels or ():
             if label not in codes:
                 raise InputError(
                     f"data.columns.labels={column}: {split} row {number} has the label {label!r}, "
-                    f"which is not among those of train ({', '.join([*codes][:10])}); fix the row, "
+                    f"which is not among those of train ({', '.join(names[:10])}"
+                    f"{say_places(codes, names)}); fix the row, "
                     "or name every label in data.label_names"
                 )

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
+from tunetrail.data.appearance import is_blank
 from tunetrail.data.columns import canonical_split, count_of, read_texts, require_columns
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
@@ -340,7 +341,7 @@ def _canonicalise(part: Dataset, columns: Mapping[str, str], split: str) -> Data
     return canonical_split(
         part,
         text=[
-            None if not (q and q.strip() and c and c.strip()) else q + _BETWEEN + c
+            None if q is None or c is None or is_blank(q) or is_blank(c) else q + _BETWEEN + c
             for q, c in zip(questions, contexts, strict=True)
         ],
         target=[
@@ -378,7 +379,7 @@ def _read_answers(value: Any, context: str | None, where: str) -> list[tuple[str
         ) from None
     for text, start in found:
         is_place = isinstance(start, int) and not isinstance(start, bool)
-        if not isinstance(text, str) or not text.strip() or not is_place:
+        if not isinstance(text, str) or is_blank(text) or not is_place:
             raise InputError(f"{where}: {text!r} at {start!r} is no answer: a text and a number")
         there = (context or "")[max(start, 0) : max(start, 0) + len(text)]
         if context and (start < 0 or there != text):

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
+from tunetrail.data.appearance import is_blank
 from tunetrail.data.columns import count_of, read_texts
 from tunetrail.errors import InputError
 from tunetrail.served.pairs import encode_pairs
@@ -185,6 +186,6 @@ def add_probabilities(frame: pd.DataFrame, shares: Array, names: Sequence[str]) 
 
 
 def _join(first: str | None, second: str | None) -> str | None:
-    if first is None or second is None or not (first.strip() and second.strip()):
+    if first is None or second is None or is_blank(first) or is_blank(second):
         return None
     return first + _BETWEEN + second

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
+from tunetrail.data.appearance import require_distinct
 from tunetrail.data.columns import canonical_split, count_of, require_columns
 from tunetrail.data.tables.rows import is_token
 from tunetrail.errors import InputError
@@ -95,6 +96,9 @@ class TokenClassification(TrainedAsMeasured):
             if self.tag_scheme == "iob1":
                 tags[split] = [found and _begin_entities(found) for found in tags[split]]
             _require_begun(tokens[split], tags[split], split)
+        if label_names is None:
+            every = (tag for part in tags.values() for found in part for tag in found or ())
+            require_distinct(every, key=f"data.columns.tags={columns['tags']}")
         names = _order_names(tags["train"], label_names)
         codes = {name: code for code, name in enumerate(names)}
         strata = RarestLabel([_types(found) for found in tags["train"] if found], none=_NO_ENTITY)

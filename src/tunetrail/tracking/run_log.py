@@ -19,6 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, chain_of, describe
 from tunetrail.tracking.artifacts import Artifacts
@@ -237,7 +238,7 @@ def create_run(
     """
     client = connect(uri)
     if not uri.startswith("http"):
-        make_folder(Path(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
+        make_folder(locate(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
     with store_errors(uri):
         experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
         tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
@@ -324,7 +325,7 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
         return str(found.experiment_id)
     location = None
     if not uri.startswith("http"):
-        location = Path(artifact_dir).resolve().as_uri()
+        location = locate(artifact_dir).resolve().as_uri()
     try:
         # Without a kind MLflow guesses one and shows its pages for agents.
         kind = {"mlflow.experimentKind": "custom_model_development"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from tunetrail.config.paths import locate
 from tunetrail.errors import InputError, OutageError, first_line
 from tunetrail.models.cache import make_once
 from tunetrail.models.checkpoints import Checkpoint
@@ -47,7 +48,7 @@ def load_run(*, run_id: str, tracking_uri: str, cache_dir: str) -> Checkpoint:
     """
     with _named(run_id, tracking_uri):
         run, place = _find(run_id, tracking_uri)
-        folder = fetch(place, Path()) if place.is_local else _download(place, Path(cache_dir))
+        folder = fetch(place, Path()) if place.is_local else _download(place, locate(cache_dir))
         model_dir, tokenizer_dir = find_files(folder, source=place.source)
     return Checkpoint(
         path=str(model_dir),

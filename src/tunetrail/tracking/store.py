@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, OutageError, chain_of, first_line
 
@@ -64,7 +65,7 @@ def connect(uri: str) -> MlflowClient:
     elif parts.scheme == "sqlite":
         # MLflow keeps one store for each URI in a process: a relative URI would stay relative to
         # the folder that the process was in at first.
-        path = Path(uri.removeprefix("sqlite:///")).resolve()
+        path = find_database(uri)
         make_folder(path.parent, key=f"tracking.uri={uri}")
         uri = f"sqlite:///{path}"
     elif parts.scheme in ("", "file"):
@@ -75,6 +76,22 @@ def connect(uri: str) -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     with store_errors(uri), quiet_mlflow():
         return MlflowClient(uri)
+
+
+def find_database(uri: str) -> Path:
+    """Find the file of a store in SQLite.
+
+    Raises:
+        InputError: MLflow would open another one.
+
+    """
+    path = locate(uri.removeprefix("sqlite:///")).resolve()
+    if "?" in str(path) or unquote(str(path)) != str(path):
+        raise InputError(
+            f"tracking.uri={uri}: {path} has ? or % in its name, which MLflow takes for a part of "
+            "a URL; rename the folder, or set tracking.uri=sqlite:///PATH to a path without"
+        )
+    return path
 
 
 def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
@@ -89,10 +106,9 @@ def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
         InputError: there is no such store.
 
     """
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:") and not path.is_file():
+    if uri.startswith("sqlite:") and not (path := find_database(uri)).is_file():
         raise InputError(
-            f"no store in {path.absolute()}; give another with {option}, or change to the folder "
+            f"no store in {path}; give another with {option}, or change to the folder "
             "that train.py was started in"
         )
     return connect(uri)

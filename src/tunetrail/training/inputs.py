@@ -17,12 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from tunetrail.config.arguments import require_arguments_of_trainer
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
+from tunetrail.config.paths import Stamp, locate, stamp_files
 from tunetrail.data.columns import ROLES
 from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.data.sources import load_files
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import find_kind, stamp_files
+from tunetrail.models.loading import find_kind
 from tunetrail.models.methods.base import Method
 from tunetrail.tasks.base import Task
 
@@ -152,7 +153,7 @@ _OF_SUBSETS = (
 
 @lru_cache(maxsize=1)
 def _load_data(
-    config: str, reader: _Reader, stamp: object, seed: int, checks: _Checks
+    config: str, reader: _Reader, stamp: Stamp, seed: int, checks: _Checks
 ) -> PreparedData:
     """Load and prepare the rows; the trials of a study in one process share the result."""
     values = json.loads(config)
@@ -174,7 +175,7 @@ def _load_data(
 
 @lru_cache(maxsize=1)
 def _load_splits(
-    config: str, reader: _Reader, stamp: object, seed: int, cleans: tuple[bool, bool]
+    config: str, reader: _Reader, stamp: Stamp, seed: int, cleans: tuple[bool, bool]
 ) -> WholeSplits:
     """Load all rows; trials that take other subsets of them share the result."""
     del stamp  # part of the cache's key: a file that was written again is loaded again
@@ -217,8 +218,10 @@ def _require_roles(task: Task, cfg: DictConfig, rows: DatasetDict) -> None:
         )
 
 
-def _stamp_sources(data: DictConfig) -> object:
-    """Return path, size and time of each file that the config names."""
-    names = [value for value in plain(data.source).values() if isinstance(value, str)]
-    paths = [Path(name).expanduser().resolve() for name in names]
-    return stamp_files([path for path in paths if path.is_file()])
+def _stamp_sources(data: DictConfig) -> Stamp:
+    """Stamp each file that the config names, and the files of a folder that is its path."""
+    source = plain(data.source)
+    files = [locate(value) for value in source.values() if isinstance(value, str)]
+    if source.get("path"):
+        files += locate(source["path"]).rglob("*")
+    return stamp_files(sorted(path for path in files if path.is_file()))

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from tunetrail.config.paths import stamp_files
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import load_tokenizer, stamp_files
+from tunetrail.models.loading import load_tokenizer
 from tunetrail.tasks.base import Task, TrainingRows
 
 
@@ -59,8 +60,9 @@ def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Enc
 
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
     """
+    # A tokenizer's files have many names. On the hub a revision stands for them.
     folder = Path(checkpoint.tokenizer)
-    files = stamp_files(sorted(path for path in folder.glob("*") if _is_of_tokenizer(path)))
+    files = stamp_files(sorted(path for path in folder.glob("*") if path.is_file()))
     sources = {
         # datasets has no public name for the hash of a split's content.
         name: _Source((task, checkpoint, files, rows._fingerprint), rows)  # noqa: SLF001
@@ -71,10 +73,6 @@ def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Enc
         {name: split if name == "train" else split.by_length() for name, split in splits.items()},
         _build_training_rows(sources["train"]),
     )
-
-
-def _is_of_tokenizer(path: Path) -> bool:
-    return path.is_file() and path.suffix in (".json", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True)

@@ -270,13 +270,13 @@ def test_points_that_violate_a_constraint_are_no_finalists(sweep, load_finals):
 
 
 @pytest.mark.slow
-def test_without_a_feasible_point_there_are_no_finals(sweep, capfd):
+def test_without_a_feasible_point_there_are_no_finals(sweep):
     def task(cfg):
         open_trial(cfg).set_constraint("gap", 1.0)
         return 1.0
 
-    sweep(*FINALS, "num_trials=2", task=task)
-    assert "no finals: no complete trial meets every constraint" in capfd.readouterr().out
+    with pytest.raises(SweepError, match="no finals: no complete trial meets every constraint"):
+        sweep(*FINALS, "num_trials=2", task=task)
 
 
 def test_one_final_seed_is_one_job_without_repeats(sweep, load_finals):
@@ -340,8 +340,8 @@ def test_a_changed_config_has_finals_of_its_own(sweep, load_finals, capfd):
     before = [trial.value for trial in load_finals().trials]
     changed = (*FINALS, "shape=square", recorder())
     # Nothing ran under the new config: the old trials are none to compare.
-    sweep(*changed, ALLOW, "num_trials=2", task=task)
-    assert "no finals: no complete trial since trial 2" in capfd.readouterr().out
+    with pytest.raises(SweepError, match="no finals: no complete trial since trial 2"):
+        sweep(*changed, ALLOW, "num_trials=2", task=task)
     sweep(*changed, "num_trials=5", task=task)
     assert [trial.value for trial in load_finals().trials] == before
     finals = load_finals("toy-finals-2-since-2")
@@ -414,7 +414,8 @@ def test_finals_need_a_first_seed(sweep):
 
 @pytest.mark.slow
 def test_a_broken_callback_loses_no_finals(sweep, load_finals, capfd):
-    sweep(*FINALS, "num_trials=2", recorder("broken", broken="finals"), recorder("good"))
+    with pytest.raises(SweepError, match=r"broken failed \(RuntimeError: broken at finals\); "):
+        sweep(*FINALS, "num_trials=2", recorder("broken", broken="finals"), recorder("good"))
     assert "callbacks.broken failed (RuntimeError: broken at finals)" in capfd.readouterr().out
     assert EVENTS[-1][0] == "finals"
     assert states(load_finals()) == ["COMPLETE"] * 2

@@ -26,7 +26,8 @@ from toys import Store, make_rows
 from tunetrail.__main__ import main
 from tunetrail.data.tables import rows as table_rows
 from tunetrail.data.tables.files import open_table
-from tunetrail.data.tables.rows import BadRow
+from tunetrail.data.tables.reading import Reading
+from tunetrail.data.tables.rows import BadRow, Row
 from tunetrail.served.text_classification import ServedModel
 
 TUNETRAIL = [sys.executable, "-m", "tunetrail"]
@@ -241,6 +242,20 @@ def test_bad_rows_of_csv_are_named_by_the_line_they_begin_in(
     ]
 
 
+def test_other_forms_of_csv_are_read_and_written_again(here: Store) -> None:
+    Path("in.csv").write_bytes('id;text\n1;"a \\"good\\" café; \\d"\n'.encode("latin-1"))
+    form = ("--delimiter", ";", "--escaped-quotes")
+    assert predict("tiny", "--input", "in.csv", "--output", "out.csv", *form) == 3
+    form = (*form, "--encoding", "latin-1")
+    assert predict("tiny", "--input", "in.csv", "--output", "out.csv", *form) == 0
+    reading = Reading(delimiter=";", escaped_quotes=True)
+    with open_table(Path("out.csv"), "csv", name="out.csv", reading=reading) as reader:
+        (row,) = reader
+    assert reader.header == ["id", "text", *ADDED]
+    assert isinstance(row, Row)
+    assert row.kept[1] == 'a "good" café; \\d'
+
+
 def test_bad_rows_of_json_lines_are_named_by_their_lines(
     here: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,10 +376,15 @@ def test_without_input_it_does_not_wait_for_a_terminal(
         ),
         (["--input", "wide.csv"], "wide.csv: the file is UTF-16, not utf-8; convert it"),
         (["--input", "cut.csv.gz"], "cut.csv.gz: cannot be read to its end"),
-        (["--input", "no.csv.gz"], "no.csv.gz: cannot be read to its end"),
+        (["--input", "no.csv.gz"], "no.csv.gz: it is no gzip file; give it a name without .gz"),
         (["--input", "latin.csv"], "latin.csv: its header is not utf-8"),
         (["--input", "quote.csv"], "quote.csv: its header cannot be read"),
-        (["--input", "twice.csv"], "twice.csv: more than one column 'text' (found: text, text)"),
+        (["--input", "semicolon.csv"], "'id;text'; give --delimiter ';' (where it is one name,"),
+        (["--input", "in.iob", "--delimiter", ";;"], "--delimiter ';;': must be one character"),
+        (
+            ["--input", "twice.csv"],
+            "twice.csv: no column 'text' (found: text (column 1), text (column 2))",
+        ),
         (
             ["--input", "in.csv", "--text-column", "body"],
             "in.csv: no column 'body' (found: text, id); give --text-column",
@@ -407,6 +427,7 @@ def test_what_cannot_be_read_or_written_is_one_line(
     Path("wide.csv").write_text("text\ngood\n", "utf-16")
     Path("latin.csv").write_text("text,größe\ngood,1\n", "latin-1")
     Path("quote.csv").write_text('text,"id\ngood,1\n')
+    Path("semicolon.csv").write_text("id;text\n1;a\n")
     Path("twice.csv").write_text("text,text\na,b\n")
     Path("cut.csv.gz").write_bytes(gzip.compress(b"text\n" + os.urandom(9000).hex().encode())[:99])
     Path("no.csv.gz").write_text("text\ngood\n")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import toys
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -71,6 +72,8 @@ def test_a_class_label_keeps_its_names_and_minus_one_is_no_label() -> None:
         (["bad", "good"], ["1.0", "0.0"], ["bad", "good"], [1, 0]),
         ([1, 2, 3], [3, 1], ["1", "2", "3"], [2, 0]),
         ([1, 0], [0, 1], ["1", "0"], [1, 0]),
+        # Labels of their own, where a person names them.
+        (["us", "US"], ["US", "us"], ["us", "US"], [1, 0]),
         (["a", "b", "never seen"], ["a", "b"], ["a", "b", "never seen"], [0, 1]),
     ],
 )
@@ -119,7 +122,23 @@ def test_columns_may_be_the_wrong_way_round() -> None:
             r"'c' in validation row 1 is not among the labels \(a, b\); .*data\.label_names",
         ),
         (["a", "b"], {"train": ["a", "c"]}, r"'c' in train row 1 is not among the labels \(a, b\)"),
-        (["a", "b"], {"train": [0, 2]}, r"'2' in train row 1 is not among the labels \(a, b\)"),
+        (
+            ["a", "b"],
+            {"train": [1, 2]},
+            r"labels \(a, b; numbers are their places, counted from 0\)",
+        ),
+        (
+            None,
+            {"train": ["neutral", "neutral ", "bad", "neutral"], "test": ["Neutral"]},
+            r"label: 'Neutral' \(1\), 'neutral' \(2\), 'neutral ' \(1\) differ .*label_names$",
+        ),
+        (None, {"train": ["a b", "a  b", "c"]}, r"'a  b' \(1\), 'a b' \(1\) differ only"),
+        (
+            None,
+            {"train": ["yes", "\ufeffyes", "no"]},
+            r"'yes' \(1\), '\\ufeffyes' \(1\) differ only",
+        ),
+        (None, {"train": ["cafe\u0301", "caf\xe9", "no"]}, r"differ only"),
         (["a"], {"train": ["a", "b"]}, r"data\.label_names=\['a'\]: must be two or more names"),
         (["a", "a"], {"train": ["a", "b"]}, r"data\.label_names=.*each of them once"),
     ],
@@ -138,17 +157,24 @@ def test_labels_that_cannot_be_used_are_refused(
         (
             "txt",
             "label",
-            r"no column 'txt' in train \(found: text, label, n\); .*columns\.text",
+            r"no column 'txt' in train \(found: text, label, n, mixed\); .*columns\.text",
         ),
-        ("text", "y", r"no column 'y' in train \(found: text, label, n\); .*columns\.label"),
+        ("text", "y", r"no column 'y' in train \(found: text, label, n, mixed\); .*columns\.label"),
         ("n", "label", r"data\.columns\.text=n of train holds int64, not text"),
+        (
+            "mixed",
+            "label",
+            r"text=mixed: train row 1 \(counted from 0\) holds 5, ",
+        ),
         ("text", "text", r"data\.columns\.text and data\.columns\.label are both 'text'"),
     ],
 )
 def test_columns_that_cannot_be_used_are_refused(
     text_column: str, label_column: str, message: str
 ) -> None:
-    part = Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"], "n": [1, 2]})
+    mixed = pa.array(['"a"', "5"], pa.json_())
+    table = pa.table({"text": ["a", "b"], "label": ["x", "y"], "n": [1, 2], "mixed": mixed})
+    part = Dataset(table)
     with pytest.raises(InputError, match=message):
         toys.canonical(DatasetDict({"train": part}), text_column, label_column)
 
@@ -160,8 +186,14 @@ def test_columns_that_cannot_be_used_are_refused(
     ("rows", "message"),
     [
         (
-            [("a", "x"), ("", "y"), (" \n", "x")],
-            r"2 rows with an empty text \(1, 2, counted",
+            [
+                ("a", "x"),
+                ("", "y"),
+                (" \n", "x"),
+                ("\u200b\ufeff \xad", "y"),
+                ("\u3164", "x"),
+            ],
+            r"4 rows with an empty text \(1, 2, 3, 4, counted",
         ),
         (
             [(None, "x"), ("b", "y")],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from datasets import DatasetDict
 
-from tunetrail.data.quality import Finding, QualityReport, check_quality, clean
+from tunetrail.data.quality import Finding, QualityReport, check_quality, clean, list_absent
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -76,6 +76,15 @@ def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
     assert 3 < train.words.p95 <= 40
 
 
+def test_a_label_that_a_split_lacks_is_said(make_splits: MakeSplits) -> None:
+    rows = [("x", "a"), ("y", "b"), ("z", "c")]
+    assert list_absent(make_splits(train=rows)) == []
+    (said,) = list_absent(make_splits(train=rows, validation=rows[:2]))
+    assert said == (
+        "validation has no row of 'c': a mean over labels, such as macro_f1, counts it as 0 there"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "is_broken"),
     [
@@ -85,6 +94,11 @@ def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
         ("it\u00e2\u20ac\u2122s", True),
         ("ð\u0178\u02dc€", True),
         ("Â£5", True),
+        ("CAFÃ‰ e cafÃ©", True),
+        ("Ã€ vous", True),
+        ("voilÃ\xa0", True),
+        ("A IRMÔ disse: “AMANHÃ…” É NÃO, MAÇÃ\u2013", False),
+        ("IRMÃ” e AMANHÃ\xa0CEDO, MANHÃ— NHÂ…", False),
         ("tab\tand\r\nline", False),
         ("É»«Ça va», ÃO, São, Âme", False),
         ("😀 \u2018quoted\u2019 \u2013 £5 €", False),

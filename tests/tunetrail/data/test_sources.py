@@ -1,15 +1,18 @@
 """Rows are read as they were written, or the error is one line."""
 
+import csv
 import gzip
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -18,6 +21,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
 
 from tunetrail.data.sources import SourceFile, list_files, load_files, load_hub, load_package_file
+from tunetrail.data.tables.files import load_table
 from tunetrail.errors import InputError
 
 ROWS = [("NA, they said", "good"), ('a "quoted"\ttext', "bad"), ("two\nlines", "good")]
@@ -36,6 +40,11 @@ def as_json(path: Path) -> None:
 def as_data_field(path: Path) -> None:
     rows = [{"text": text, "label": label} for text, label in ROWS]
     path.write_text(json.dumps({"version": "1", "data": rows}, indent=2))
+
+
+def as_csv_of(path: Path, rows: list[tuple[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
 
 
 def as_json_lines(path: Path) -> None:
@@ -163,12 +172,48 @@ def test_the_fingerprint_of_the_rows_is_that_of_their_content(tmp_path: Path) ->
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_other_forms_of_csv_are_read_where_they_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text;label\n"C:\\dir, \\"so\\" \\n";a\n"x\n\ny";b\n"z \\"";a\n', "utf-8")
+    rows = load_files(train=str(path), delimiter=";", escaped_quotes=True)["train"]
+    assert rows["text"][:] == ['C:\\dir, "so" \\n', "x\n\ny", 'z "']
+    assert rows["label"][:] == ["a", "b", "a"]
+    # The name of a single column.
+    path.write_text("a;b\nx\n")
+    assert load_files(train=str(path), delimiter=",")["train"][:] == {"a;b": ["x"]}
+    for wrong in (";;", "", '"', "\n", "\\", 5):
+        with pytest.raises(InputError, match=r"^data\.delimiter=.*: must be one character"):
+            load_files(train=str(path), delimiter=wrong)
+
+
+def test_columns_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,text,label,,\na,b,1,,\n")
+    rows = load_files(train=str(tmp_path / "a.csv"))["train"]
+    assert rows.column_names == [
+        "text (column 1)", "text (column 2)", "label", " (column 4)", " (column 5)",
+    ]  # fmt: skip
+    assert rows["text (column 2)"][:] == ["b"]
+    pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: two columns are called 'text'; rename"):
+        load_files(train=str(tmp_path / "a.parquet"))
+
+
+def test_texts_of_several_lines_are_no_joined_rows(tmp_path: Path) -> None:
+    texts = ["a, b\nc", "x,y\nz,w\n", "1,good\n2,fine", "\n\n", 'say "a,b"\n,c']
+    as_csv_of(tmp_path / "a.csv", [(text, "ab"[n % 2]) for n, text in enumerate(texts)])
+    assert load_files(train=str(tmp_path / "a.csv"))["train"]["text"][:] == texts
+
+
 def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl"):
         text = "text,label\ncafé,1\n" if name == "a.csv" else '{"text": "café", "label": 1}\n'
         (tmp_path / name).write_bytes(text.encode("latin-1"))
         rows = load_files(train=str(tmp_path / name), encoding="latin-1")["train"]
         assert rows["text"][:] == ["café"]
+
+
+# Two quotes that do not belong together, and rows between them.
+JOINED = b'text,label\nw,a\nx,b\n"never closed,a\ny,b\nz,a\nhe is 6\' 2",a\nend,b\n'
 
 
 @pytest.mark.parametrize(
@@ -198,7 +243,28 @@ def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
         ("a.conll", b"a O\nb\n", r"line 2: the number of columns is 1, and 2 in line 1"),
         ("a.csv", b"text,label\na,1\nb\n", r"fix the file$"),
         ("a.conll", b"a\tO\nb\t\n", r"line 2: an empty token or tag"),
-        ("a.csv.gz", b"text\nfine\n", r"cannot be read to its end"),
+        ("a.csv.gz", b"text\nfine\n", r"it is no gzip file; give it a name without"),
+        ("a.csv.gz", gzip.compress(b"text\nfine\n")[:-9], r"cannot be read to its end"),
+        ("a.csv", gzip.compress(b"text\nfine\n"), r"packed with gzip; give it a name .* in \.gz"),
+        ("a.csv", b"PK\x03\x04rest", r"it is a zip archive or a workbook; .* as CSV"),
+        ("a.jsonl", b"PAR1rest", r"it is a Parquet file; give it a name that ends in \.parquet"),
+        (
+            "a.csv",
+            b"text;label\na;1\n",
+            r"one column, 'text;label'; set \"data\.delimiter=';'\" \(",
+        ),
+        ("a.csv", b"text|label\na|1\n", r"'text\|label'; set \"data\.delimiter='\|'\" \("),
+        ("a.csv", b"text\tlabel\na\t1\n", r"'text\\tlabel'; set data\.format=tsv \("),
+        ("a.tsv", b"text,label\na,1\n", r"'text,label'; set \"data\.delimiter=','\" \("),
+        ("a.csv", JOINED, r"line 4: a quote opens there and closes in line 7, .* 'a' as 'label'"),
+        ("a.csv", b'n,text\na,"x\na,y\na,z"\na,q\n', r"line 2: .* in line 4, .* 'a' as 'n'"),
+        (
+            "a.csv",
+            b'text,label\n"so \\"he\\" said",a\n',
+            r"quote, set data\.escaped_quotes=true; fix",
+        ),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', r"line 1: .* the key 'text' is there twice"),
+        ("a.json", b'[{"text": "a", "n": {"x": 1, "x": 2}}]', r"the key 'x' is there twice"),
         ("a.parquet", b"PAR1 not at all", r"[Pp]arquet"),
     ],
 )
@@ -266,6 +332,38 @@ def local_set(tmp_path: Path) -> Path:
         lines = [f"text {split} {i},{i % 2}" for i in range(size)]
         (folder / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
     return folder
+
+
+def test_the_name_of_a_folder_is_no_pattern(local_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(local_set, folder := tmp_path / "my_se[t]")
+    with pytest.raises(InputError, match=r"^data\.path=.*has \[ in its name, .*data=files"):
+        load_hub(path=str(folder), splits={"train": "train"})
+
+
+def test_rows_come_from_what_is_there_now(local_set: Path) -> None:
+    """Another content of the same size and time, which a cache would take for the old one."""
+    for text in ("old", "new"):
+        (local_set / "train.csv").write_text(f"text,label\n{text},1\n")
+        os.utime(local_set / "train.csv", (10**9, 10**9))
+        rows = load_hub(path=str(local_set), splits={"train": "train"})
+        assert rows["train"]["text"][:] == [text]
+        content = hashlib.sha256((local_set / "train.csv").read_bytes()).hexdigest()
+        assert content in {file.sha256 for file in list_files(rows)}
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_csv(tmp_path / "a.csv")
+
+    def load_and_write(path: Path, **options: Any) -> Dataset:
+        rows = load_table(path, **options)
+        path.write_text("text,label\nother,1\n")
+        return rows
+
+    monkeypatch.setattr("tunetrail.data.sources.load_table", load_and_write)
+    with pytest.raises(InputError, match=r"a\.csv: it was changed while it was read"):
+        load_files(train=str(tmp_path / "a.csv"))
 
 
 def test_a_full_cache_is_not_an_error_of_the_data(tmp_path: Path) -> None:

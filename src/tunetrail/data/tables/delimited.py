@@ -1,8 +1,11 @@
 """CSV and TSV: fields between separators, quoted where they hold one, or a line end."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
+
+import pyarrow as pa
 
 from tunetrail.data.tables.lines import Lines, LinesReader, LineTooLongError
 from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, is_encodable, to_json
@@ -10,6 +13,10 @@ from tunetrail.errors import InputError
 
 # A quote that is never closed makes the rest of a file one field: how much of it is looked at.
 _MAX_FIELD_CHARACTERS = 1 << 20
+# One before a quote or another one, or alone.
+_BACKSLASH = re.compile(r'\\(["\\])|\\')
+# Looked for in a header of one column.
+_DELIMITERS = (";", "\t", "|", ",")
 
 
 class DelimitedReader(LinesReader):
@@ -17,10 +24,10 @@ class DelimitedReader(LinesReader):
 
     A record that cannot be read costs its first line alone: the lines after it, which an
     unclosed quote would swallow, are read again by themselves. A line of nothing but white space
-    is passed over. Of columns with the same name the first is read.
+    is passed over. Columns with the same name are told apart by their places.
 
     Raises:
-        InputError: the header cannot be read.
+        InputError: the header cannot be read, or another delimiter stands in it.
 
     """
 
@@ -29,9 +36,20 @@ class DelimitedReader(LinesReader):
     def __init__(self, lines: Lines, *, delimiter: str) -> None:
         super().__init__(lines)
         csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-        self._delimiter = delimiter
-        self._records = csv.reader(lines, delimiter=delimiter, strict=True)
-        self.header = self._read_header()
+        self._dialect: dict[str, Any] = {"delimiter": lines.reading.delimiter or delimiter}
+        if lines.reading.escaped_quotes:
+            self._dialect["escapechar"] = "\\"
+            written: Iterable[str] = map(_keep_backslashes, lines)
+        else:
+            written = lines
+        self._records = csv.reader(written, strict=True, **self._dialect)
+        self._written_header = self._read_header()
+        self.header = [
+            name if self._written_header.count(name) == 1 else f"{name} (column {place})"
+            for place, name in enumerate(self._written_header, start=1)
+        ]
+        # First and last line of a record -> its lines, read as if they were rows.
+        self._joined: dict[tuple[int, int], list[list[str]]] = {}
 
     def _read_header(self) -> list[str]:
         try:
@@ -45,9 +63,23 @@ class DelimitedReader(LinesReader):
         if not is_encodable("".join(header)):
             raise InputError(
                 f"{self.name}: its header is not {self._lines.encoding}; convert the file "
-                "(iconv -t UTF-8), or set data.encoding"
+                f"(iconv -t UTF-8), or {self.reading.remedy('encoding', 'cp1252')} or another"
             )
+        if len(header) == 1 and self.reading.delimiter is None:
+            self._require_no_other(header[0])
         return header
+
+    def _require_no_other(self, header: str) -> None:
+        """Refuse a single column whose name holds a delimiter, unless its own one is set."""
+        other = next((one for one in _DELIMITERS if one in header), None)
+        if other is None:
+            return
+        name, value = ("format", "tsv") if other == "\t" else ("delimiter", other)
+        own = self._dialect["delimiter"]
+        raise InputError(
+            f"{self.name}: its header is one column, {header!r}; {self.reading.remedy(name, value)}"
+            f" (where it is one name, {self.reading.remedy('delimiter', own)})"
+        )
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         places = {name: self.header.index(name) for name in self.header}
@@ -61,18 +93,50 @@ class DelimitedReader(LinesReader):
             except LineTooLongError as error:
                 cause: str | None = str(error)
             except csv.Error as error:
-                cause = f"its quotes do not pair up ({error})"
+                cause = f"its quotes do not pair up ({error}){self._find_escape()}"
             else:
                 if len(fields) < 2 and not "".join(fields).strip():
                     continue
                 cause = self._find_fault(fields)
             if cause is None:
+                self._note_joined(number)
                 values = {name: fields[place] for name, place in places.items()}
                 yield Row(number, values, fields)
                 continue
             yield BadRow(number, cause)
             if len(fields) != len(self.header):
                 self._lines.read_record_again()
+
+    def _find_escape(self) -> str:
+        is_unread = not self.reading.escaped_quotes and any('\\"' in x for x in self._lines.record)
+        if not is_unread:
+            return ""
+        return f'; where \\" is a quote, {self.reading.remedy("escaped_quotes", "true")}'
+
+    def _note_joined(self, number: int) -> None:
+        lines = self._lines.record
+        if len(lines) > 1 and len(self.header) > 1:
+            rows = [*csv.reader((line.replace('"', "") for line in lines), **self._dialect)]
+            if all(len(row) == len(self.header) for row in rows):
+                self._joined[number, self._lines.number] = rows
+
+    def read_all(self) -> pa.Table:
+        """Read all rows.
+
+        Raises:
+            InputError: as the base says, or a quote joins lines that would be rows by themselves.
+
+        """
+        table = super().read_all()
+        for (first, last), rows in self._joined.items():
+            for place, name in enumerate(self.header):
+                if {row[place] for row in rows} <= {*table[name].to_pylist()}:
+                    raise InputError(
+                        f"{self.name}: line {first}: a quote opens there and closes in line "
+                        f"{last}, and all of these lines would be rows, with {rows[0][place]!r} as "
+                        f"{name!r}; close it, or double it where it is a sign of the text"
+                    )
+        return table
 
     def _find_fault(self, fields: list[str]) -> str | None:
         if len(fields) != len(self.header):
@@ -85,14 +149,21 @@ class DelimitedReader(LinesReader):
         return None
 
     def build_writer(self, file: IO[str], columns: Mapping[str, str]) -> "DelimitedWriter":
-        return DelimitedWriter(file, [*self.header, *columns], delimiter=self._delimiter)
+        return DelimitedWriter(file, [*self._written_header, *columns], **self._dialect)
+
+
+def _keep_backslashes(line: str) -> str:
+    """Double backslashes that escape nothing: ``csv`` would drop them."""
+    if "\\" not in line:
+        return line
+    return _BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line)
 
 
 class DelimitedWriter:
     """Write the fields of the rows, and the answers after them."""
 
-    def __init__(self, file: IO[str], header: Sequence[str], *, delimiter: str) -> None:
-        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    def __init__(self, file: IO[str], header: Sequence[str], **dialect: Any) -> None:
+        self._writer = csv.writer(file, lineterminator="\n", **dialect)
         self._writer.writerow(header)
 
     def write(self, rows: Sequence[Row], answers: Sequence[Sequence[Any]]) -> None:

@@ -17,9 +17,17 @@ from tunetrail.data.tables.json_objects import JsonLinesReader, JsonReader
 from tunetrail.data.tables.lines import Lines
 from tunetrail.data.tables.parquet import ParquetReader
 from tunetrail.data.tables.plain import LineReader
+from tunetrail.data.tables.reading import DEFAULT, Reading
 from tunetrail.data.tables.rows import TableReader
 from tunetrail.errors import InputError
 
+_GZIP = b"\x1f\x8b"
+# First bytes of files that are taken for a table -> what they are, and the remedy.
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a zip archive or a workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "a workbook; save the sheet as CSV",
+    b"PAR1": "a Parquet file; give it a name that ends in .parquet",
+}
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _READERS: dict[str, Callable[[Lines], TableReader]] = {
     "json": JsonReader,
@@ -30,7 +38,7 @@ _READERS: dict[str, Callable[[Lines], TableReader]] = {
 
 
 def load_table(
-    path: Path, *, name: str, format_name: str | None = None, **decoding: str
+    path: Path, *, name: str, format_name: str | None = None, reading: Reading = DEFAULT
 ) -> Dataset:
     """Read a file into memory, all rows and columns, with the types that its format gives them.
 
@@ -38,18 +46,18 @@ def load_table(
 
     Args:
         name: of the file, in messages.
-        decoding: ``encoding`` and ``encoding_errors``, as :class:`Lines` has them.
+        reading: how its bytes are read.
 
     Raises:
         InputError: the file is missing, has no rows, or has rows that cannot be read.
 
     """
-    path = path.expanduser()
+    _require_file(path, name=name)
     if format_name not in (None, *FORMATS.values()):
         known = ", ".join(dict.fromkeys(FORMATS.values()))
         raise InputError(f"{name}: {format_name} is not a format; name one of {known}")
     format_name = format_name or find_format(path, name=name)
-    with open_table(path, format_name, name=name, **decoding) as reader:
+    with open_table(path, format_name, name=name, reading=reading) as reader:
         table = reader.read_all()
     if table.num_rows == 0:
         raise InputError(f"{name}: the file has no rows; give one with at least one")
@@ -58,7 +66,7 @@ def load_table(
 
 @contextlib.contextmanager
 def open_table(
-    path: Path, format_name: str, *, name: str, **decoding: str
+    path: Path, format_name: str, *, name: str, reading: Reading = DEFAULT
 ) -> Iterator[TableReader]:
     """Open a file; arguments as those of :func:`load_table`.
 
@@ -66,9 +74,7 @@ def open_table(
         InputError: it cannot be read as a table of this format.
 
     """
-    if not path.is_file():
-        found = "that is a directory" if path.is_dir() else f"no such file in {Path.cwd()}"
-        raise InputError(f"{name}: {found}; give the path of a file")
+    _require_file(path, name=name)
     if format_name == "parquet":
         yield ParquetReader(path, name=name)
         return
@@ -78,9 +84,11 @@ def open_table(
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     size = max(path.stat().st_size, 1)
     with raw:
-        stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+        is_packed = path.suffix.lower() == ".gz"
+        _require_kind(raw.peek(4), name=name, is_packed=is_packed)
+        stream: Any = gzip.GzipFile(fileobj=raw) if is_packed else raw
         yield open_stream(
-            stream, format_name, name=name, share_read=lambda: raw.tell() / size, **decoding
+            stream, format_name, name=name, share_read=lambda: raw.tell() / size, reading=reading
         )
 
 
@@ -90,15 +98,33 @@ def open_stream(
     *,
     name: str,
     share_read: Callable[[], float] | None = None,
-    **decoding: str,
+    reading: Reading = DEFAULT,
 ) -> TableReader:
     """Open a stream of bytes, such as stdin; errors as :func:`open_table`."""
     delimiter = _DELIMITERS.get(format_name)
     newline = "" if delimiter else "\n"
-    lines = Lines(stream, name=name, newline=newline, share_read=share_read, **decoding)
+    lines = Lines(stream, name=name, newline=newline, share_read=share_read, reading=reading)
     if delimiter:
         return DelimitedReader(lines, delimiter=delimiter)
     return _READERS[format_name](lines)
+
+
+def _require_file(path: Path, *, name: str) -> None:
+    if not path.is_file():
+        found = "that is a directory" if path.is_dir() else f"no such file in {Path.cwd()}"
+        raise InputError(f"{name}: {found}; give the path of a file")
+
+
+def _require_kind(head: bytes, *, name: str, is_packed: bool) -> None:
+    """Refuse a file whose first bytes are those of another kind than its name says."""
+    is_gzip = head.startswith(_GZIP)
+    if is_packed and not is_gzip:
+        raise InputError(f"{name}: it is no gzip file; give it a name without .gz")
+    if is_gzip and not is_packed:
+        raise InputError(f"{name}: it is packed with gzip; give it a name that ends in .gz")
+    for start, what in _OTHER_KINDS.items():
+        if head.startswith(start):
+            raise InputError(f"{name}: it is {what}")
 
 
 def require_output(path: Path, *, format_name: str, source: Path | None) -> None:

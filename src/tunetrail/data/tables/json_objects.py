@@ -24,7 +24,7 @@ class JsonLinesReader(LinesReader):
     def _parse(self, number: int, line: str) -> Row | BadRow:
         try:
             # The line is kept: 1.10 and 1e400 come out as they went in.
-            return self._build_row(number, json.loads(line), line)
+            return self._build_row(number, _load(line), line)
         except (ValueError, RecursionError) as error:
             return BadRow(number, _describe(error))
 
@@ -54,7 +54,7 @@ class JsonReader(JsonLinesReader):
     def __iter__(self) -> Iterator[Row | BadRow]:
         text = self._lines.read_rest()
         try:
-            whole = json.loads(text) if text.strip() else []
+            whole = _load(text) if text.strip() else []
         except json.JSONDecodeError as error:
             if error.msg != "Extra data":
                 raise InputError(f"{self.name}: line {error.lineno}: {_describe(error)}") from error
@@ -75,6 +75,19 @@ class JsonReader(JsonLinesReader):
 
     def build_writer(self, file: IO[str], columns: Mapping[str, str]) -> "JsonWriter":
         return JsonWriter(file, columns, as_list=True)
+
+
+def _load(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_build_object)
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
 
 def _describe(error: Exception) -> str:

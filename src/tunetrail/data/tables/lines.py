@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from tunetrail.data.tables.reading import Reading
 from tunetrail.data.tables.rows import BadRow, TableReader
 from tunetrail.errors import InputError
 
@@ -21,8 +22,6 @@ class Lines:
     """Iterate over decoded lines, ends included. ``number`` is that of the line last given, from 1.
 
     Args:
-        encoding_errors: as ``errors`` of ``open``, but "strict" reads bytes that cannot be decoded
-            as lone surrogates: they cost their row, not the file.
         newline: as ``open`` has it; "" ends lines at a lone carriage return too.
         share_read: gives which share of the bytes has been read.
 
@@ -38,22 +37,24 @@ class Lines:
         stream: IO[bytes],
         *,
         name: str,
-        encoding: str = "utf-8",
-        encoding_errors: str = "strict",
+        reading: Reading,
         newline: str = "\n",
         share_read: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
-        self.encoding = encoding
+        self.reading = reading
+        self.encoding = reading.encoding
         self.number = 0
         self._again: list[str] = []  # the last is the next
         self._record: list[str] | None = None
         self._share_read = share_read
-        errors = "surrogateescape" if encoding_errors == "strict" else encoding_errors
+        errors = reading.encoding_errors
+        errors = "surrogateescape" if errors == "strict" else errors
         try:
-            self._text = io.TextIOWrapper(stream, encoding, errors, newline)
+            self._text = io.TextIOWrapper(stream, reading.encoding, errors, newline)
         except LookupError as error:
-            raise InputError(f"{name}: {error}; set data.encoding") from error
+            remedy = reading.remedy("encoding", "utf-8")
+            raise InputError(f"{name}: {error}; {remedy}, or another") from error
 
     def __iter__(self) -> "Lines":
         return self
@@ -81,9 +82,14 @@ class Lines:
         self._record = []
         return self.number + 1
 
+    @property
+    def record(self) -> list[str]:
+        """The lines of the record that was read last."""
+        return self._record or []
+
     def read_record_again(self) -> None:
         """Give the lines of the record again, except the first."""
-        lines = (self._record or [])[1:]
+        lines = self.record[1:]
         self._again.extend(reversed(lines))
         self.number -= len(lines)
 
@@ -108,7 +114,7 @@ class Lines:
         if text.startswith(_UTF16_MARKS):
             raise InputError(
                 f"{self.name}: the file is UTF-16, not {self.encoding}; convert it "
-                "(iconv -t UTF-8), or set data.encoding=utf-16"
+                f"(iconv -t UTF-8), or {self.reading.remedy('encoding', 'utf-16')}"
             )
         return text.removeprefix("\ufeff")
 
@@ -118,6 +124,7 @@ class LinesReader(TableReader):
 
     def __init__(self, lines: Lines) -> None:
         self.name = lines.name
+        self.reading = lines.reading
         self._lines = lines
 
     def _read_lines(self) -> Iterator[str | BadRow]:

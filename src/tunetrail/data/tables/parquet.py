@@ -24,7 +24,7 @@ class ParquetReader(TableReader):
     """Read batches of rows, or all columns at once with their types.
 
     Raises:
-        InputError: it is no Parquet.
+        InputError: it is no Parquet, or has a name of a column twice.
 
     """
 
@@ -39,6 +39,8 @@ class ParquetReader(TableReader):
             raise InputError(f"{name}: no Parquet file that can be read: {error}") from error
         self._schema = self._file.schema_arrow
         self.header = self._schema.names
+        if twice := sorted({name for name in self.header if self.header.count(name) > 1}):
+            raise InputError(f"{name}: two columns are called {twice[0]!r}; rename one of them")
 
     def __iter__(self) -> Iterator[Row]:
         number = 0

@@ -8,6 +8,7 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
+from tunetrail.data.tables.reading import DEFAULT
 from tunetrail.errors import InputError
 
 # A window is what predict holds in memory at once: this many rows, or fewer long ones.
@@ -55,6 +56,7 @@ class TableReader(ABC):
     unit = "line"  # what the rows' numbers count
     input_column = "text"  # what a model reads where nobody names a column
     header: list[str] | None = None  # None: every row has names of its own
+    reading = DEFAULT  # the settings, for remedies
 
     @abstractmethod
     def __iter__(self) -> Iterator[Row | BadRow]: ...
@@ -102,7 +104,8 @@ class TableReader(ABC):
             named = "; ".join(f"{self.unit} {row.number}: {row.cause}" for row in bad[:_NUM_NAMED])
             more = f"; {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
             mendable = any(row.cause.startswith(UNDECODABLE) for row in bad)
-            remedy = "fix the file, or set data.encoding" if mendable else "fix the file"
+            others = f", or {self.reading.remedy('encoding', 'cp1252')} or another"
+            remedy = f"fix the file{others if mendable else ''}"
             raise InputError(f"{self.name}: {named}{more}; {remedy}")
         for column in columns.values():
             column.extend([None] * (count - len(column)))

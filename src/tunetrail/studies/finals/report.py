@@ -4,6 +4,9 @@ from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord,
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.templates import render
 
+# Begins the only line of a study without a winner.
+NO_WINNER = "winner       none"
+
 
 def write_winner(conclusion: Conclusion) -> str:
     """Write the section of the report."""
@@ -29,7 +32,7 @@ def write_no_winner(result: FinalsResult) -> str:
 
 
 def summarise_no_winner(result: FinalsResult) -> list[str]:
-    return [f"winner       none: {_why_none(result)}"]
+    return [f"{NO_WINNER}: {_why_none(result)}"]
 
 
 def summarise_winner(conclusion: Conclusion) -> list[str]:

@@ -20,6 +20,7 @@ from PIL import Image
 from servers import Server
 from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
+from tunetrail.errors import InputError
 from tunetrail.evaluation import held_out as scoring
 from tunetrail.studies.callback import TrackStudy
 from tunetrail.studies.finals import winner
@@ -416,7 +417,8 @@ def test_a_server_holds_it_all_as_well(run: Callable[..., Any], workspace: Path)
 
 def test_no_usable_finalist_is_reported(run: Callable[..., Any], workspace: Path) -> None:
     finals = Finals(run, seeds=1)
-    assert finals.end() == ["winner       none: no finalist completed"]
+    with pytest.raises(InputError, match="the study has no winner"):
+        finals.end()
     assert "## Winner: none" in finals.artifact("report.md").read_text()
     assert json.loads(finals.artifact("reports/winner.json").read_text())["complete"] is True
 

@@ -1,0 +1,34 @@
+"""Paths as people type them, and whether a file is still the one that was read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+# Path, size, number on its disk, and times of the last change of content and of anything.
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+
+
+def locate(path: str | Path) -> Path:
+    """Expand ``~``, and take a relative path from where the command was given.
+
+    With hydra.job.chdir=true a job works in a folder of its own.
+    """
+    found = Path(path).expanduser()
+    if not HydraConfig.initialized():
+        return found
+    launched = Path(HydraConfig.get().runtime.cwd)
+    return found if launched == Path.cwd() else launched / found
+
+
+def stamp_files(paths: Iterable[Path]) -> Stamp:
+    """Describe files: equal as long as none is written again or replaced.
+
+    Size and time of the content are not enough: a copy can keep both. The time of the last change
+    of anything cannot be set.
+    """
+    stats = [(str(path), path.stat()) for path in paths]
+    return tuple(
+        (path, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+        for path, stat in stats
+    )
