@@ -7,6 +7,7 @@ package still recognises it.
 import contextlib
 import errno
 from collections.abc import Iterator
+from textwrap import shorten
 
 
 class InputError(ValueError):
@@ -33,6 +34,11 @@ def first_line(error: object) -> str:
     """Return the first line of an error's message; the name of its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def one_line(error: object) -> str:
+    """Return an error's message as one line that is not too long; else the name of its type."""
+    return shorten(str(error), 300, placeholder=" …").rstrip(".") or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
