@@ -104,8 +104,9 @@ def compare_in_context(num_texts: int, num_naive: int) -> bool:
     from hydra import compose, initialize_config_dir
 
     from tunetrail.config.build import build
-    from tunetrail.models.loading import Loader, load_tokenizer
+    from tunetrail.models.loading import Loader
     from tunetrail.models.methods.base import Examples
+    from tunetrail.models.tokenizers import load_tokenizer
     from tunetrail.training.inputs import build_method, build_task, load_rows
     from tunetrail.training.tokens import encode_rows
 
@@ -181,7 +182,8 @@ def _measure_steps(*overrides: str) -> Steps:
 
     from tunetrail.config.arguments import build_arguments
     from tunetrail.config.build import build
-    from tunetrail.models.loading import Loader, load_tokenizer
+    from tunetrail.models.loading import Loader
+    from tunetrail.models.tokenizers import load_tokenizer
     from tunetrail.training.inputs import build_method, build_task, load_rows
     from tunetrail.training.tokens import encode_rows
     from tunetrail.training.trainer import MeasuringTrainer
@@ -304,7 +306,7 @@ def save_wide(folder: str, vocab_size: int) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tunetrail.config.build import build
-    from tunetrail.models.loading import load_tokenizer
+    from tunetrail.models.tokenizers import load_tokenizer
 
     with initialize_config_dir(str(TRAIN.parent / "conf"), version_base="1.3"):
         cfg = compose("config", ["model=smollm2", f"cache_dir={folder}"])

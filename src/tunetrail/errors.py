@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import errno
 from collections.abc import Iterable, Iterator
+from textwrap import shorten
 
 
 class InputError(ValueError):
@@ -36,9 +37,15 @@ def first_line(error: object) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def one_line(error: object) -> str:
-    """Return the whole message of an error in one line; the name of its type where it has none."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+def one_line(error: object, *, most: int | None = None) -> str:
+    """Return an error's message in one line; the name of its type where it has none.
+
+    ``most`` is how many characters are kept; None: all.
+    """
+    message = " ".join(str(error).split())
+    if most is not None:
+        message = shorten(message, most, placeholder=" …")
+    return message.rstrip(".") or type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str], *, before: str = "") -> str:

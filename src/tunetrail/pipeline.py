@@ -24,8 +24,9 @@ from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine,
 from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Loader, load_tokenizer, read_weights
+from tunetrail.models.loading import Loader, read_weights
 from tunetrail.models.methods.base import Examples, Method
+from tunetrail.models.tokenizers import load_tokenizer
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
@@ -130,6 +131,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     task, method, checkpoint = build_task(cfg), build_method(cfg), build(cfg.model.source)
     recording.log_checkpoint(run_log, checkpoint)
     require_suited(task, method, checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
     data = load_rows(cfg, task, method)
     missing = find_missing_labels(data.dataset, task.metrics)
     recording.log_data(run_log, data, missing)
@@ -144,7 +146,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
         task=task,
         method=method,
         checkpoint=checkpoint,
-        tokenizer=load_tokenizer(checkpoint),
+        tokenizer=tokenizer,
         data=data,
         missing=missing,
         splits=encoded.splits,

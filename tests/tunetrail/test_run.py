@@ -178,11 +178,11 @@ def test_the_logged_model_answers_with_label_names(finished: Finished) -> None:
     uri = f"models:/{output.model_id}"
     table = finished.predictions()
     loaded = mlflow.pyfunc.load_model(uri)
-    answers = loaded.predict(list(table["text"]))
+    answers = loaded.predict(table[["text"]])
     assert list(answers["label"]) == list(table["prediction"])
     assert answers["score"].to_numpy() == pytest.approx(table["confidence"].to_numpy(), abs=1e-4)
     # a text far longer than the model can read is cut, not refused
-    assert len(loaded.predict(["good great " * 500])) == 1
+    assert len(loaded.predict([{"text": "good great " * 500}])) == 1
     classify = mlflow.transformers.load_model(uri)
     assert [a["label"] for a in classify(list(table["text"][:3]))] == list(table["prediction"][:3])
     assert loaded.metadata.signature.inputs.to_dict()[0]["type"] == "string"

@@ -5,6 +5,7 @@ earlier run are found by ``tracking/starts.py``, which knows the store of the ru
 """
 
 import hashlib
+import json
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,11 +13,18 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from tunetrail.config.paths import Stamp, locate, stamp_files
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 from tunetrail.models.cache import make_once
 
 log = logging.getLogger(__name__)
+
+# Names the files of weights where there are several.
+_INDEX = "model.safetensors.index.json"
+# What safetensors calls the types of weights that are read as float32.
+_TRAINABLE = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -114,19 +122,20 @@ def _require_checkpoint(path: Path, *, key: str, origin: str) -> Checkpoint:
     if not path.is_dir():
         raise InputError(f"{key}: no directory there; give one that save_pretrained wrote")
     found = sorted(p.name for p in path.iterdir())
+    if "adapter_config.json" in found:
+        raise InputError(
+            f"{key}: an adapter (adapter_config.json), which transformers would lay on the model "
+            "that it was trained on; merge it with merge_and_unload of peft, save_pretrained, and "
+            "give that directory"
+        )
     if "config.json" not in found:
         listed = ", ".join(found[:6]) or "nothing"
         raise InputError(
             f"{key}: no checkpoint, config.json is missing (found: {listed}); "
             "give a directory that save_pretrained wrote"
         )
-    if not any(name.endswith(".safetensors") for name in found):
-        pickled = [name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-        what = f"only pickled weights ({', '.join(pickled)})" if pickled else "no weights"
-        raise InputError(
-            f"{key}: {what}; pickle runs code when opened, so only safetensors are read: "
-            "load it once where you trust it and save_pretrained(path, safe_serialization=True)"
-        )
+    for file in _list_weights(path, found, key=key):
+        _require_whole(file, key=key)
     return Checkpoint(path=str(path), origin=origin)
 
 
@@ -135,6 +144,59 @@ def _digest(stamp: Stamp) -> str:
     """Hash a file: two models of one family have the same head and the same size."""
     with Path(stamp[0][0]).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _list_weights(path: Path, found: list[str], *, key: str) -> list[Path]:
+    """List the files that transformers reads weights from."""
+    if "model.safetensors" in found:
+        return [path / "model.safetensors"]
+    if _INDEX in found:
+        try:
+            shards = sorted({*json.loads((path / _INDEX).read_bytes())["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{key}: {_INDEX} cannot be read; copy it again") from error
+        missing = [name for name in shards if name not in found]
+        if missing:
+            raise InputError(
+                f"{key}: {len(missing)} of {len(shards)} files of weights are missing "
+                f"({', '.join(missing[:3])}), which {_INDEX} names; copy them there"
+            )
+        return [path / name for name in shards]
+    pickled = [name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    others = [name for name in found if name.endswith(".safetensors")]
+    if pickled and not others:
+        raise InputError(
+            f"{key}: only pickled weights ({', '.join(pickled)}); pickle runs code when opened, so "
+            "only safetensors are read: load it once where you trust it and save_pretrained(path)"
+        )
+    what = f"weights without {_INDEX} ({', '.join(others[:3])})" if others else "no weights"
+    raise InputError(f"{key}: {what}; model.safetensors is needed, as save_pretrained writes it")
+
+
+def _require_whole(file: Path, *, key: str) -> None:
+    """Check by its header that a file of weights is complete, and that it holds numbers to train.
+
+    Raises:
+        InputError: it does not.
+
+    """
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            kinds = {
+                part.get_dtype()
+                for part in map(weights.get_slice, weights.keys())
+                if len(part.get_shape()) > 1
+            }
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{key}: {file.name} is no safetensors file, or not all of it ({first_line(error)}; "
+            f"{file.stat().st_size:,} bytes); copy it again"
+        ) from error
+    if kinds and kinds.isdisjoint(_TRAINABLE):
+        raise InputError(
+            f"{key}: {file.name} holds weights in {', '.join(sorted(kinds))}, which cannot be "
+            f"trained; give the model before it was quantised"
+        )
 
 
 def _convert_gguf(source: Path, target: Path) -> None:

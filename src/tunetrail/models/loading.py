@@ -1,9 +1,10 @@
-"""Load the tokenizer and the model of a checkpoint; one log line names weights that are new."""
+"""Load the model of a checkpoint; one log line names weights that are new."""
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +15,14 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
-    AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from tunetrail.config.hub import is_reachable
 from tunetrail.config.paths import Stamp, stamp_files
-from tunetrail.errors import InputError, first_line
+from tunetrail.errors import InputError, one_line
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.served.in_context_classification import KEY as PROMPT
 
@@ -59,9 +58,12 @@ def read_weights(checkpoint: Checkpoint) -> Weights | None:
     if stamp not in _held:
         _held.clear()  # before reading: never two sets
         # load_file maps the file into memory; a copy stays the same if the file is written again.
-        _held[stamp] = {
-            name: tensor.clone() for path, *_ in stamp for name, tensor in load_file(path).items()
-        }
+        with told_in_one_line(PreTrainedModel, checkpoint):
+            _held[stamp] = {
+                name: tensor.clone()
+                for path, *_ in stamp
+                for name, tensor in load_file(path).items()
+            }
     return _held[stamp]
 
 
@@ -80,25 +82,6 @@ def _weight_files(checkpoint: Checkpoint) -> list[Path]:
     return [Path(shard) for shard in shards]
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Load the checkpoint's tokenizer; if it has no padding token, the end token is used.
-
-    Raises:
-        InputError: the checkpoint cannot be loaded, or has no tokenizer.
-
-    """
-    place = replace(checkpoint, path=checkpoint.tokenizer)
-    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, place)
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token is None:
-            raise InputError(
-                f"model {checkpoint.path!r}: its tokenizer has neither a padding nor an end "
-                "token; set pad_token in its tokenizer_config.json"
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
 def find_kind(checkpoint: Checkpoint) -> Kind:
     """Find by its config what a checkpoint is; none of its weights are read.
 
@@ -106,7 +89,7 @@ def find_kind(checkpoint: Checkpoint) -> Kind:
         InputError: its config cannot be loaded.
 
     """
-    config = _from_pretrained(AutoConfig, checkpoint)
+    config = from_pretrained(AutoConfig, checkpoint)
     if config.is_encoder_decoder:
         return "encoder-decoder"
     # Encoders can be loaded with a causal head, too.
@@ -167,6 +150,8 @@ class Loader:
             "use_safetensors": True,
             "dtype": "float32",
         }
+        # Some checkpoints say that outputs are tuples, or that they hold much that nobody reads.
+        config |= {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
         model: PreTrainedModel
         found = self.read_config(**config)
         architecture = auto._model_mapping.get(type(found), None)  # noqa: SLF001 - the table has no public name
@@ -177,10 +162,11 @@ class Loader:
             )
         if self.weights is None or not isinstance(architecture, type):
             # The auto class chooses among several architectures.
-            model, loaded = _from_pretrained(auto, self.checkpoint, **config, **how)
+            model, loaded = from_pretrained(auto, self.checkpoint, **config, **how)
         else:
             model, loaded = _from_memory(architecture, found, self.weights, self.checkpoint, **how)
-        made = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
+        shapes = {name: (found, own) for name, found, own in loaded["mismatched_keys"]}
+        made = sorted({*loaded["missing_keys"], *shapes})
         if made and {name for name, _ in model.named_parameters()} <= set(made):
             # As of Llama in transformers 5: its QA model calls "transformer" what its others call
             # "model".
@@ -188,6 +174,9 @@ class Loader:
                 f"model {self.checkpoint.path!r}: none of its weights fit {type(model).__name__}, "
                 "all would be new; use another architecture, such as model=minilm"
             )
+        _require_finite(model, where=f"model {self.checkpoint.path!r}")
+        _require_body(model, made, shapes, where=f"model {self.checkpoint.path!r}")
+        _warn_of_surplus(model, loaded["unexpected_keys"])
         self.new.update(made)
         if made:
             log.info("new weights, to be trained: %s", ", ".join(made))
@@ -203,7 +192,7 @@ class Loader:
 
     def read_config(self, **config: Any) -> Any:
         """Read the config of the model, with other values for some of its keys."""
-        return _from_pretrained(AutoConfig, self.checkpoint, **config)
+        return from_pretrained(AutoConfig, self.checkpoint, **config)
 
 
 def is_causal(model: PreTrainedModel) -> bool:
@@ -215,8 +204,57 @@ def is_causal(model: PreTrainedModel) -> bool:
     return torch.allclose(first, second, rtol=1e-4, atol=1e-5)
 
 
+def _require_body(
+    model: PreTrainedModel, made: list[str], shapes: Mapping[str, Any], *, where: str
+) -> None:
+    """Check that only weights of a head are new: config.json may be of another model.
+
+    Raises:
+        InputError: weights of the pretrained body are new.
+
+    """
+    body = f"{model.base_model_prefix}."
+    # Checkpoints of language models have no pooler, and classifiers train theirs.
+    wrong = [name for name in made if name.startswith(body) and "pooler" not in name]
+    if wrong:
+        first = wrong[0]
+        what = "is missing"
+        if first in shapes:
+            what = "has the shape {} where its config.json says {}".format(
+                *map(list, shapes[first])
+            )
+        raise InputError(
+            f"{where}: {len(wrong)} weights of its body do not fit its config.json and would be "
+            f"new, without what was pretrained ({first} {what}); give a directory in which both "
+            "are as save_pretrained wrote them"
+        )
+
+
+def _require_finite(model: PreTrainedModel, *, where: str) -> None:
+    wrong = [name for name, part in model.named_parameters() if not part.isfinite().all()]
+    if wrong:
+        raise InputError(
+            f"{where}: {len(wrong)} of its weights hold values that are no numbers ({wrong[0]}); "
+            "its training has diverged: give an earlier checkpoint of it"
+        )
+
+
+def _warn_of_surplus(model: PreTrainedModel, unexpected: Collection[str]) -> None:
+    """Say that a model has fewer layers than its checkpoint; a head of another task is no layer."""
+    own = {_without_numbers(name) for name in model.state_dict()}
+    if surplus := sorted(name for name in unexpected if _without_numbers(name) in own):
+        log.warning(
+            "%d weights of the checkpoint are left out: its config.json says fewer layers (%s, …)",
+            len(surplus), surplus[0],
+        )  # fmt: skip
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".0.", name)
+
+
 def _known_labels(checkpoint: Checkpoint) -> list[str]:
-    return list(_from_pretrained(AutoConfig, checkpoint).id2label.values())
+    return list(from_pretrained(AutoConfig, checkpoint).id2label.values())
 
 
 def _from_memory(
@@ -225,17 +263,23 @@ def _from_memory(
     # A tensor that already has the right type becomes part of the model, and training changes it.
     # So pass copies.
     copies = {name: tensor.clone() for name, tensor in weights.items()}
-    with _said_in_one_line(architecture, checkpoint):
+    with told_in_one_line(architecture, checkpoint):
         model, loaded = architecture.from_pretrained(None, config=config, state_dict=copies, **how)
     model.name_or_path = model.config.name_or_path = checkpoint.path
     return model, loaded
 
 
-def _from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:
+def from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:
+    """Load a part of a checkpoint with an auto class of transformers.
+
+    Raises:
+        InputError: it cannot be loaded.
+
+    """
     if not checkpoint.is_on_hub:
         # The code beside weights in a directory is never run, nor does a prompt offer to.
         kwargs["trust_remote_code"] = False
-    with _said_in_one_line(auto, checkpoint):
+    with told_in_one_line(auto, checkpoint):
         return auto.from_pretrained(checkpoint.path, **_where(checkpoint), **kwargs)
 
 
@@ -246,26 +290,21 @@ def _where(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _said_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
+def told_in_one_line(auto: Any, checkpoint: Checkpoint) -> Iterator[None]:
+    """Say what is wrong with a checkpoint: faulty files end in errors of any type."""
     where = f"model {checkpoint.path!r}"
-    local = not checkpoint.is_on_hub
     try:
         yield
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        first = first_line(error)
-        if not local and (isinstance(error, OSError) and not _is_disk_error(error)):
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # an error of the system, such as a full disk: libraries raise OSError, too
+        said = one_line(error, most=300)
+        if checkpoint.is_on_hub and isinstance(error, HfHubHTTPError | OSError):
             raise InputError(
                 f"{where} (revision {checkpoint.revision}): not in the local cache, and the hub "
-                f"did not send it ({first}); check model.id and the network. Without a network: "
+                f"did not send it ({said}); check model.id and the network. Without a network: "
                 "model=minilm, model=smollm2, or model=directory model.path=PATH"
             ) from error
-        if isinstance(error, ValueError):
-            raise InputError(f"{where} cannot be loaded by {auto.__name__}: {first}") from error
-        if not _is_disk_error(error):
-            raise InputError(f"{where} cannot be read: {first}") from error
-        raise
-
-
-def _is_disk_error(error: OSError) -> bool:
-    """Whether it is an error of the system, such as a full disk: libraries raise OSError, too."""
-    return error.errno is not None
+        raise InputError(f"{where} cannot be loaded by {auto.__name__}: {said}") from error

@@ -1,5 +1,6 @@
 """What served models share: loading, batches that fit into memory, and the entry for MLflow."""
 
+import json
 import pkgutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +14,12 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import load_module
+from .invocations import take_over
 
 # Tokens of a batch, padding included.
 BATCH_TOKENS = 4096
+# Characters for each token that is read. Few texts have fewer tokens, and then more is tried.
+_CHARACTERS = 32
 # Key of a model's config.json: its pipeline tag, and with which settings it answers.
 SETTINGS = "tunetrail"
 
@@ -45,6 +49,9 @@ class ServedModel:
     columns: dict[str, str]
     # The same of what MLflow serves, with its own types.
     served_columns: ClassVar[dict[str, str]]
+    # Longer inputs are refused in a server, which would be busy with one for minutes; None where
+    # only their beginning is read.
+    most_characters: ClassVar[int | None] = 100_000
     # Why an input that can be read has no answer.
     no_answer: str = "the tokenizer makes no token of the text"
 
@@ -137,6 +144,22 @@ class ServedModel:
         return logits
 
 
+def cut(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> str:
+    """Cut a text far behind the tokens that are read, if it is much longer.
+
+    To make tokens of all of 5 MB takes half a minute, and all but the first are thrown away.
+    """
+    size = _CHARACTERS * max_length
+    while size < len(text):
+        # At a space, if there is one, so that the last word is whole.
+        end = text.rfind(" ", size // 2, size)
+        beginning = text[: end if end > 0 else size]
+        if len(tokenizer(beginning, verbose=False)["input_ids"]) > 2 * max_length:
+            return beginning
+        size *= 8
+    return text
+
+
 def read_settings(config: Any) -> dict[str, Any]:
     """Return with which settings a model answers, as its training has noted in its config."""
     return dict(getattr(config, SETTINGS, None) or {})
@@ -174,10 +197,28 @@ def _load_model(folder: Path, auto: Any, *, purpose: str) -> PreTrainedModel:
     return model
 
 
+def require_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a tokenizer knows more than special tokens: without its files it may not.
+
+    Raises:
+        ValueError: it does not.
+
+    """
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    known = tokenizer.get_vocab().keys() - added - {*tokenizer.all_special_tokens}
+    # Some have a mark for the start of a word among them.
+    if len(known) < 2:
+        raise ValueError(
+            "its tokenizer knows no word: the files of its vocabulary are missing (such as "
+            "tokenizer.json, vocab.txt or a .model file); copy them from where the model is from"
+        )
+
+
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
+    require_vocabulary(tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise ValueError("its tokenizer has neither a padding nor an end token")
@@ -185,17 +226,27 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-class _Answers:
-    """The model that MLflow serves: a table in, a row of answers for each of its rows out.
+def find_fault_of_text(text: str) -> str | None:
+    """Say why a text cannot be read; None where it can."""
+    if not text.strip():
+        return "the text is empty"
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        return "the text holds half a surrogate pair"
+    return None
 
-    A model that reads one column takes the first, whatever its name.
-    """
+
+class _Answers:
+    """The model that MLflow serves: a table in, a row of answers for each of its rows out."""
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
 
+    def get_raw_model(self) -> ServedModel:
+        """Return what answers; MLflow passes it on."""
+        return self._model
+
     def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Answer each row.
+        """Answer each row of a table with the columns that the model reads.
 
         Raises:
             MlflowException: a row has no answer; a server then responds with 400.
@@ -204,17 +255,41 @@ class _Answers:
         from mlflow.exceptions import MlflowException
 
         del params
+        refuse = MlflowException.invalid_parameter_value
         names = [*self._model.inputs]
-        read = data[names] if len(names) > 1 else data.iloc[:, :1]
-        inputs = [row if len(row) > 1 else row[0] for row in read.itertuples(index=False)]
+        rows = [*data[names].itertuples(index=False, name=None)]
+        for number, row in enumerate(rows):
+            for name, value in zip(names, row, strict=True):
+                if fault := self._find_fault(value, name):
+                    raise refuse(f"row {number} has no answer: {fault}")
         served = []
-        for number, answer in enumerate(self._model.answer(inputs)):
+        answers = self._model.answer([row if len(row) > 1 else row[0] for row in rows])
+        for number, answer in enumerate(answers):
             if answer is None:
-                raise MlflowException.invalid_parameter_value(
-                    f"row {number} has no answer: {self._model.no_answer}"
-                )
+                raise refuse(f"row {number} has no answer: {self._model.no_answer}")
             served.append(self._model.serve(answer))
         return pd.DataFrame(served)
+
+    def _find_fault(self, value: Any, name: str) -> str | None:
+        if not isinstance(value, str):
+            shown = "null" if value is None or value is pd.NA else json.dumps(value, default=str)
+            return f"{name!r} holds {shown[:40]}, and no text"
+        most = self._model.most_characters
+        if most is not None and len(value) > most:
+            return (
+                f"{name!r} holds {len(value):,} characters, and {most:,} are the most that are "
+                "answered at once; split it, or use `tunetrail predict` on a file"
+            )
+        return find_fault_of_text(value)
+
+
+def _find_columns(loaded: Any) -> list[str] | None:
+    """Name the columns that a model reads which MLflow has loaded; None if it is none of these."""
+    try:
+        model = loaded.get_raw_model()
+    except NotImplementedError:
+        return None
+    return [*model.inputs] if isinstance(model, ServedModel) else None
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _Answers:
@@ -223,6 +298,7 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _Answers:
     # All of it now: the files of this model may be gone when another one is loaded.
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         load_module(module.name)
+    take_over(_find_columns)
     served: type[ServedModel] = load_module(model_config["pipeline_tag"]).ServedModel
     return _Answers(
         served(

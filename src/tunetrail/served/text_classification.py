@@ -108,6 +108,7 @@ class ServedModel(base.ServedModel):
 
     auto: ClassVar[Any] = AutoModelForSequenceClassification
     purpose: ClassVar[str] = "classify"
+    most_characters: ClassVar[int | None] = None
 
     def __init__(self, model_dir: Path, tokenizer_dir: Path, **options: Any) -> None:
         super().__init__(model_dir, tokenizer_dir, **options)
@@ -132,9 +133,9 @@ class ServedModel(base.ServedModel):
         how: dict[str, Any] = {"truncation": True, "max_length": self._max_length}
         with self._lock:
             if len(self.inputs) == 1:
-                encoded = self.tokenizer(list(inputs), **how)
+                encoded = self.tokenizer([self._cut(text) for text in inputs], **how)
             else:
-                firsts, seconds = zip(*inputs, strict=True)
+                firsts, seconds = zip(*(map(self._cut, pair) for pair in inputs), strict=True)
                 encoded = encode_pairs(self.tokenizer, firsts, seconds, **how)
         features = [{name: encoded[name][i] for name in encoded} for i in range(len(inputs))]
         return [
@@ -164,6 +165,9 @@ classify([{example}, {another}], top_k=None)  # every label with its score
 The model was trained on texts of up to {self._max_length} tokens; `truncation=True` cuts longer
 ones there, as training did. Without it a longer text is not cut: the model either fails on it, or
 answers on more than it was trained to read."""
+
+    def _cut(self, text: str) -> str:
+        return base.cut(text, self.tokenizer, max_length=self._max_length)
 
     def _classify(self, batch: list[dict[str, Any]]) -> np.ndarray:
         return self._reading.normalise(self.logits(self._collate(batch)).float().cpu().numpy())

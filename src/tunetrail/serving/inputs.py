@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunetrail.data.appearance import is_blank
-from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_encodable, is_token
+from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_token
 from tunetrail.errors import InputError
+from tunetrail.served.base import find_fault_of_text
 from tunetrail.served.text2text_generation import find_fault_of_turns
 
 _WORDS = {"text": "text", "tokens": "list of tokens", "messages": "list of messages"}
@@ -161,7 +162,7 @@ def _find_fault_of_text(text: str) -> str | None:
         return "the text is empty"
     if "\0" in text:
         return "the text holds a NUL character"
-    return None if is_encodable(text) else "the text holds half a surrogate pair"
+    return find_fault_of_text(text)
 
 
 def _name(kinds: Collection[str]) -> str:

@@ -7,7 +7,7 @@ import transformers
 from safetensors import SafetensorError
 
 from tunetrail import served
-from tunetrail.errors import InputError, first_line
+from tunetrail.errors import InputError, one_line
 from tunetrail.served.base import ServedModel
 from tunetrail.serving.find import SavedModel
 
@@ -38,7 +38,7 @@ def load_model(saved: SavedModel, *, device: str, batch_tokens: int | None = Non
             f"{saved.source} does not fit into the GPU's memory; free it, or use --device cpu"
         ) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"{saved.source} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{saved.source} cannot be loaded: {one_line(error, most=300)}") from error
     return model
 
 

@@ -108,7 +108,7 @@ def log_model(
                 transformers_model={"model": model, "tokenizer": tokenizer},
                 task=tag,
                 signature=ModelSignature(
-                    inputs=Schema([ColSpec(DataType.string, name) for name in _names(inputs)]),
+                    inputs=Schema([ColSpec(DataType.string, name) for name in inputs]),
                     outputs=Schema([ColSpec(type_, name) for name, type_ in columns.items()]),
                 ),
                 input_example=example,
@@ -131,17 +131,12 @@ def log_model(
         run_log.client.log_outputs(run_log.run_id, models=[output])
 
 
-def example_of(inputs: pd.DataFrame) -> list[Any]:
-    """Return inputs as a user gives them: texts, or objects where the model reads several columns.
+def example_of(inputs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return inputs as a user gives them: an object of named columns for each row.
 
     Not a table: MLflow 3.17 compares its columns with a range, of which pandas 3 warns.
     """
-    return [*(inputs.to_dict("records") if inputs.shape[1] > 1 else inputs.iloc[:, 0])]
-
-
-def _names(inputs: pd.DataFrame) -> list[str | None]:
-    """Name the columns that are read; a single one has no name, so that a list will do."""
-    return [None] if inputs.shape[1] == 1 else [*inputs]
+    return [{str(name): value for name, value in row.items()} for row in inputs.to_dict("records")]
 
 
 def _copy_served() -> Path:
@@ -163,7 +158,7 @@ def _list_requirements() -> list[str]:
     return [line for line in list_packages() if line.split("==")[0] in _PACKAGES]
 
 
-def _require_answers(uri: str, example: list[Any], expected: pd.DataFrame) -> None:
+def _require_answers(uri: str, example: list[dict[str, Any]], expected: pd.DataFrame) -> None:
     """Load the model as a user does, and compare its answers with those of the run."""
     path = list(sys.path)
     try:
@@ -177,7 +172,7 @@ def _require_answers(uri: str, example: list[Any], expected: pd.DataFrame) -> No
         if not all(_agree(got.get(name), value) for name, value in own.items()):
             raise InputError(
                 f"the logged model answers {got} where the run itself answers {own}, for "
-                f"{str(row)[:60]!r}: it is not the model that was trained"
+                f"{str(row)[:60]}: it is not the model that was trained"
             )
 
 

@@ -234,7 +234,9 @@ def find_files(folder: Path, *, source: str) -> tuple[Path, Path]:
             f"{source}: no *.safetensors in {model_dir}, and nothing else is read because "
             "pickle files run code; save the model with save_pretrained"
         )
-    if not any((tokenizer_dir / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    # A tokenizer of bytes has no file of a vocabulary; another one is refused when it is loaded.
+    names = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
+    if not any((tokenizer_dir / name).is_file() for name in names):
         raise InputError(
             f"{source}: no tokenizer in {tokenizer_dir}; save the model's own there with "
             "tokenizer.save_pretrained"

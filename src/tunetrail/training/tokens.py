@@ -6,11 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from tunetrail.config.paths import stamp_files
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import load_tokenizer
+from tunetrail.models.tokenizers import load_tokenizer, require_known
 from tunetrail.tasks.base import Task, TrainingRows
 
 
@@ -65,7 +66,7 @@ def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Enc
     files = stamp_files(sorted(path for path in folder.glob("*") if path.is_file()))
     sources = {
         # datasets has no public name for the hash of a split's content.
-        name: _Source((task, checkpoint, files, rows._fingerprint), rows)  # noqa: SLF001
+        name: _Source((task, checkpoint, files, rows._fingerprint), rows, name)  # noqa: SLF001
         for name, rows in dataset.items()
     }
     splits = {name: Split(source.rows, _encode(source)) for name, source in sources.items()}
@@ -81,6 +82,7 @@ class _Source:
 
     key: tuple[Task, Checkpoint, object, str]
     rows: Dataset = field(compare=False)
+    split: str = field(compare=False)
 
 
 # Train, validation and test of a few settings: a search over task.max_length, the model or the rows
@@ -90,7 +92,11 @@ def _encode(source: _Source) -> Dataset:
     task, checkpoint, *_ = source.key
     # Truncation leaves settings in a tokenizer, and save_pretrained would write them. So this one
     # only encodes, and the run has another.
-    return task.encode(source.rows, load_tokenizer(checkpoint))
+    tokenizer = load_tokenizer(checkpoint)
+    encoded = task.encode(source.rows, tokenizer)
+    ids = pc.list_flatten(encoded.with_format("arrow")[:]["input_ids"]).to_numpy()
+    require_known(ids, tokenizer, split=source.split)
+    return encoded
 
 
 # The blocks of a language model, for a few settings.

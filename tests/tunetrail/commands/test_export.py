@@ -54,7 +54,7 @@ def test_pyfunc_gives_the_same_labels_whatever_the_texts_look_like(here: Store) 
     texts = list(pd.read_csv(here.folder / "validation.csv")["text"])
     for asked in (texts, ODD, ODD[:1], ODD[-1:]):
         expected = predicted("tiny@champion", asked)
-        answers = loaded.predict(asked)
+        answers = loaded.predict([{"text": text} for text in asked])
         assert list(answers["label"]) == list(expected["prediction"])
         assert list(answers["score"]) == pytest.approx(list(expected["confidence"]), abs=1e-6)
 
@@ -223,11 +223,11 @@ def is_up(url: str) -> bool:
         return False
 
 
-def ask(url: str, body: object) -> tuple[int, Any]:
+def ask(url: str, body: object, content_type: str = "application/json") -> tuple[int, Any]:
     request = urllib.request.Request(
         f"{url}/invocations",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": content_type},
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -257,6 +257,15 @@ def test_mlflow_serves_the_champion_over_http_with_label_names(here: Store, serv
     status, answer = ask(server, {"inputs": ["good", ""]})
     assert status == 400
     assert "row 1 has no answer" in answer["message"]
-    status, _ = ask(server, {"texts": ["good"]})
-    assert status == 400
+    # What the server itself would answer with another column's label, with 500, or a stack trace.
+    for request in (
+        {"body": {"texts": ["good"]}},
+        {"body": {"dataframe_records": [{"id": "7", "text": "good"}]}},
+        {"body": {"inputs": [5]}},
+        {"body": {"inputs": ["good"]}, "content_type": "application/octet-stream"},
+    ):
+        status, answer = ask(server, **request)
+        assert status == 400
+        assert "stack_trace" not in answer
+        assert "\n" not in answer["message"]
     assert ask(server, {"inputs": ["good"]})[0] == 200

@@ -167,7 +167,7 @@ def test_a_directory_says_what_it_lacks(
     without("model.safetensors")
     Path("model/pytorch_model.bin").write_bytes(b"pickle")
     assert "no *.safetensors in model, and nothing else is read" in refused("model")
-    assert "no tokenizer in model" in refused(without("tokenizer.json"))
+    assert "no tokenizer in model" in refused(without("tokenizer.json", "tokenizer_config.json"))
     assert "no tokenizer_config.json" in refused(without("tokenizer_config.json"))
     change(without() / "tokenizer_config.json", model_max_length=int(1e30))
     assert "nothing says how many tokens the model reads; set model_max_length" in refused("model")
@@ -185,6 +185,8 @@ def test_a_directory_says_what_it_lacks(
         assert main(["predict", str(model), "x"]) == 1
         return capsys.readouterr().err
 
+    without("tokenizer.json")
+    assert "a `tokenizers` library serialization file" in not_loaded()
     change(without() / "config.json", problem_type="regression")
     assert "it is for regression" in not_loaded()
     change(without() / "config.json", id2label={"0": "same", "1": "same", "2": "other"})

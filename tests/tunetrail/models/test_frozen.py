@@ -13,8 +13,9 @@ from architectures import ARCHITECTURES, ONE_STACK
 from tunetrail.errors import InputError
 from tunetrail.models import features
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Loader, load_tokenizer
+from tunetrail.models.loading import Loader
 from tunetrail.models.methods.frozen import Frozen, find_layers
+from tunetrail.models.tokenizers import load_tokenizer
 
 TEXTS = ["a good day", "the worst", "we saw the cloud and the river today"]
 HEADS = ("SequenceClassification", "TokenClassification")

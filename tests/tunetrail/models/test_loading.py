@@ -11,8 +11,9 @@ from transformers import AutoModelForSequenceClassification
 from tunetrail.config import hub
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
-from tunetrail.models.loading import Loader, load_tokenizer
+from tunetrail.models.loading import Loader
 from tunetrail.models.methods.full import Full
+from tunetrail.models.tokenizers import load_tokenizer
 
 
 def checkpoint(path: Path) -> Checkpoint:

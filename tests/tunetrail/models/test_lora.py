@@ -302,7 +302,7 @@ import json, sys
 sys.modules["peft"] = None
 import mlflow
 texts = json.load(sys.stdin)
-answers = mlflow.pyfunc.load_model(sys.argv[1]).predict(texts)
+answers = mlflow.pyfunc.load_model(sys.argv[1]).predict([{"text": text} for text in texts])
 print(json.dumps(answers["label"].tolist()))
 """
 

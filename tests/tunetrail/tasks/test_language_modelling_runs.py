@@ -127,7 +127,7 @@ def test_samples_change_nothing_of_the_training(causal: Run, here: pytest.Monkey
 def test_a_file_an_export_and_a_server_are_answered_alike(causal: Run, tmp_path: Path) -> None:
     table = pd.read_parquet(artifact(causal, "predictions/test.parquet"))
     (output,) = causal.outputs.model_outputs
-    served = mlflow.pyfunc.load_model(f"models:/{output.model_id}").predict(table["text"].tolist())
+    served = mlflow.pyfunc.load_model(f"models:/{output.model_id}").predict(table[["text"]])
     assert list(served) == ["generated_text", "perplexity"]
     assert list(served["perplexity"]) == pytest.approx(list(table["perplexity"]), rel=1e-4)
 

@@ -109,7 +109,7 @@ def test_conversations_of_a_file_and_an_export_are_answered_alike(
     known = table["prediction"].notna()
     (output,) = chats.outputs.model_outputs
     served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
-    found = served.predict(table["text"].tolist())["generated_text"]
+    found = served.predict(table[["text"]])["generated_text"]
     assert list(found[known]) == list(table["prediction"][known])
     assert main(["export", chats.info.run_id, str(tmp_path / "model")]) == 0
     assert "AutoModelForCausalLM" in (tmp_path / "model" / "README.md").read_text()

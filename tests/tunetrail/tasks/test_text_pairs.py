@@ -176,4 +176,4 @@ def test_a_run_on_pairs_is_served_with_both_columns(
     last, _ = client.search_runs([experiment.experiment_id])
     (output,) = last.outputs.model_outputs
     model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
-    assert len(model.predict(["a day"])) == 1
+    assert len(model.predict([{"text": "a day"}])) == 1

@@ -133,7 +133,8 @@ def test_an_export_gives_the_same_entities_to_transformers(run: Run, tmp_path: P
 
 def served(run: Run) -> pd.DataFrame:
     (output,) = run.outputs.model_outputs
-    return mlflow.pyfunc.load_model(f"models:/{output.model_id}").predict(TEXTS)
+    model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    return model.predict(pd.DataFrame({"text": TEXTS}))
 
 
 def test_a_served_model_answers_with_tags_and_entities(run: Run) -> None:

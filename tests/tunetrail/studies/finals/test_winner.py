@@ -276,7 +276,7 @@ def test_the_card_is_on_the_version_the_run_and_the_files(played: Finals) -> Non
 def test_the_champion_answers_with_label_names(played: Finals) -> None:
     loaded = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     table = pd.read_parquet(played.artifact("predictions/test.parquet", played.runs_of(1)[-1]))
-    answers = loaded.predict(table["text"].tolist())
+    answers = loaded.predict(table[["text"]])
     assert answers["label"].tolist() == table["prediction"].tolist()
 
 
@@ -296,7 +296,7 @@ def test_registered_weights_are_never_deleted(run: Callable[..., Any], workspace
     assert "version 1: accuracy +" in finals.versions()[1].tags["tunetrail.against_champion"]
     finals.track(finals.finals)
     for version in (1, 2):
-        mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(["a good day"])
+        mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict([{"text": "a good day"}])
     report = finals.artifact("report.md").read_text()
     assert "2 models of this study were measured on it" in report
     assert "One seed each" in report
@@ -407,7 +407,7 @@ def test_a_server_holds_it_all_as_well(run: Callable[..., Any], workspace: Path)
         (last,) = finals.runs_of(0)
         path = finals.client.download_artifacts(last.info.run_id, "predictions/test.parquet")
         table = pd.read_parquet(path)
-        answers = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(list(table["text"]))
+        answers = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(table[["text"]])
         assert answers["label"].tolist() == table["prediction"].tolist()
         card = finals.client.download_artifacts(last.info.run_id, "model_card.md")
         assert finals.versions()[0].description in Path(card).read_text()
