@@ -244,11 +244,11 @@ def test_a_store_that_is_not_there_is_not_made(said: Callable[..., str]) -> None
 
 
 def test_a_study_is_refused_before_it_is_created(
-    workspace: Path, train: Train, tiny: list[str], capsys: pytest.CaptureFixture[str]
+    workspace: Path, train: Train, tiny: list[str]
 ) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as caught:
         train("-m", *tiny[:3], "study=s", "model=run", f"model.run_id={NO_RUN}")
-    assert f"model.run_id={NO_RUN}: run {NO_RUN} is not in" in capsys.readouterr().err
+    assert f"model.run_id={NO_RUN}: run {NO_RUN} is not in" in str(caught.value.code)
     assert not optuna.get_all_study_names("sqlite:///mlruns/optuna.db")
 
 
