@@ -256,7 +256,7 @@ def test_a_run_on_texts_that_the_tokenizer_does_not_know_is_refused(
     signs = [(chr(0x4E00 + index), "ab"[index % 2]) for index in range(40)]
     path = write_csv(Path("unknown.csv"), signs)
     with pytest.raises(SystemExit) as caught:
-        train(*tiny, f"model.path={saved('bert')}", f"data.train={path}", "checks.leakage=off")
+        train(*tiny, f"model.path={saved('bert')}", f"data.train={path}", f"data.validation={path}")
     assert "knows nothing of the texts of train" in str(caught.value.code)
 
 
