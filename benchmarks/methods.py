@@ -261,7 +261,7 @@ def compare_lora(num_rounds: int) -> bool:
     memory, time_of_step = [], []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         common = ("model=smollm2", "data.num_train=200", f"cache_dir={folder}", *ONLY_STEPS)
-        measure_steps(*common, "trainer.max_steps=1")  # converts the weights
+        measure_steps(*common, "trainer.max_steps=2")  # converts the weights
         for number in range(1, num_rounds + 1):
             full, lora = (measure_steps(*common, f"method={name}") for name in ("full", "lora"))
             for name, steps in (("full", full), ("lora", lora)):
