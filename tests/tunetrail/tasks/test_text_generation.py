@@ -298,6 +298,7 @@ def test_scores_are_those_of_the_libraries_whose_names_they_have() -> None:
     )
 
 
+@pytest.mark.slow
 def test_scores_close_no_stream_once_logging_is_configured() -> None:
     code = (
         "import io, logging.config, sys\n"
