@@ -180,7 +180,7 @@ def _measure_steps(*overrides: str) -> Steps:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from tunetrail.config.arguments import build_arguments
+    from tunetrail.config.arguments import autocast_type, build_arguments
     from tunetrail.config.build import build
     from tunetrail.models.loading import Loader
     from tunetrail.models.tokenizers import load_tokenizer
@@ -197,14 +197,15 @@ def _measure_steps(*overrides: str) -> Steps:
     transformers.set_seed(cfg.training_seed)
     load = method.choose_loader(loader, tokenizer, None)
     model = task.load_model(load, tokenizer, encoded.splits["train"].rows)
-    model = method.prepare(model, new=loader.new)
     clock = StepClock()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        arguments = build_arguments(cfg, task, Path(folder))
+        model = method.prepare(model, new=loader.new, autocast=autocast_type(arguments))
         trainer = MeasuringTrainer(
             task=task,
             splits={"validation": encoded.splits["validation"]},
             model=model,
-            args=build_arguments(cfg, task, Path(folder)),
+            args=arguments,
             train_dataset=encoded.training,
             processing_class=tokenizer,
             data_collator=task.build_collator(tokenizer, model),

@@ -1,21 +1,21 @@
 """The story of a run, top to bottom."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import transformers
 from omegaconf import DictConfig
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunetrail.config.arguments import build_arguments
+from tunetrail.config.arguments import autocast_type, build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import read_objectives
 from tunetrail.console import quiet_libraries
-from tunetrail.data.prepare import EXAMPLES, PreparedData
+from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
@@ -25,7 +25,7 @@ from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, read_weights
-from tunetrail.models.methods.base import Examples, Method
+from tunetrail.models.methods.base import Method
 from tunetrail.models.tokenizers import load_tokenizer
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
 from tunetrail.studies.start import pin_start
@@ -44,6 +44,7 @@ from tunetrail.training.evaluations import (
 from tunetrail.training.inputs import (
     build_method,
     build_task,
+    find_examples,
     load_rows,
     require_job,
     require_suited,
@@ -158,15 +159,12 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
 def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> MeasuringTrainer:
     """Load the model and put it into a Trainer that measures a sample of train, and validation."""
     cfg, task, trial = parts.cfg, parts.task, parts.trial
-    # Only trials share a process: a single run need not keep the first weights in memory.
-    weights = None if trial is None else read_weights(parts.checkpoint)
+    arguments = build_arguments(cfg, task, checkpoint_dir(cfg, run_log.run_id))
     # From here on all random numbers depend on the seed alone, so that a trial in a warm process
     # gets the same head as a run of its own.
     transformers.set_seed(cfg.training_seed)
-    loader = Loader(parts.checkpoint, weights)
-    load = parts.method.choose_loader(loader, parts.tokenizer, _find_examples(parts))
-    model = task.load_model(load, parts.tokenizer, parts.splits["train"].rows)
-    model = parts.method.prepare(model, new=loader.new)
+    model, new = _load_model(parts)
+    model = parts.method.prepare(model, new=new, autocast=autocast_type(arguments))
     for name, text in parts.method.describe(model, parts.tokenizer).items():
         run_log.text(text, name)
     trainer = MeasuringTrainer(
@@ -174,7 +172,7 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
         # Validation last: when its scores arrive, those of train are there to compare with.
         splits={"train": parts.sample, "validation": parts.splits["validation"]},
         model=model,
-        args=build_arguments(cfg, task, checkpoint_dir(cfg, run_log.run_id)),
+        args=arguments,
         train_dataset=parts.training,
         processing_class=parts.tokenizer,
         data_collator=task.build_collator(parts.tokenizer, model),
@@ -191,16 +189,14 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
     return trainer
 
 
-def _find_examples(parts: Parts) -> Examples | None:
-    """Find the rows that are shown, not trained on, and how long those are that are measured."""
-    if parts.method.trains:
-        return None
-    others = [split for name, split in parts.splits.items() if name not in ("train", EXAMPLES)]
-    longest = max(len(ids) for part in (parts.sample, *others) for ids in part.encoded["input_ids"])
-    if (shown := parts.splits.get(EXAMPLES)) is None:
-        return Examples([], [], longest)
-    drawn = shown.take(range(len(shown.rows))).encoded
-    return Examples(drawn["input_ids"][:], drawn["labels"][:], longest)
+def _load_model(parts: Parts) -> tuple[PreTrainedModel, Collection[str]]:
+    """Load what training starts from, and name the weights of it that are new."""
+    # Only trials share a process: a single run need not keep the first weights in memory.
+    weights = None if parts.trial is None else read_weights(parts.checkpoint)
+    loader = Loader(parts.checkpoint, weights)
+    examples = None if parts.method.trains else find_examples(parts.splits, parts.sample)
+    load = parts.method.choose_loader(loader, parts.tokenizer, examples)
+    return parts.task.load_model(load, parts.tokenizer, parts.splits["train"].rows), loader.new
 
 
 def _train(
@@ -330,8 +326,9 @@ def _log_model(
 ) -> None:
     """Log the trained model, which must answer ``example`` as the run does, and its adapter."""
     task, scratch_dir = parts.task, checkpoint_dir(parts.cfg, run_log.run_id)
-    table = task.tabulate(example.rows, example.encoded, trainer.answer(example))
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    parts.method.restore(model, lambda: _load_model(parts)[0])
+    table = task.tabulate(example.rows, example.encoded, trainer.answer(example))
     adapter = scratch_dir / ADAPTER
     if parts.method.save_adapter(model, adapter, parts.checkpoint):
         run_log.folder(adapter, ADAPTER)

@@ -39,7 +39,7 @@ from tunetrail.models.methods.full import Full
 calls = []
 
 class Planted(Full):
-    def prepare(self, model, *, new):
+    def prepare(self, model, **kwargs):
         calls.append(model)
         said = "hf_" + "{SAID_BY_JOB[:6]}" + "{SAID_BY_JOB[6:]}" + "AbCdEfGhIjKl "
         said += os.environ["SERVICE_PASSWORD"]

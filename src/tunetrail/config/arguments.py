@@ -164,6 +164,13 @@ def precision_flags(precision: str) -> dict[str, bool]:
     return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
 
 
+def autocast_type(arguments: TrainingArguments) -> torch.dtype | None:
+    """Return the type in which a run with these arguments computes; None in full precision."""
+    if arguments.bf16:
+        return torch.bfloat16
+    return torch.float16 if arguments.fp16 else None
+
+
 def read_best_metric(name: object) -> str:
     """Return the name that Trainer looks up, such as ``validation_loss``, for one that people type.
 

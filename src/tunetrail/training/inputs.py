@@ -5,7 +5,7 @@ A run that trains uses it, and a run that is scored later from its recorded conf
 
 import difflib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +19,14 @@ from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.config.paths import Stamp, locate, stamp_files
 from tunetrail.data.columns import ROLES
-from tunetrail.data.prepare import PreparedData, WholeSplits, load_splits, prepare_data
+from tunetrail.data.prepare import EXAMPLES, PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.data.sources import load_files
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import find_kind
-from tunetrail.models.methods.base import Method
+from tunetrail.models.methods.base import Examples, Method
 from tunetrail.tasks.base import Task
+from tunetrail.training.tokens import Split
 
 
 def require_job(cfg: DictConfig) -> None:
@@ -106,6 +107,22 @@ def require_suited(task: Task, method: Method, checkpoint: Checkpoint) -> None:
     for unsuited in (task.unsuited, method.unsuited):
         if kind in unsuited:
             raise InputError(f"model {checkpoint.path!r} is of the kind {kind}: {unsuited[kind]}")
+
+
+def find_examples(splits: Mapping[str, Split], sample: Split) -> Examples:
+    """Find the rows that are shown, not trained on, and how long those are that are measured.
+
+    Args:
+        splits: all of them, with the model's inputs.
+        sample: the part of train that is measured.
+
+    """
+    others = [split for name, split in splits.items() if name not in ("train", EXAMPLES)]
+    longest = max(len(ids) for part in (sample, *others) for ids in part.encoded["input_ids"])
+    if (shown := splits.get(EXAMPLES)) is None:
+        return Examples([], [], longest)
+    drawn = shown.take(range(len(shown.rows))).encoded
+    return Examples(drawn["input_ids"][:], drawn["labels"][:], longest)
 
 
 def _require_parts(found: object, protocol: type, *, key: str) -> None:

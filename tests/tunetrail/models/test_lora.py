@@ -18,10 +18,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
+from transformers.pytorch_utils import Conv1D
 
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
@@ -80,14 +82,21 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
         return model.eval()(**INPUTS).logits
 
 
-def take_steps(model: torch.nn.Module) -> None:
+def take_steps(model: torch.nn.Module, *, autocast: bool = False) -> None:
     """Two large steps, so that every matrix moves away from where it began."""
     model.train()
+    inputs = INPUTS | ({"labels": INPUTS["input_ids"]} if model.config.is_encoder_decoder else {})
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     for _ in range(2):
         optimizer.zero_grad()
-        model(**INPUTS).logits.square().sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = model(**inputs).logits.float().square().sum()
+        loss.backward()
         optimizer.step()
+
+
+def embedded(model: torch.nn.Module) -> set[int]:
+    return {m.weight.data_ptr() for m in model.modules() if isinstance(m, torch.nn.Embedding)}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -271,6 +280,50 @@ def test_an_adapter_names_what_it_belongs_to_and_no_path_of_this_machine(
     assert sum(tensor.numel() for tensor in weights.values()) == model.num_parameters(
         only_trainable=True
     )
+
+
+ENCODER_DECODERS = ("t5", "bart")
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, *ENCODER_DECODERS])
+def test_frozen_layers_held_as_autocast_casts_them_take_half_the_memory_and_change_no_number(
+    architecture: str,
+) -> None:
+    auto = AutoModelForSequenceClassification
+    if architecture in ENCODER_DECODERS:
+        auto = AutoModelForSeq2SeqLM
+        settings = {"d_model": 32, "decoder_start_token_id": 0, "forced_eos_token_id": None}
+    else:
+        settings = {}
+
+    def load() -> PreTrainedModel:
+        return build(architecture, auto, **settings)
+
+    method = lora()
+    merged, sizes = [], []
+    for autocast in (None, torch.bfloat16):
+        model = method.prepare(load(), autocast=autocast)
+        body = model.get_base_model().base_model
+        frozen = [p for m in body.modules() if isinstance(m, torch.nn.Linear | Conv1D)
+                  for p in m.parameters(recurse=False) if not p.requires_grad]  # fmt: skip
+        sizes.append(sum(p.nbytes for p in frozen if p.data_ptr() not in embedded(model)))
+        torch.manual_seed(1)  # of the dropout
+        take_steps(model, autocast=True)
+        method.restore(model, load)
+        merged.append(method.finish(model).state_dict())
+    assert sizes[1] == sizes[0] / 2
+    for name, tensor in merged[0].items():
+        assert torch.equal(tensor, merged[1][name]), name
+
+
+def test_a_checkpoint_that_changed_during_the_training_is_refused() -> None:
+    method = lora()
+    model = method.prepare(build("bert"), autocast=torch.bfloat16)
+    other = build("bert")
+    with torch.no_grad():
+        other.bert.encoder.layer[1].output.dense.weight[3, 4] += 1
+    with pytest.raises(InputError, match=r"layer\.1\.output\.dense\.weight .* has changed"):
+        method.restore(model, lambda: other)
 
 
 def test_weights_that_a_process_holds_stay_as_they_are(tiny_gpt2: Path) -> None:

@@ -1,10 +1,11 @@
 """What a method must offer."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.models.checkpoints import Checkpoint
@@ -61,12 +62,20 @@ class Method(Protocol):
 
         """
 
-    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        *,
+        new: Collection[str] = (),
+        autocast: torch.dtype | None = None,
+    ) -> PreTrainedModel:
         """Return the model ready to train: only what is trained requires a gradient.
 
         Args:
             model: with the weights that training starts from.
             new: names of the weights that no checkpoint has; they are random.
+            autocast: the type to which training and evaluation cast the weights of linear layers
+                at each pass; None in full precision.
 
         Raises:
             InputError: the architecture cannot be trained this way.
@@ -78,8 +87,23 @@ class Method(Protocol):
     ) -> Mapping[str, str]:
         """Return texts that are logged with the run, by the name of their file; may be empty."""
 
+    def restore(self, model: PreTrainedModel, reload: Callable[[], PreTrainedModel]) -> None:
+        """Give all weights of the trained model full precision, once it is trained.
+
+        Args:
+            model: as :meth:`prepare` returned it.
+            reload: loads what :meth:`prepare` was given once more.
+
+        Raises:
+            InputError: the checkpoint is no longer what it was.
+
+        """
+
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return the trained model as it is logged: one that ``from_pretrained`` can load."""
+        """Return the trained model as it is logged: one that ``from_pretrained`` can load.
+
+        Called after :meth:`restore`.
+        """
 
     def reopen(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return a model that :meth:`finish` has returned as the task reads it."""
@@ -109,6 +133,9 @@ class TrainsWeights:
     def describe(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, str]:
         del model, tokenizer
         return {}
+
+    def restore(self, model: PreTrainedModel, reload: Callable[[], PreTrainedModel]) -> None:
+        del model, reload
 
     def reopen(self, model: PreTrainedModel) -> PreTrainedModel:
         return model

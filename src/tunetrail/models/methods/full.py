@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel
 
 from tunetrail.models.methods.base import WholeModel
@@ -14,6 +15,12 @@ class Full(WholeModel):
 
     name: str
 
-    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
-        del new
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        *,
+        new: Collection[str] = (),
+        autocast: torch.dtype | None = None,
+    ) -> PreTrainedModel:
+        del new, autocast
         return model

@@ -1,11 +1,12 @@
 """In-context learning: nothing is trained, examples stand at the beginning of the prompt."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -106,12 +107,21 @@ class InContext:
             examples=examples,
         )
 
-    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
-        del new
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        *,
+        new: Collection[str] = (),
+        autocast: torch.dtype | None = None,
+    ) -> PreTrainedModel:
+        del new, autocast
         return model
 
     def describe(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, str]:
         return {"prompt.txt": describe_prompt(model.prompt, tokenizer)}
+
+    def restore(self, model: Any, reload: Callable[[], PreTrainedModel]) -> None:
+        del model, reload
 
     def finish(self, model: Any) -> PreTrainedModel:
         """Return the language model; its config holds the prompt."""

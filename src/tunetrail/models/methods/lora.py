@@ -1,13 +1,14 @@
 """LoRA: the body keeps its weights, and small matrices beside its linear layers are trained."""
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULT_TARGETS
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -56,8 +57,18 @@ class Lora(TrainsWeights):
                 "[q_proj,v_proj], all-linear, or null for the default of the architecture"
             )
 
-    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> Any:
-        """Put the matrices into the model; what comes back stands for it in training."""
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        *,
+        new: Collection[str] = (),
+        autocast: torch.dtype | None = None,
+    ) -> Any:
+        """Put the matrices into the model; what comes back stands for it in training.
+
+        With ``autocast`` the frozen layers are held in its type. Each pass would cast them to it,
+        and keep what it cast until the gradients are computed, so this changes no result.
+        """
         del new
         config = LoraConfig(
             r=self.rank,
@@ -68,6 +79,7 @@ class Lora(TrainsWeights):
             # How GPT-2 stores its weights; peft finds it out by itself, with a warning.
             fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in _layers(model).values()),
         )
+        layers = _layers(model).values()
         try:
             with warnings.catch_warnings():
                 # peft 0.21 uses a name that transformers 5.23 has deprecated.
@@ -80,7 +92,15 @@ class Lora(TrainsWeights):
             ) from error
         # With a name peft would ask the hub at each checkpoint whether the vocabulary has grown.
         config.base_model_name_or_path = ""
+        if autocast is not None:
+            _hold(adapted, layers, autocast)
         return adapted
+
+    def restore(self, model: PreTrainedModel, reload: Callable[[], PreTrainedModel]) -> None:
+        assert isinstance(model, PeftModel)
+        inner = model.get_base_model()
+        if any(parameter.dtype != torch.float32 for parameter in inner.parameters()):
+            _restore(inner, _layers(reload()))
 
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
         """Add the matrices to the weights that they stand beside."""
@@ -144,3 +164,37 @@ def _layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
         for name, module in model.named_modules()
         if module in body and isinstance(module, torch.nn.Linear | Conv1D)
     }
+
+
+def _hold(model: torch.nn.Module, layers: Iterable[torch.nn.Module], dtype: torch.dtype) -> None:
+    """Hold ``layers``, which are frozen, in another type."""
+    embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+    # A layer may share its weight with one that looks up tokens, which autocast leaves alone.
+    shared = {id(parameter) for part in embeddings for parameter in part.parameters()}
+    held = {id(p) for layer in layers for p in layer.parameters(recurse=False)} - shared
+    for parameter in model.parameters():
+        # What was read from disk maps its file, which stays in memory until nothing uses it.
+        data = parameter.data
+        parameter.data = data.to(dtype) if id(parameter) in held else data.clone()
+
+
+def _restore(model: torch.nn.Module, layers: Mapping[str, torch.nn.Module]) -> None:
+    """Give the layers of ``model`` that are held in another type the weights of ``layers``.
+
+    Raises:
+        InputError: they were other ones.
+
+    """
+    for name, layer in layers.items():
+        held = model.get_submodule(name)
+        if isinstance(held, BaseTunerLayer):
+            held = held.get_base_layer()
+        for key, original in layer.named_parameters(recurse=False):
+            parameter = getattr(held, key)
+            data = original.data.to(parameter.device)
+            if not torch.equal(data.to(parameter.dtype), parameter.data):
+                raise InputError(
+                    f"method=lora: {name}.{key} of the checkpoint has changed since the training "
+                    "began, so the matrices fit it no more; train again"
+                )
+            parameter.data = data
