@@ -34,6 +34,8 @@ from omegaconf import DictConfig  # noqa: E402
 from tunetrail.config.refusals import refuse_in_one_line  # noqa: E402
 
 refuse_in_one_line()
+# argparse takes overrides before and after an option for two lists, and refuses the second.
+sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")

@@ -138,6 +138,10 @@ def test_rows_without_what_the_task_reads(train: Train, tiny: list[str]) -> None
         ("trainer.metric_for_best_model=bleu", "trainer.metric_for_best_model=bleu"),
         ("trainer.metric_for_best_model=null", "trainer.metric_for_best_model=null"),
         ("+trainer.bf16=true", "trainer.bf16: cannot be set here; use precision=bf16"),
+        (
+            "+trainer.push_to_hub=true",
+            "trainer.push_to_hub: cannot be set here; push the logged mo",
+        ),
         ("+trainer.report_to=mlflow", "trainer.report_to: cannot be set here; use tracking.uri"),
         ("task.max_length=0", "task.max_length=0: must be a whole number of 1 or more"),
         ("task.padding=max", "task.padding=max: must be one of longest, max_length"),

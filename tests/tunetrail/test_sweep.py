@@ -219,7 +219,7 @@ def test_a_wrong_metric_is_found_before_the_first_trial(
     [
         ("sampler=tpee", "sampler=tpee: there is no such choice (found: cmaes, gp, "),
         ("pruner=meridian", "did you mean pruner=median?"),
-        ("hydra/launcher=joblib", "hydra/launcher=joblib: there is no such choice (found: basic)"),
+        ("hydra/launcher=joblib", "hydra/launcher=joblib: there is no such choice (found: basic"),
         (
             "trainer.learning_rate=1e-4 trainer.num_train_epochs=2",
             "nothing to search: every key has one value; give one a choice(…), ",
@@ -231,6 +231,20 @@ def test_a_wrong_metric_is_found_before_the_first_trial(
         ("trainer.optim=adamx", "trainer.optim=adamx: must be one of adamw_torch, "),
         ("model.path=nowhere", "model.path=nowhere: no directory there"),
         ("data.train=nowhere.csv", "data.train=nowhere.csv: no such file in "),
+        (
+            "trainer.optim=adamx,adamw_torch",
+            "trainer.optim=adamx,adamw_torch: no trial can have trainer.optim=adamx (trainer.optim",
+        ),
+        ("trainer.weight_decay=choice(0.1,x)", "no trial can have trainer.weight_decay=x (trainer"),
+        ("trainer.weight_decay=interval(-1,1)", "no trial can have trainer.weight_decay=-1.0 (tr"),
+        (
+            "task=text_classification,foo",
+            "no trial can have task=foo (In 'config': Could not find 'task/foo')",
+        ),
+        (
+            "training_seed=1,2 sweep.final_seeds=2",
+            "training_seed is searched, so there is no fresh seed for finals; ",
+        ),
     ],
 )
 def test_every_refusal_of_a_sweep_is_one_line(
@@ -243,6 +257,17 @@ def test_every_refusal_of_a_sweep_is_one_line(
     assert message in line
     assert "\n" not in line
     assert capfd.readouterr().err == ""
+
+
+def test_a_value_that_suits_other_values_only_is_no_fault(
+    train: Train, small: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    both = (f"trainer.{name}_strategy=epoch,steps" for name in ("eval", "save"))
+    # the next check after those of the values
+    with pytest.raises(SystemExit, match=r"sweep\.objectives=x: no such metric"):
+        train(*small, *both, "sweep.objectives=[x]")
+    with pytest.raises(SystemExit, match=r"no trial can have trainer\.eval_strategy=steps "):
+        train(*small, "trainer.eval_strategy=epoch,steps", "trainer.weight_decay=0,0.1")
 
 
 @pytest.mark.slow

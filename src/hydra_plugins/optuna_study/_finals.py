@@ -47,8 +47,8 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
     """
     if spec.settings.final_seeds == 0:
         return
-    if obstacle := _find_obstacle(spec, study, resources.worker):
-        log.info("no finals: %s", obstacle)
+    if _is_searched_elsewhere(study, resources.worker):
+        log.info("no finals: the search still runs in another process, which runs them at its end")
         return
     if not choose_finalists(study, num_finalists=spec.settings.finalists):
         since = study.user_attrs.get(PLAN_SINCE, 0)
@@ -67,17 +67,10 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
     _compare(spec, study, finals, resources)
 
 
-def _find_obstacle(spec: SweepSpec, study: optuna.Study, worker: Worker) -> str | None:
-    key = spec.settings.seed_key
-    # As written: a seed that refers to another key varies with it.
-    written = spec.plan.fixed_config.get(key, "").removeprefix("${").removesuffix("}")
-    if {key, written} & {parameter.name for parameter in spec.space.parameters}:
-        return f"{key} is searched, so that no seed is fresh"
+def _is_searched_elsewhere(study: optuna.Study, worker: Worker) -> bool:
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     signatures = [trial.user_attrs.get(WORKER) for trial in running]
-    if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
-        return "the search still runs in another process, which runs them at its end"
-    return None
+    return any(worker.can_see(one) and not worker.has_left(one) for one in signatures)
 
 
 def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna.Study:

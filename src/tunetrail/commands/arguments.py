@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 
+from tunetrail.config.paths import locate
 from tunetrail.config.project import ROOT
 
 
@@ -33,7 +34,7 @@ def read_path(text: str) -> Path:
     """Read an option's value that names a file or folder; nothing would be the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
-    return Path(text)
+    return locate(text)
 
 
 def read_count(text: str) -> int:

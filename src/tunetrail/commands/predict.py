@@ -5,6 +5,7 @@ on stderr), 1 after an error, 2 where the command line is wrong.
 """
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tunetrail.commands.arguments import add_model, add_uri, read_count, read_path
 from tunetrail.data.tables.formats import FORMATS, find_format
+from tunetrail.errors import InputError, is_disk_full
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import TableReader
@@ -96,6 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
         # The reader of the answers has closed them. Python would flush once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:
+        if arguments.output is not None or not is_disk_full(error):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InputError(f"stdout cannot be written: {os.strerror(errno.ENOSPC)}") from error
     except KeyboardInterrupt:
         _say("interrupted" + (f"; {arguments.output} is as it was" if arguments.output else ""))
         return _INTERRUPTED

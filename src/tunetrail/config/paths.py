@@ -1,5 +1,6 @@
 """Paths as people type them, and whether a file is still the one that was read."""
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,10 @@ def locate(path: str | Path) -> Path:
 
     With hydra.job.chdir=true a job works in a folder of its own.
     """
-    found = Path(path).expanduser()
+    found = Path(path)
+    # The name of a file may begin with ~, too: then there is no such person.
+    with contextlib.suppress(RuntimeError):
+        found = found.expanduser()
     if not HydraConfig.initialized():
         return found
     launched = Path(HydraConfig.get().runtime.cwd)

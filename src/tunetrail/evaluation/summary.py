@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from tunetrail.config.secrets import redact
 from tunetrail.evaluation.fit import FitReport
@@ -42,7 +43,9 @@ def format_summary(
             cells = (f"{scores[key]:{_width(key)}.4f}" for key in names)
             lines.append(f"{name:12}" + "".join(cells))
     server = uri.startswith("http")
-    ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    # Neither a shell nor MLflow expands ~ in the middle of a word.
+    store = uri.replace("sqlite:///~/", f"sqlite:///{Path.home()}/", 1)
+    ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(store)}"
     lines += [
         "",
         f"fit         {fit.line()}",

@@ -11,6 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from mlflow.tracking import MlflowClient
 
+from tunetrail.config.paths import locate
 from tunetrail.errors import InputError
 from tunetrail.served.base import SETTINGS
 from tunetrail.tracking.artifacts import Artifacts
@@ -54,7 +55,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
     """
     if not name.strip():
         raise InputError(f"model {name!r} is empty; give a run id, NAME@ALIAS or a directory")
-    folder = Path(name).expanduser()
+    folder = locate(name)
     if folder.is_dir():
         yield _inspect(folder, source=str(folder), run_card=None)
         return

@@ -90,3 +90,12 @@ def test_a_sampler_has_no_seed_of_its_own(space):
     config = {"_target_": "optuna.samplers.RandomSampler", "seed": 1}
     with pytest.raises(SweepError, match=r"sampler.seed=1: a study has one seed"):
         StudySampler(config, key="sampler", seed=0, space=space)
+
+
+def test_a_sampler_that_fails_later_ends_the_sweep_in_one_line_and_leaves_nothing_running(sweep):
+    cmaes = "++sampler={_target_: optuna.samplers.CmaEsSampler, popsize: 0}"
+    with pytest.raises(SweepError, match=r"^sampler: no sampler can work with it ") as caught:
+        sweep(cmaes)
+    assert "\n" not in str(caught.value)
+    trials = optuna.load_study(study_name="toy", storage="sqlite:///store/optuna.db").trials
+    assert "RUNNING" not in [trial.state.name for trial in trials]

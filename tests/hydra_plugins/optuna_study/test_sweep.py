@@ -374,7 +374,7 @@ def test_a_callback_that_cannot_start_ends_the_sweep(sweep, load_study):
         ("x=tag(log,interval(0,1))", "a log scale starts above 0"),
         (GRID, "x=interval(-1.0,1.0): an interval has no grid"),
         ("sampler=tpe", "sampler='tpe': give a node with _target_"),
-        ("sampler={_target_: optuna.samplers.None}", "sampler: no sampler can be built from it"),
+        ("sampler={_target_: optuna.samplers.None}", "sampler: no sampler can work with it"),
         ("+sampler.seed=3", "sampler.seed=3: a study has one seed"),
         ("+sampler.speed=3", "unexpected keyword argument 'speed'"),
         ("sampler._target_=optuna.pruners.NopPruner", "give a class of optuna.samplers"),

@@ -493,6 +493,21 @@ def test_a_closed_pipe_ends_it_quietly(here: Store) -> None:
 
 
 @pytest.mark.slow
+def test_answers_that_find_no_space_end_in_one_line(here: Store) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*TUNETRAIL, "predict", here.exported, "good day"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.stderr == "error: stdout cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
 def test_an_interruption_leaves_the_old_file(here: Store) -> None:
     Path("in.txt").write_text("good day\n" * 3_000_000)
     Path("out.tsv").write_text("as it was")

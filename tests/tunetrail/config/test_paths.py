@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from optuna.storages import RDBStorage
 
+from tunetrail.commands.arguments import read_path
 from tunetrail.config.paths import locate, stamp_files
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import directory
@@ -41,7 +42,10 @@ def test_a_tilde_is_the_home_folder(
     monkeypatch.setenv("HOME", str(workspace))
     assert locate("~/x") == workspace / "x"
     assert connect_existing("sqlite:///~/mlruns/mlflow.db").search_experiments()
+    assert read_path("~/x") == workspace / "x"
     assert not Path("~").exists()
+    # names that begin so, and no people
+    assert [str(locate(name)) for name in ("~$a.csv", "~no-one/x")] == ["~$a.csv", "~no-one/x"]
 
 
 @pytest.mark.parametrize("name", ["what?", "per%20cent"])

@@ -83,6 +83,12 @@ class Parameter:
             return self.distribution.choices[0]
         return self.distribution.low
 
+    def extremes(self) -> list[CategoricalChoiceType]:
+        """List every choice, or both ends of a range."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.distribution.choices)
+        return [self.distribution.low, self.distribution.high]
+
     def grid(self) -> list[CategoricalChoiceType]:
         """List every value, for a grid.
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.optuna_study._configs import Composer, plain, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
@@ -84,7 +86,11 @@ def check_spec(
     default_config = without_hydra(_compose_default(composer, space, settings))
     names = [parameter.name for parameter in space.parameters]
     _call_before_study(callbacks, default_config, names)
+    if settings.custom_search_space is None and callbacks:
+        _require_usable(composer, space, settings, callbacks)
     objectives = load_objectives(settings, default_config)
+    plan = build_plan(job_config, settings, space, objectives)
+    _require_fresh_seeds(settings, names, plan)
     return SweepSpec(
         settings=settings,
         space=space,
@@ -96,23 +102,81 @@ def check_spec(
         composer=composer,
         job_config=job_config,
         custom=custom,
-        plan=build_plan(job_config, settings, space, objectives),
+        plan=plan,
         points=first_points(settings, space, composer, custom),
         callbacks=callbacks,
         first_seed=_read_seed(job_config, settings),
     )
 
 
-def _compose_default(composer: Composer, space: SearchSpace, settings: Settings) -> DictConfig:
-    """Compose the config of a job with each searched key at its default, where it has one."""
-    config = compose_default(composer, space, settings)
+def _compose_default(
+    composer: Composer, space: SearchSpace, settings: Settings, *more: str
+) -> DictConfig:
+    """Compose the config of a job with each searched key at its default, where it has one.
+
+    Args:
+        more: overrides of searched keys.
+
+    """
+    config = compose_default(composer, space, settings, *more)
     missing = [
         parameter.override(parameter.first())
         for parameter in space.parameters
         if not composer.is_group(parameter.name)
         and OmegaConf.select(config, parameter.name) is None
     ]
-    return compose_default(composer, space, settings, *missing)
+    return compose_default(composer, space, settings, *missing, *more)
+
+
+def _require_usable(
+    composer: Composer,
+    space: SearchSpace,
+    settings: Settings,
+    callbacks: Mapping[str, StudyCallback],
+) -> None:
+    """Refuse a searched value with which no job could run; its trials would all fail.
+
+    A value that the defaults of the other keys do not suit is tried with each other value of each.
+
+    Raises:
+        SweepError: in the words of Hydra or of the callback.
+
+    """
+    names = [parameter.name for parameter in space.parameters]
+
+    def find_fault(*overrides: str) -> Exception | None:
+        try:
+            config = without_hydra(_compose_default(composer, space, settings, *overrides))
+            _call_before_study(callbacks, config, names)
+        except (HydraException, OmegaConfBaseException) as error:
+            return error
+        return None
+
+    for parameter in space.parameters:
+        others = [
+            other.override(value)
+            for other in space.parameters
+            if other is not parameter
+            for value in other.extremes()
+        ]
+        for value in parameter.extremes():
+            override = parameter.override(value)
+            fault = find_fault(override)
+            if fault is not None and all(find_fault(override, other) for other in others):
+                raise SweepError(
+                    f"{parameter.key}={parameter.expression}: no trial can have {override} "
+                    f"({message_line(fault)})"
+                ) from fault
+
+
+def _require_fresh_seeds(settings: Settings, searched: Sequence[str], plan: Plan) -> None:
+    # As written: a seed that refers to another key varies with it.
+    written = plan.fixed_config.get(settings.seed_key, "").removeprefix("${").removesuffix("}")
+    if settings.final_seeds and {settings.seed_key, written} & {*searched}:
+        raise SweepError(
+            f"{settings.seed_key} is searched, so there is no fresh seed for finals; set "
+            f"{settings.keys['final_seeds']}=0"
+        )
 
 
 def _read_seed(job_config: DictConfig, settings: Settings) -> int:

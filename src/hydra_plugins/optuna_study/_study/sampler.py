@@ -1,9 +1,10 @@
 """A sampler whose every point follows from the seed and the place of the trial in the study."""
 
+import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._spec.space import SearchSpace
-from hydra_plugins.optuna_study.attributes import OVERRIDES, RETRY_OF, WORKER
+from hydra_plugins.optuna_study.attributes import FAILURE, OVERRIDES, RETRY_OF, WORKER
 
 
 class StudySampler(BaseSampler):
@@ -106,7 +107,8 @@ class StudySampler(BaseSampler):
             # It adds the number of the trial to its seed, and an interruption changes that number.
             trial = copy.copy(trial)
             trial.number = self._draw
-        return self._sampler.sample_relative(study, trial, search_space)
+        with self._closes(study, trial):
+            return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -115,7 +117,8 @@ class StudySampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        with self._closes(study, trial):
+            return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self,
@@ -170,8 +173,20 @@ class StudySampler(BaseSampler):
         except InstantiationException as error:
             raise self._error(error.__cause__ or error) from error
 
+    @contextlib.contextmanager
+    def _closes(self, study: optuna.Study, trial: FrozenTrial) -> Iterator[None]:
+        """Close the trial if no point can be drawn for it; some settings are only used then."""
+        try:
+            yield
+        except Exception as error:
+            failure = self._error(error)
+            storage, number = study._storage, trial._trial_id  # noqa: SLF001 - as in before_trial
+            storage.set_trial_user_attr(number, FAILURE, str(failure))
+            storage.set_trial_state_values(number, TrialState.FAIL)
+            raise failure from error
+
     def _error(self, error: BaseException) -> SweepError:
-        return SweepError(f"{self._key}: no sampler can be built from it ({first_line(error)})")
+        return SweepError(f"{self._key}: no sampler can work with it ({first_line(error)})")
 
 
 def _takes_a_place(trial: FrozenTrial) -> bool:
