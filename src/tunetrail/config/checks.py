@@ -25,7 +25,6 @@ from tunetrail.config.build import plain, require_arguments, show
 from tunetrail.config.objectives import read_objectives, require_measured, require_metric
 from tunetrail.errors import InputError, first_line
 
-# YAML reads a bare off as false.
 # What every run reads, except for what is checked below with more than its type.
 _GROUPS = (
     *("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep"),
@@ -42,6 +41,7 @@ _TYPES: dict[str, Any] = {
     "tracking.log_model": bool,
     "sweep.constraints": dict[str, Any] | None,
 }
+# YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
 
 

@@ -1,22 +1,14 @@
-"""What can be seen of a text: texts that are blank, and labels that look alike."""
+"""Labels that look alike."""
 
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from tunetrail.errors import InputError
+from tunetrail.served.blank import is_visible
 
-# Blank, though Unicode calls them letters, symbols or marks: fillers of Hangul, the empty pattern
-# of Braille, variation selectors.
-_BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufe0e\ufe0f"
-
-# Controls, characters that only form others, and all kinds of spaces.
-_INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")
-
-
-def is_blank(text: str | None) -> bool:
-    """Whether there is no text, or nothing to see in it: white space, controls, zero width."""
-    return not any(_is_visible(character) for character in text or "")
+# Of what is blank and no space, this alone is as wide as one.
+_EMPTY_BRAILLE = "\u2800"
 
 
 def require_distinct(labels: Iterable[str | None], *, key: str) -> None:
@@ -45,10 +37,8 @@ def require_distinct(labels: Iterable[str | None], *, key: str) -> None:
             )
 
 
-def _is_visible(character: str) -> bool:
-    return character not in _BLANK and unicodedata.category(character) not in _INVISIBLE
-
-
 def _fold(label: str) -> str:
-    folded = unicodedata.normalize("NFKC", label).casefold()
-    return " ".join("".join(one if _is_visible(one) else " " for one in folded).split())
+    """Spell a label as it looks, in one way: what has no width is left out."""
+    spaced = label.replace(_EMPTY_BRAILLE, " ")
+    seen = "".join(one for one in spaced if one.isspace() or is_visible(one))
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Json, List, Value
 
-from tunetrail.data.appearance import is_blank, require_distinct
+from tunetrail.data.appearance import require_distinct
 from tunetrail.errors import InputError
+from tunetrail.served.blank import is_blank
 
 # The roles that columns have for the tasks of this package. A data set may name columns for tasks
 # other than the one at hand.
@@ -129,10 +130,7 @@ def read_texts(part: Dataset, column: str, *, split: str, key: str) -> list[str 
         others = enumerate(part[column][:])
         other = next((pair for pair in others if not isinstance(pair[1], str | None)), None)
         if isinstance(found, Json) and other is not None:
-            raise InputError(
-                f"{key}={column}: {split} row {other[0]} (counted from 0) holds {other[1]!r}, no "
-                "text as others do; fix the row, or write quotes around it"
-            )
+            raise _odd_one(*other, others="text", split=split, key=f"{key}={column}")
         raise InputError(
             f"{key}={column} of {split} holds {_type_name(found)}, not text; "
             f"name another column (found: {', '.join(part.column_names)})"
@@ -154,6 +152,8 @@ def read_labels(
         InputError: a label outside the known set, fewer than two labels.
 
     """
+    if label_names is None:
+        require_one_type(rows, column, key="data.columns.label")
     labels = _same_spelling(
         {split: _label_strings(part, column, split) for split, part in rows.items()}
     )
@@ -202,6 +202,52 @@ def require_two_labels(labels: ClassLabel, train: Sequence[int | None], *, remed
     if len(found) < 2:
         what = f"the single label {labels.int2str(found[0])!r}" if found else "no labels"
         raise InputError(f"train has {what}, and a classifier needs two or more; {remedy}")
+
+
+def require_one_type(rows: DatasetDict, column: str, *, key: str) -> None:
+    """Refuse labels of several types: the odd one would be a class of its own.
+
+    Args:
+        rows: of all splits.
+        column: of labels, or of lists of labels.
+        key: its config key.
+
+    Raises:
+        InputError: it names the first label of the rarest type.
+
+    """
+    for split, part in rows.items():
+        if not isinstance(part.features[column], Json):
+            continue
+        kinds: dict[str, list[tuple[int, Any]]] = {}
+        for number, found in enumerate(part[column][:]):
+            for label in found if isinstance(found, list) else [found]:
+                kinds.setdefault(_kind(label), []).append((number, label))
+        kinds.pop("", None)
+        every = (str(label) for found in kinds.values() for _, label in found)
+        # A whole number in quotes and without are spelled alike.
+        if len(kinds) > 1 and not all(map(_WHOLE_NUMBER.fullmatch, every)):
+            rarest, *_, others = sorted(kinds, key=lambda kind: (len(kinds[kind]), kind == "text"))
+            raise _odd_one(*kinds[rarest][0], others=others, split=split, key=f"{key}={column}")
+
+
+def _kind(label: Any) -> str:
+    """Name the type of a label; "" where there is none, or one that is refused anyway."""
+    # NaN is not equal to itself.
+    if label is None or label != label or is_blank(str(label)):  # noqa: PLR0124
+        return ""
+    kinds = {str: "text", bool: "boolean", int: "number", float: "number"}
+    return kinds.get(type(label), "")
+
+
+def _odd_one(number: int, value: Any, *, others: str, split: str, key: str) -> InputError:
+    remedy = (
+        "write quotes around it" if others == "text" else "name every label in data.label_names"
+    )
+    return InputError(
+        f"{key}: {split} row {number} (counted from 0) holds {value!r}, no {others} as others do; "
+        f"fix the row, or {remedy}"
+    )
 
 
 def count_of(number: int, what: str) -> str:

@@ -7,7 +7,7 @@ from datasets import DatasetDict
 
 from tunetrail.data import columns, splits
 from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
-from tunetrail.data.quality import QualityReport, check_quality, clean, list_absent
+from tunetrail.data.quality import QualityReport, check_quality, clean
 from tunetrail.data.sources import SourceFile, list_files
 
 # YAML reads a bare off as false.
@@ -140,6 +140,6 @@ def prepare_data(
         dataset=DatasetDict({**dataset, **shown}),
         quality=None if quality in _OFF else check_quality(dataset),
         leakage=None if leakage in _OFF else check_leakage(dataset),
-        notes=(*whole.notes, *list_absent(dataset)),
+        notes=whole.notes,
         files=whole.files,
     )

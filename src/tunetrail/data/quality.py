@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from tunetrail.data.appearance import is_blank
-from tunetrail.data.columns import listed, read_targets
+from tunetrail.data.columns import read_targets
 from tunetrail.data.duplicates import normalise
 from tunetrail.errors import InputError
+from tunetrail.served.blank import is_blank
 from tunetrail.templates import quote, render
 
 _NUM_EXAMPLES = 5
@@ -173,20 +173,6 @@ _BROKEN_TEXT = "broken characters"
 def check_quality(dataset: DatasetDict) -> QualityReport:
     """Check each split by itself; nothing is changed."""
     return QualityReport(splits=tuple(_check_split(name, part) for name, part in dataset.items()))
-
-
-def list_absent(dataset: DatasetDict) -> list[str]:
-    """Say of each split which labels no row of it has: their scores count as 0 in a mean."""
-    said = []
-    for split, part in dataset.items():
-        names = part.features["answers"].feature.names
-        codes = {code for codes in part["answers"][:] for code in codes}
-        if absent := [repr(name) for code, name in enumerate(names) if code not in codes]:
-            said.append(
-                f"{split} has no row of {listed(absent)}: a mean over labels, such as macro_f1, "
-                f"counts {'it' if len(absent) == 1 else 'each'} as 0 there"
-            )
-    return said
 
 
 def clean(dataset: DatasetDict) -> tuple[DatasetDict, CleaningReport]:

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import load_module
+from .blank import is_blank
 from .invocations import take_over
 
 # Tokens of a batch, padding included.
@@ -228,7 +229,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def find_fault_of_text(text: str) -> str | None:
     """Say why a text cannot be read; None where it can."""
-    if not text.strip():
+    if is_blank(text):
         return "the text is empty"
     if any("\ud800" <= sign <= "\udfff" for sign in text):
         return "the text holds half a surrogate pair"

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 _SERVER = "mlflow.pyfunc.scoring_server"
+_JSON = "application/json"
 _SPLIT = "dataframe_split"
 _FORMATS = ("inputs", "instances", "dataframe_records", _SPLIT)
 
@@ -45,7 +46,7 @@ def take_over(find_columns: Callable[[Any], Sequence[str] | None]) -> None:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         result = io.StringIO()
         server.predictions_to_json(model.predict(table), result)
-        return server.InvocationsResponse(result.getvalue(), 200, "application/json")
+        return server.InvocationsResponse(result.getvalue(), 200, _JSON)
 
     server.invocations = invocations
 
@@ -58,13 +59,13 @@ def read_table(body: bytes, content_type: str | None, columns: Sequence[str]) ->
 
     """
     if content_type is None:
-        raise ValueError(f"the request has no Content-Type; send one of {', '.join(_READERS)}")
+        raise ValueError(f"the request has no Content-Type; send one of {', '.join(_KINDS)}")
     kind, _, options = content_type.partition(";")
-    read = _READERS.get(kind.strip().lower())
-    if read is None or options.strip().lower() not in ("", "charset=utf-8"):
-        known = ", ".join(_READERS)
+    kind = kind.strip().lower()
+    if kind not in _KINDS or options.strip().lower() not in ("", "charset=utf-8"):
+        known = ", ".join(_KINDS)
         raise ValueError(f"Content-Type: {content_type} cannot be read; send one of {known}")
-    records = read(body, columns)
+    records = _read_json(body, columns) if kind == _JSON else _READERS[kind](body)
     for number, row in enumerate(records):
         if missing := [name for name in columns if name not in row]:
             found = ", ".join(map(str, row)) or "nothing"
@@ -121,8 +122,7 @@ def _read_columns(table: Mapping[str, Any], form: str) -> Records:
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
-def _read_csv(body: bytes, columns: Sequence[str]) -> Records:
-    del columns
+def _read_csv(body: bytes) -> Records:
     try:
         text = io.StringIO(body.decode("utf-8-sig"), newline="")
         lines = [cells for cells in csv.reader(text, strict=True) if cells]
@@ -133,10 +133,11 @@ def _read_csv(body: bytes, columns: Sequence[str]) -> Records:
     return _name_cells(lines[0], lines[1:])
 
 
-def _read_parquet(body: bytes, columns: Sequence[str]) -> Records:
-    del columns
+def _read_parquet(body: bytes) -> Records:
     try:
-        records: Records = pd.read_parquet(io.BytesIO(body)).to_dict("records")
+        # Arrow's types keep null and lists as they are.
+        table = pd.read_parquet(io.BytesIO(body), dtype_backend="pyarrow")
+        records: Records = table.to_dict("records")
     except Exception:  # noqa: BLE001 - a faulty file ends in errors of many types
         raise ValueError("the body is no Parquet file") from None
     return records
@@ -151,8 +152,9 @@ def _name_cells(names: Sequence[Any], rows: Sequence[Any]) -> Records:
     return [dict(zip(map(str, names), row, strict=True)) for row in rows]
 
 
-_READERS: dict[str, Callable[[bytes, Sequence[str]], Records]] = {
-    "application/json": _read_json,
+# Of tables, in which every column has its name.
+_READERS: dict[str, Callable[[bytes], Records]] = {
     "text/csv": _read_csv,
     "application/x-parquet": _read_parquet,
 }
+_KINDS = (_JSON, *_READERS)

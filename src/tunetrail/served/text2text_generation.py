@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from . import base
+from .blank import is_blank
 from .language import find_frame, tokenize
 
 # Stands for a template: a prompt is what a user says, written with the model's chat template.
@@ -38,7 +39,7 @@ def find_fault_of_turns(turns: object) -> str | None:
         if turn.get("role") not in ROLES:
             return f"message {number} has the role {turn.get('role')!r} (known: {', '.join(ROLES)})"
         content = turn.get("content")
-        if not isinstance(content, str) or not content.strip():
+        if not isinstance(content, str) or is_blank(content):
             return f"message {number} has no text in 'content'"
     return None
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunetrail.data.appearance import is_blank
 from tunetrail.data.tables.rows import BadRow, Row, TableReader, is_token
 from tunetrail.errors import InputError
 from tunetrail.served.base import find_fault_of_text
@@ -158,11 +157,9 @@ def _find_fault_of_tokens(tokens: list[Any], column: str) -> str | None:
 
 
 def _find_fault_of_text(text: str) -> str | None:
-    if is_blank(text):
-        return "the text is empty"
-    if "\0" in text:
-        return "the text holds a NUL character"
-    return find_fault_of_text(text)
+    if fault := find_fault_of_text(text):
+        return fault
+    return "the text holds a NUL character" if "\0" in text else None
 
 
 def _name(kinds: Collection[str]) -> str:

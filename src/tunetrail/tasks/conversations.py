@@ -6,9 +6,9 @@ import jinja2
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
-from tunetrail.data.appearance import is_blank
 from tunetrail.data.columns import canonical_split, read_texts, require_columns
 from tunetrail.errors import InputError, first_line
+from tunetrail.served.blank import is_blank
 from tunetrail.served.language import NOT_COUNTED, tokenize
 from tunetrail.served.text2text_generation import (
     CHAT,

@@ -18,16 +18,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunetrail.data.appearance import is_blank, require_distinct
+from tunetrail.data.appearance import require_distinct
 from tunetrail.data.columns import (
     canonical_split,
     code_labels,
     order_labels,
     require_columns,
+    require_one_type,
     say_places,
 )
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
+from tunetrail.served.blank import is_blank
 from tunetrail.served.text_classification import choose_labels, sigmoid
 from tunetrail.tasks.base import MOST_CELLS, Array, Collator, Metric, one_loss_each
 from tunetrail.tasks.metrics.labels import score_labels
@@ -85,6 +87,8 @@ class MultiLabelClassification(SequenceClassification):
         require_columns(rows, name_columns(columns, {"data.columns.labels": column}))
         texts = {split: read_sequences(part, columns, split=split) for split, part in rows.items()}
         labels = {split: _read_lists(part, column, split) for split, part in rows.items()}
+        if label_names is None:
+            require_one_type(rows, column, key="data.columns.labels")
         flat = {s: [label for found in part for label in found or ()] for s, part in labels.items()}
         if label_names is None and not isinstance(_inner(rows["train"], column), ClassLabel):
             every = (label for part in flat.values() for label in part)

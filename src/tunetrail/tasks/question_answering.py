@@ -21,10 +21,10 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.appearance import is_blank
 from tunetrail.data.columns import canonical_split, count_of, read_texts, require_columns
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
+from tunetrail.served.blank import is_blank
 from tunetrail.served.question_answering import Answer, encode_windows, find_answer, stack_logits
 from tunetrail.tasks.base import (
     Array,

@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
-from tunetrail.data.appearance import is_blank
 from tunetrail.data.columns import count_of, read_texts
 from tunetrail.errors import InputError
+from tunetrail.served.blank import is_blank
 from tunetrail.served.pairs import encode_pairs
 from tunetrail.tasks.base import (
     MOST_CELLS,

@@ -1,6 +1,8 @@
 """Columns are as the config says, or the error is one line."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import toys
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tunetrail.data.columns import require_text
+from tunetrail.data.sources import load_files
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -139,6 +142,19 @@ def test_columns_may_be_the_wrong_way_round() -> None:
             r"'yes' \(1\), '\\ufeffyes' \(1\) differ only",
         ),
         (None, {"train": ["cafe\u0301", "caf\xe9", "no"]}, r"differ only"),
+        *(
+            (
+                None,
+                {"train": [f"ne{sign}utral", "neutral", "bad"]},
+                r"'neutral' \(1\).* differ only",
+            )
+            for sign in "\u200b\u200d\xad\ufeff\u2060\u034f\u180e\ufe0f\U000e0100\x07"
+        ),
+        *(
+            (None, {"train": [f"a{sign}b", "a b", "c"]}, r"'a b' \(1\).* differ only")
+            for sign in ("\xa0", "\u3000", "\u2028", "\t", "\u2800", " \u200b", "\u200b\u2009")
+        ),
+        (None, {"train": ["e\u200b\u0301", "\xe9", "no"]}, r"differ only"),
         (["a"], {"train": ["a", "b"]}, r"data\.label_names=\['a'\]: must be two or more names"),
         (["a", "a"], {"train": ["a", "b"]}, r"data\.label_names=.*each of them once"),
     ],
@@ -149,6 +165,39 @@ def test_labels_that_cannot_be_used_are_refused(
     with pytest.raises(InputError, match=message) as raised:
         canonical(label_names, **splits)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["x", "y", 1, "x"],
+            r"^data\.columns\.label=label: train row 2 \(counted from 0\) holds 1, .* around it$",
+        ),
+        (["a", None, "b", True], r"train row 3 .* holds True, no text"),
+        (["a", "b", 0.0, None], r"train row 2 .* holds 0\.0, no text"),
+        (["a", 1], r"train row 1 .* holds 1, no text"),
+        ([0, 1, "n/a", 1], r"train row 2 .* holds 'n/a', no number .* in data\.label_names"),
+        ([True, False, "no"], r"train row 2 .* holds 'no', no boolean"),
+        ([1, 0, True, 1], r"train row 2 .* holds True, no number"),
+        ([1.5, "a", "b"], r"train row 0 .* holds 1\.5, no text"),
+    ],
+)
+def test_a_label_of_another_type_than_the_rest_is_refused(
+    tmp_path: Path, labels: list[Any], message: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+
+    def read(names: list[Any] | None, labels: list[Any]) -> list[int]:
+        lines = [json.dumps({"text": "a day", "label": label}) for label in labels]
+        path.write_text("\n".join(lines))
+        return toys.canonical(load_files(train=str(path)), names=names)["train"]["label"][:]
+
+    with pytest.raises(InputError, match=message):
+        read(None, labels)
+    # Quotes around a number change nothing, and names say what is meant.
+    assert read(None, [1, "0", "1.0", 0]) == [1, 0, 1, 0]
+    assert read(["x", 1], [1, "x", "1"]) == [1, 0, 1]
 
 
 @pytest.mark.parametrize(

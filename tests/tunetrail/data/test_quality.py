@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from datasets import DatasetDict
 
-from tunetrail.data.quality import Finding, QualityReport, check_quality, clean, list_absent
+from tunetrail.data.quality import Finding, QualityReport, check_quality, clean
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -74,15 +74,6 @@ def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
     ]
     assert (train.words.minimum, train.words.median, train.words.maximum) == (1, 2.0, 40)
     assert 3 < train.words.p95 <= 40
-
-
-def test_a_label_that_a_split_lacks_is_said(make_splits: MakeSplits) -> None:
-    rows = [("x", "a"), ("y", "b"), ("z", "c")]
-    assert list_absent(make_splits(train=rows)) == []
-    (said,) = list_absent(make_splits(train=rows, validation=rows[:2]))
-    assert said == (
-        "validation has no row of 'c': a mean over labels, such as macro_f1, counts it as 0 there"
-    )
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,22 @@ def test_fewer_layers_than_the_checkpoint_has_are_said(
     assert "16 weights of the checkpoint are left out" in caplog.text
 
 
+def test_a_tokenizer_that_knows_far_fewer_tokens_than_the_model_is_said(
+    saved: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Padding of an embedding is a few tokens; a third of it is another model's tokenizer."""
+    folder = tmp_path / "model"
+    shutil.copytree(saved("bert"), folder)
+    known = len(AutoTokenizer.from_pretrained(folder).get_vocab())
+    with caplog.at_level(logging.WARNING, logger="tunetrail"):
+        change("config.json", vocab_size=known * 4 // 3)(folder)
+        load_tokenizer(checkpoints.directory(path=str(folder)))
+        assert not caplog.text
+        change("config.json", vocab_size=known * 4 // 3 + 2)(folder)
+        load_tokenizer(checkpoints.directory(path=str(folder)))
+    assert f"knows {known:,} tokens and the model {known * 4 // 3 + 2:,}; is it" in caplog.text
+
+
 def test_texts_that_the_tokenizer_does_not_know_are_refused_or_said(
     saved: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:

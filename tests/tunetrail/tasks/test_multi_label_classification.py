@@ -144,6 +144,8 @@ def test_a_csv_with_a_separator_is_read_as_lists(tmp_path: Path) -> None:
         ([["a"], ["b", " "]], "train row 1 has an empty name among its labels"),
         ([["a"], ["b", None]], "train row 1 has an empty name among its labels"),
         ([["a"], [1.5]], "train row 1 has 1.5 among its labels"),
+        ([["a"], ["b", 1]], "train row 1 (counted from 0) holds 1, no text as others do"),
+        ([[1], [2, 1], ["b"]], "train row 2 (counted from 0) holds 'b', no number as others do"),
         ([["a"], ["b", "b"]], "train row 1 names a label twice"),
         ([["a"], ["a"]], "train has a, and two labels or more are needed"),
         ([[], []], "train has no label, and two labels or more are needed"),

@@ -89,6 +89,7 @@ def test_prompt_and_completion_are_text_and_target() -> None:
     ("conversation", "cause"),
     [
         (None, "no list of messages"),
+        ([{"role": "user", "content": "\u200b"}], "message 1 has no text"),
         ([], "no message"),
         ([{"role": "bot", "content": "a"}], "message 1 has the role 'bot'"),
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}],
