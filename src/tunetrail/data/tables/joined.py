@@ -57,6 +57,8 @@ class JoinedRows:
 
     def find(self) -> list[BadRow]:
         """Find the records that are several rows, after all were added."""
+        if not self._records:
+            return []
         columns = {
             place: _Column(self._header[place], values) for place, values in self._columns.items()
         }
