@@ -257,7 +257,7 @@ def test_texts_of_several_lines_are_no_joined_rows_where_rows_have_ids(
 ) -> None:
     ids = [str(number * by % 61) for number in range(1, 61)]
     texts = [*(f"text {word}" for word in "abcdef" * 10)]
-    texts[4] = text
+    texts[4] = texts[-1] = text
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("id", "text"), *zip(ids, texts, strict=True)])
     assert load_files(train=str(tmp_path / "a.csv"))["train"]["text"][:] == texts

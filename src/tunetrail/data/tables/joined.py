@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tunetrail.data.tables.rows import BadRow
 
@@ -103,10 +104,12 @@ class _Column:
         if len({*values}) < len(values) or len({*values} & self._counts.keys()) > 1:
             return False
         if self._numbers:
-            # They fill the gap between the record's own and the next.
+            # They fill the gap between the record's own and the next, in steps as elsewhere.
             numbers = _read_ascending(values)
-            start = bisect_left(self._numbers, numbers[0]) if numbers else 0
-            return bool(numbers) and bisect_right(self._numbers, numbers[-1]) - start <= 1
+            if not numbers or max(_steps(numbers)) > 2 * max(_steps(self._numbers), default=1):
+                return False
+            start = bisect_left(self._numbers, numbers[0])
+            return bisect_right(self._numbers, numbers[-1]) - start <= 1
         forms = {_NUMBER.sub("0", value) for value in values}
         return forms <= self._forms and all(len(value) in self._lengths for value in values)
 
@@ -115,3 +118,7 @@ def _read_ascending(values: list[str]) -> list[int]:
     """Read whole numbers in ascending order; none where they are not."""
     numbers = [*map(int, values)] if all(map(str.isdecimal, values)) else []
     return numbers if numbers == sorted(numbers) else []
+
+
+def _steps(numbers: list[int]) -> list[int]:
+    return [after - before for before, after in pairwise(numbers)]
