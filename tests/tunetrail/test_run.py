@@ -421,7 +421,10 @@ def test_a_label_that_a_split_lacks_is_said(
     said = capsys.readouterr()
     for line in lines.values():
         assert f"note        {line}\n" in said.out
-        assert f"{line}\n" in Path(next(Path("mlruns/hydra").rglob("train.log"))).read_text()
+        log = Path(next(Path("mlruns/hydra").rglob("train.log"))).read_text()
+        assert f"{line}\n" in log
+    # Each of them once.
+    assert log.count(" has no row ") == 2
     run = only_run(workspace)
     report = json.loads(artifact(run, "reports/data.json").read_text())["missing_labels"]
     assert {name: one["line"] for name, one in report.items()} == lines

@@ -1,7 +1,8 @@
 """Answer texts: arguments, a file or stdin in; the same format out, with answers beside the rows.
 
 Exit code: 0 where every row was answered, 3 where some could not be (they are left out and named
-on stderr), 1 after an error, 2 where the command line is wrong.
+on stderr) or seem to be several rows (named, too), 1 after an error, 2 where the command line is
+wrong.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from tunetrail.data.tables.formats import FORMATS, find_format
 from tunetrail.errors import InputError, is_disk_full
 
 if TYPE_CHECKING:
-    from tunetrail.data.tables.rows import TableReader
+    from tunetrail.data.tables.rows import BadRow, TableReader
     from tunetrail.serving.predict import PredictionReport
 
 HELP = "answer texts with a model of the store or a directory"
@@ -106,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _say("interrupted" + (f"; {arguments.output} is as it was" if arguments.output else ""))
         return _INTERRUPTED
-    return SOME_BAD if report.num_bad else 0
+    return SOME_BAD if report.num_bad or report.num_joined else 0
 
 
 def _predict(arguments: argparse.Namespace) -> "PredictionReport":
@@ -207,12 +209,18 @@ def _open_output(
 
 
 def _say_bad(report: "PredictionReport", unit: str) -> None:
-    if not report.num_bad:
-        return
-    _say(f"{report.num_bad} of {report.num_rows} rows have no answer and are left out:")
-    for row in report.named:
+    if report.num_bad:
+        _say(f"{report.num_bad} of {report.num_rows} rows have no answer and are left out:")
+        _name(report.named, report.num_bad, unit)
+    if report.num_joined:
+        _say(f"{report.num_joined} of {report.num_rows} rows seem to be several, with one answer:")
+        _name(report.joined, report.num_joined, unit)
+
+
+def _name(rows: Sequence["BadRow"], number: int, unit: str) -> None:
+    for row in rows:
         _say(f"  {unit} {row.number}: {row.cause}")
-    if further := report.num_bad - len(report.named):
+    if further := number - len(rows):
         _say(f"  and {further} more")
 
 

@@ -19,11 +19,16 @@ _NUM_NAMED = 20
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """How many rows there were, and the first of those that have no answer."""
+    """How many rows there were, and the first of those that have no answer.
+
+    Joined ones have an answer, but seem to be several rows.
+    """
 
     num_rows: int
     num_bad: int
     named: tuple[BadRow, ...]
+    num_joined: int
+    joined: tuple[BadRow, ...]
 
 
 def predict_table(
@@ -82,7 +87,10 @@ def predict_table(
             bar.update(len(window))
         bar.total = num_rows
     writer.close()
-    return PredictionReport(num_rows, num_bad, tuple(named))
+    joined = reader.find_joined()
+    return PredictionReport(
+        num_rows, num_bad, tuple(named), len(joined), tuple(joined[:_NUM_NAMED])
+    )
 
 
 def _read(row: Row, names: list[str]) -> Any:

@@ -256,6 +256,30 @@ def test_other_forms_of_csv_are_read_and_written_again(here: Store) -> None:
     assert row.kept[1] == 'a "good" café; \\d'
 
 
+def test_rows_that_a_quote_joins_are_named(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{number},a good day" for number in range(2, 32)]
+    lines[20] = '22,"Shopping\n1,milk\n2,eggs"'
+    Path("in.csv").write_text("\n".join(["id,text", *lines]))
+    assert predict("tiny", "--input", "in.csv", "--output", "out.csv") == 0
+    lines[9], lines[14] = '11,"a good day', '16,days 2"'
+    Path("in.csv").write_text("\n".join(["id,text", *lines]))
+    assert predict("tiny", "--input", "in.csv", "--output", "out.csv") == 3
+    assert len(pd.read_csv("out.csv")) == 25
+    said = capsys.readouterr().err
+    assert "1 of 25 rows seem to be several, with one answer:\n  line 11: a quote opens " in said
+    assert "closes in line 16, and all of these lines would be rows, with '11' as 'id'" in said
+
+
+def test_the_first_line_of_excel_is_passed_over_and_written_again(here: Store) -> None:
+    Path("in.csv").write_text("sep=;\nid;text\n1;a good, good day\n")
+    assert predict("tiny", "--input", "in.csv", "--output", "out.csv") == 0
+    first, header, row = Path("out.csv").read_text().splitlines()
+    assert (first, header) == ("sep=;", ";".join(["id", "text", *ADDED]))
+    assert row.startswith("1;a good, good day;")
+    # A table that is read again.
+    assert predict("tiny", "--input", "out.csv", "--output", "again.csv", "--prefix", "x_") == 0
+
+
 def test_bad_rows_of_json_lines_are_named_by_their_lines(
     here: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

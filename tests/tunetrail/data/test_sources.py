@@ -204,6 +204,87 @@ def test_texts_of_several_lines_are_no_joined_rows(tmp_path: Path) -> None:
     assert load_files(train=str(tmp_path / "a.csv"))["train"]["text"][:] == texts
 
 
+@pytest.mark.parametrize(
+    ("name_row", "is_id_first"),
+    [
+        (str, True),
+        (str, False),
+        (lambda n: str(n * 7919 % 10_007), True),
+        (lambda n: f"tweet-{n:03}", True),
+        (lambda n: f"2026-01-{n:02} 10:{n:02}", False),
+        (lambda n: hashlib.sha256(bytes([n])).hexdigest()[:16], True),
+    ],
+    ids=["numbers", "numbers at the end", "shuffled numbers", "names", "times", "hashes"],
+)
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (30, 36), (55, 59)])
+def test_rows_of_different_ids_are_found_where_a_quote_joins_them(
+    tmp_path: Path, name_row: Callable[[int], str], is_id_first: bool, first: int, last: int
+) -> None:
+    texts = [f"text of {word}" for word in "abcdef" * 10]
+    texts[first] = f'"{texts[first]}'
+    texts[last] = f'{texts[last]} 2"'
+    ids = [name_row(number) for number in range(60)]
+    pairs = zip(ids, texts, strict=True) if is_id_first else zip(texts, ids, strict=True)
+    lines = [",".join(pair) for pair in pairs]
+    header = "id,text" if is_id_first else "text,id"
+    # An empty line between rows is passed over.
+    lines[last - 1] += "\n"
+    (tmp_path / "a.csv").write_text("\n".join([header, *lines]))
+    where = rf"line {first + 2}: a quote opens there and closes in line {last + 3}, .* as 'id' \("
+    with pytest.raises(InputError, match=where) as raised:
+        load_files(train=str(tmp_path / "a.csv"))
+    assert repr(ids[first]) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Shopping\n1,milk\n2,eggs",
+        "Results\n3,Ann\n90,Bob\n7,Eve",
+        "Hi John\nthanks a lot, really\n\nbye, Ann",
+        "Roses are red\nviolets, too",
+        "a\n60,b\n60,c",
+        "a\n100000,b\n100001,c",
+        "one\n,\ntwo,",
+        'says "no"\nand, "yes"',
+        "a\n\n\nb",
+    ],
+)
+@pytest.mark.parametrize("by", [1, 37])
+def test_texts_of_several_lines_are_no_joined_rows_where_rows_have_ids(
+    tmp_path: Path, text: str, by: int
+) -> None:
+    ids = [str(number * by % 61) for number in range(1, 61)]
+    texts = [*(f"text {word}" for word in "abcdef" * 10)]
+    texts[4] = texts[-1] = text
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "text"), *zip(ids, texts, strict=True)])
+    assert load_files(train=str(tmp_path / "a.csv"))["train"]["text"][:] == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "delimiter"),
+    [
+        ("a.csv", "sep=;\r\ntext;label\r\na, b;x\r\n", None),
+        ("a.csv", "\ufeffSEP=;\ntext;label\na, b;x\n", None),
+        ("a.csv", "sep=\t\ntext\tlabel\na, b\tx\n", None),
+        ("a.csv", 'sep=,\n"text","label"\n"a, b",x\n', None),
+        ("a.csv", "sep=|\n\ntext|label\na, b|x\n", None),
+        ("a.tsv", "sep=;\ntext;label\na, b;x\n", None),
+        ("a.csv", "sep=;\ntext;label\na, b;x\n", ";"),
+        # What is set counts.
+        ("a.csv", "sep=,\ntext;label\na, b;x\n", ";"),
+    ],
+)
+def test_the_first_line_of_excel_names_the_delimiter(
+    tmp_path: Path, name: str, content: str, delimiter: str | None
+) -> None:
+    (tmp_path / name).write_text(content, "utf-8", newline="")
+    rows = load_files(train=str(tmp_path / name), delimiter=delimiter)["train"]
+    assert rows[:] == {"text": ["a, b"], "label": ["x"]}
+
+
 def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl"):
         text = "text,label\ncafé,1\n" if name == "a.csv" else '{"text": "café", "label": 1}\n'
@@ -260,6 +341,10 @@ JOINED = b'text,label\nw,a\nx,b\n"never closed,a\ny,b\nz,a\nhe is 6\' 2",a\nend,
         ("a.csv", b"text|label\na|1\n", r"'text\|label'; set \"data\.delimiter='\|'\" \("),
         ("a.csv", b"text\tlabel\na\t1\n", r"'text\\tlabel'; set data\.format=tsv \("),
         ("a.tsv", b"text,label\na,1\n", r"'text,label'; set \"data\.delimiter=','\" \("),
+        ("a.csv", b"sep=;\n", r"the file is empty; its first line must name"),
+        ("a.csv", b"sep=;\ntext;label\n", r"the file has no rows"),
+        ("a.csv", b"sep=;\ntext;label\na\n", r"line 3: 1 fields where the header has 2"),
+        ("a.csv", b"sep=,\ntext;label\na;b\n", r"one column, 'text;label'; set \"data\.del"),
         ("a.csv", JOINED, r"line 4: a quote opens there and closes in line 7, .* 'a' as 'label'"),
         ("a.csv", b'n,text\na,"x\na,y\na,z"\na,q\n', r"line 2: .* in line 4, .* 'a' as 'n'"),
         (

@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-import pyarrow as pa
-
+from tunetrail.data.tables.joined import JoinedRows
 from tunetrail.data.tables.lines import Lines, LinesReader, LineTooLongError
 from tunetrail.data.tables.rows import UNDECODABLE, BadRow, Row, is_encodable, to_json
 from tunetrail.errors import InputError
@@ -15,6 +14,7 @@ from tunetrail.errors import InputError
 _MAX_FIELD_CHARACTERS = 1 << 20
 # One before a quote or another one, or alone.
 _BACKSLASH = re.compile(r'\\(["\\])|\\')
+_DELIMITER_MARK = re.compile(r'sep=([^"\\\w])', re.IGNORECASE)
 # Looked for in a header of one column.
 _DELIMITERS = (";", "\t", "|", ",")
 
@@ -24,7 +24,8 @@ class DelimitedReader(LinesReader):
 
     A record that cannot be read costs its first line alone: the lines after it, which an
     unclosed quote would swallow, are read again by themselves. A line of nothing but white space
-    is passed over. Columns with the same name are told apart by their places.
+    is passed over, and so is ``sep=;`` before the header, which names the delimiter where no other
+    is set. Columns with the same name are told apart by their places.
 
     Raises:
         InputError: the header cannot be read, or another delimiter stands in it.
@@ -44,12 +45,20 @@ class DelimitedReader(LinesReader):
             written = lines
         self._records = csv.reader(written, strict=True, **self._dialect)
         self._written_header = self._read_header()
+        # Excel's own first line names the delimiter.
+        line = self._dialect["delimiter"].join(self._written_header)
+        self._is_marked = (mark := _DELIMITER_MARK.fullmatch(line)) is not None
+        if mark is not None:
+            self._dialect["delimiter"] = self.reading.delimiter or mark[1]
+            self._records = csv.reader(written, strict=True, **self._dialect)
+            self._written_header = self._read_header()
+        if len(self._written_header) == 1 and self.reading.delimiter is None:
+            self._require_no_other(self._written_header[0])
         self.header = [
             name if self._written_header.count(name) == 1 else f"{name} (column {place})"
             for place, name in enumerate(self._written_header, start=1)
         ]
-        # First and last line of a record -> its lines, read as if they were rows.
-        self._joined: dict[tuple[int, int], list[list[str]]] = {}
+        self._joined = JoinedRows(self.header)
 
     def _read_header(self) -> list[str]:
         try:
@@ -65,8 +74,6 @@ class DelimitedReader(LinesReader):
                 f"{self.name}: its header is not {self._lines.encoding}; convert the file "
                 f"(iconv -t UTF-8), or {self.reading.remedy('encoding', 'cp1252')} or another"
             )
-        if len(header) == 1 and self.reading.delimiter is None:
-            self._require_no_other(header[0])
         return header
 
     def _require_no_other(self, header: str) -> None:
@@ -99,7 +106,7 @@ class DelimitedReader(LinesReader):
                     continue
                 cause = self._find_fault(fields)
             if cause is None:
-                self._note_joined(number)
+                self._note(number, fields)
                 values = {name: fields[place] for name, place in places.items()}
                 yield Row(number, values, fields)
                 continue
@@ -113,30 +120,17 @@ class DelimitedReader(LinesReader):
             return ""
         return f'; where \\" is a quote, {self.reading.remedy("escaped_quotes", "true")}'
 
-    def _note_joined(self, number: int) -> None:
+    def _note(self, number: int, fields: list[str]) -> None:
+        self._joined.add(fields)
         lines = self._lines.record
         if len(lines) > 1 and len(self.header) > 1:
-            rows = [*csv.reader((line.replace('"', "") for line in lines), **self._dialect)]
-            if all(len(row) == len(self.header) for row in rows):
-                self._joined[number, self._lines.number] = rows
+            bare = (line.replace('"', "") for line in lines)
+            rows = [*filter(None, csv.reader(bare, **self._dialect))]
+            if len(rows) > 1 and all(len(row) == len(self.header) for row in rows):
+                self._joined.note(number, self._lines.number, fields, rows)
 
-    def read_all(self) -> pa.Table:
-        """Read all rows.
-
-        Raises:
-            InputError: as the base says, or a quote joins lines that would be rows by themselves.
-
-        """
-        table = super().read_all()
-        for (first, last), rows in self._joined.items():
-            for place, name in enumerate(self.header):
-                if {row[place] for row in rows} <= {*table[name].to_pylist()}:
-                    raise InputError(
-                        f"{self.name}: line {first}: a quote opens there and closes in line "
-                        f"{last}, and all of these lines would be rows, with {rows[0][place]!r} as "
-                        f"{name!r}; close it, or double it where it is a sign of the text"
-                    )
-        return table
+    def find_joined(self) -> list[BadRow]:
+        return self._joined.find()
 
     def _find_fault(self, fields: list[str]) -> str | None:
         if len(fields) != len(self.header):
@@ -149,6 +143,8 @@ class DelimitedReader(LinesReader):
         return None
 
     def build_writer(self, file: IO[str], columns: Mapping[str, str]) -> "DelimitedWriter":
+        if self._is_marked:
+            file.write(f"sep={self._dialect['delimiter']}\n")
         return DelimitedWriter(file, [*self._written_header, *columns], **self._dialect)
 
 

@@ -81,11 +81,15 @@ class TableReader(ABC):
         del num_read
         return None
 
+    def find_joined(self) -> list[BadRow]:
+        """Find, after all rows were read, those that seem to be several."""
+        return []
+
     def read_all(self) -> pa.Table:
         """Read all rows and columns; a column that a row lacks is null there.
 
         Raises:
-            InputError: rows cannot be read. It names the first of them.
+            InputError: rows cannot be read, or are several. It names the first of them.
 
         """
         columns: dict[str, list[Any]] = {}
@@ -100,6 +104,7 @@ class TableReader(ABC):
                 column.extend([None] * (count - len(column)))
                 column.append(value)
             count += 1
+        bad = bad or self.find_joined()
         if bad:
             named = "; ".join(f"{self.unit} {row.number}: {row.cause}" for row in bad[:_NUM_NAMED])
             more = f"; {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
