@@ -15,7 +15,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
-from tunetrail.tracking.store import connect, find_outage, look_up, store_errors
+from tunetrail.tracking.store import connect_existing, find_outage, look_up, store_errors
 
 
 class Artifacts:
@@ -104,7 +104,7 @@ def read_table(*, uri: str, run_id: str, path: str) -> pd.DataFrame:
 
 
 def _require(uri: str, run_id: str, path: str) -> bytes:
-    client = connect(uri)
+    client = connect_existing(uri, option="tracking.uri")
     with store_errors(uri):
         run = look_up(client.get_run, run_id)
         content = None if run is None else Artifacts(client, run).content(path)

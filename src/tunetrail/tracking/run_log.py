@@ -26,6 +26,7 @@ from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.store import (
     ask_server,
     connect,
+    connect_existing,
     find_outage,
     look_up,
     make_folder,
@@ -285,7 +286,7 @@ def add_to_run(*, uri: str, run_id: str) -> RunLog:
 
 
 def _find_run(uri: str, run_id: str) -> tuple[MlflowClient, Run]:
-    client = connect(uri)
+    client = connect_existing(uri, option="tracking.uri")
     with store_errors(uri):
         run = look_up(client.get_run, run_id)
     if run is None:

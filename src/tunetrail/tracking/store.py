@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -20,6 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, OutageError, chain_of, first_line
+from tunetrail.tracking import database
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "6")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+_SQLITE = re.compile(r"sqlite:///.")
 # Seconds between requests to a server that answered this process before: 60 in all.
 _WAITS = (1, 2, 4, 8, 16, 29)
 # MLflow asks servers with requests, which raises one of these if there is no answer.
@@ -49,30 +52,45 @@ _known_servers: set[str] = set()
 
 
 def connect(uri: str) -> MlflowClient:
-    """Connect to a store, and check that its server answers.
+    """Connect to a store for writing; make it if there is none, and check that its server answers.
 
     A server that has never answered this process is reported in seconds. One that has may be
     restarting: it is given a minute.
 
     Raises:
         OutageError: the server does not answer.
-        InputError: it is no MLflow server, or the folder of the database cannot be created.
+        InputError: it is no MLflow server, the folder of the database cannot be created, or the
+            database is something else.
 
     """
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        _require_server(uri)
-    elif parts.scheme == "sqlite":
-        # MLflow keeps one store for each URI in a process: a relative URI would stay relative to
-        # the folder that the process was in at first.
+    _require_scheme(uri)
+    if uri.startswith("sqlite:"):
         path = find_database(uri)
         make_folder(path.parent, key=f"tracking.uri={uri}")
-        uri = f"sqlite:///{path}"
-    elif parts.scheme in ("", "file"):
+        with store_errors(uri), quiet_mlflow():
+            database.make_ready(path, uri=uri)
+    elif not uri.startswith("http"):
+        with store_errors(uri), quiet_mlflow():
+            database.make_served_ready(uri)
+    return _open(uri)
+
+
+def _require_scheme(uri: str) -> None:
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file") or (scheme.startswith("sqlite") and not _SQLITE.match(uri)):
+        found = "MLflow has no plain-file stores any more" if "sqlite" not in scheme else "no path"
         raise InputError(
-            f"tracking.uri={uri}: MLflow has no plain-file stores any more; "
-            "use sqlite:///PATH or http://HOST:PORT"
+            f"tracking.uri={redact(uri)}: {found}; use sqlite:///PATH or http://HOST:PORT"
         )
+
+
+def _open(uri: str) -> MlflowClient:
+    if uri.startswith("http"):
+        _require_server(uri)
+    elif uri.startswith("sqlite:"):
+        # MLflow keeps one store for each URI in a process: a relative URI would stay relative to
+        # the folder that the process was in at first.
+        uri = f"sqlite:///{find_database(uri)}"
     mlflow.set_tracking_uri(uri)
     with store_errors(uri), quiet_mlflow():
         return MlflowClient(uri)
@@ -95,7 +113,7 @@ def find_database(uri: str) -> Path:
 
 
 def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
-    """Connect to a store that must exist already, so that a look does not create one.
+    """Connect to a store that must exist already; nothing is written to it.
 
     Args:
         uri: of the store.
@@ -106,12 +124,19 @@ def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
         InputError: there is no such store.
 
     """
-    if uri.startswith("sqlite:") and not (path := find_database(uri)).is_file():
-        raise InputError(
-            f"no store in {path}; give another with {option}, or change to the folder "
-            "that train.py was started in"
-        )
-    return connect(uri)
+    _require_scheme(uri)
+    if uri.startswith("sqlite:"):
+        if not (path := find_database(uri)).is_file():
+            raise InputError(
+                f"no store in {path}; give another with {option}, or change to the folder "
+                "that train.py was started in"
+            )
+        with store_errors(uri):
+            database.require_ready(path, uri=uri)
+    elif not uri.startswith("http"):
+        with store_errors(uri):
+            database.require_served_ready(uri)
+    return _open(uri)
 
 
 def _require_server(uri: str) -> None:

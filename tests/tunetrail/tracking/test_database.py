@@ -1,0 +1,200 @@
+"""A database is recognised before MLflow opens it; a kill leaves no store half made."""
+
+import hashlib
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow.store.db import utils as mlflow_database
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+
+from tunetrail.__main__ import main
+from tunetrail.errors import InputError
+from tunetrail.tracking import database
+from tunetrail.tracking.store import connect
+
+RUN_ID = "0123456789abcdef" * 2
+# Of MLflow 2.13: it lacks tables that came later.
+OLDER = "867495a8f9d4"
+
+
+def execute(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def make_older(path: Path, revision: str | None) -> None:
+    """Make a store as an older MLflow did, by MLflow's own migrations; None: the first tables."""
+    from alembic import command
+
+    with database._engine(path) as engine:
+        InitialBase.metadata.create_all(engine)
+        config = mlflow_database._get_alembic_config(f"sqlite:///{path}")
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            if revision is not None:
+                command.upgrade(config, revision)
+
+
+def fill(path: Path) -> None:
+    """Add an experiment with a run."""
+    execute(
+        path,
+        "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) "
+        "VALUES (0, 'Default', 'mlruns/0', 'active'), (7, 'old', 'mlruns/7', 'active')",
+        "INSERT INTO runs (run_uuid, name, experiment_id, status, lifecycle_stage, start_time, "
+        "user_id, "
+        f"artifact_uri) VALUES ('{RUN_ID}', 'kept', 7, 'FINISHED', 'active', 1, 'me', 'mlruns/7/a')",
+    )
+
+
+# What a database is made of, and statements that change it.
+OPTUNA = "optuna"
+EMPTY = "empty"
+FIRST = "first"
+SAMPLES: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "foreign": (None, ("CREATE TABLE customers (id INTEGER)", "INSERT INTO customers VALUES (1)")),
+    "similar": (None, ("CREATE TABLE tags (id INTEGER)", "CREATE TABLE pages (id INTEGER)")),
+    "of alembic": (
+        None,
+        (
+            "CREATE TABLE alembic_version (version_num TEXT)",
+            "INSERT INTO alembic_version VALUES ('abc')",
+            "CREATE TABLE experiments (id INTEGER)",
+        ),
+    ),
+    "of optuna": (OPTUNA, ()),
+    "newer": (EMPTY, ("UPDATE alembic_version SET version_num = 'fffffffffff0'",)),
+    "damaged": (EMPTY, ("DROP TABLE spans",)),
+    "half made": (OLDER, ()),
+    "half made, first tables": (FIRST, ()),
+    "half made, one table": (None, ("CREATE TABLE experiments (experiment_id INTEGER)",)),
+    "half made, in a migration": (
+        OLDER, ("CREATE TABLE _alembic_tmp_runs (a INTEGER)", "DROP TABLE runs")
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bases")
+    make_older(folder / OLDER, OLDER)
+    make_older(folder / FIRST, None)
+    return {
+        OLDER: folder / OLDER,
+        FIRST: folder / FIRST,
+        EMPTY: empty_store,
+        OPTUNA: empty_store.with_name("optuna.db"),
+    }
+
+
+FOREIGN = "a database of something else"
+ANEW = "`tunetrail repair` makes them anew"
+REFUSED = {
+    "foreign": FOREIGN,
+    "similar": FOREIGN,
+    "of alembic": FOREIGN,
+    "of optuna": FOREIGN,
+    "newer": "newer MLflow (fffffffffff0); install that one",
+    "damaged": "tables of MLflow are missing (spans)",
+    **dict.fromkeys((name for name in SAMPLES if name.startswith("half made")), ANEW),
+}
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def require_refused(uri: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that reads says in one line what is wrong."""
+    commands = (
+        ["lineage", RUN_ID], ["compare", RUN_ID, RUN_ID], ["rerun", RUN_ID],
+        ["predict", RUN_ID, "a text"], ["export", RUN_ID, "new"],
+    )  # fmt: skip
+    capsys.readouterr()
+    for command in commands:
+        assert main([*command, "--uri", uri]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(commands), said
+    for line in said:
+        assert f"tracking.uri={uri}: " in line
+        assert message in line
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_is_no_store_is_told_and_left_as_it_is(
+    tmp_path: Path, bases: dict[str, Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = tmp_path / "some.db"
+    base, statements = SAMPLES[name]
+    if base is not None:
+        shutil.copy(bases[base], path)
+    execute(path, *statements)
+    before = digest(tmp_path)
+    require_refused(f"sqlite:///{path}", REFUSED[name], capsys)
+    # nor does what writes take it
+    with pytest.raises(InputError, match=re.escape(REFUSED[name])):
+        connect(f"sqlite:///{path}")
+    assert digest(tmp_path) == before
+
+
+def test_a_file_without_tables_is_no_store_to_a_reader(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.db"
+    path.touch()
+    require_refused(f"sqlite:///{path}", "it holds no run yet", capsys)
+    path.write_text("no database at all " * 100)
+    require_refused(f"sqlite:///{path}", "file is not a database", capsys)
+    path.unlink()
+    assert main(["lineage", RUN_ID, "--uri", f"sqlite:///{path}"]) == 1
+    assert "no store in" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_an_older_mlflow_is_read_by_none_and_upgraded_by_who_writes(
+    tmp_path: Path, bases: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.db"
+    shutil.copy(bases[OLDER], path)
+    fill(path)
+    before = dump(path)
+    require_refused(f"sqlite:///{path}", f"older MLflow ({OLDER}); `tunetrail repair`", capsys)
+    assert dump(path) == before
+    # Somebody has it open meanwhile, and goes on with the same file.
+    with closing(sqlite3.connect(path)) as other:
+        client = connect(f"sqlite:///{path}")
+        other.execute("UPDATE runs SET name = 'by other'")
+        other.commit()
+    assert client.get_run(RUN_ID).info.experiment_id == "7"
+    assert dump(path.with_name(f"some.db.{OLDER}")) == before
+    assert sqlite3.connect(path).execute("SELECT name FROM runs").fetchall() == [("by other",)]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "some.db", f"some.db.{OLDER}", ".some.db.lock"
+    }  # fmt: skip
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path, bases: dict[str, Path]) -> None:
+    """As after one that was killed in the middle: what the next step makes is there already."""
+    path = tmp_path / "some.db"
+    shutil.copy(bases[OLDER], path)
+    fill(path)
+    execute(path, "CREATE TABLE webhooks (a INTEGER)", "CREATE TABLE logged_models (a INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"cannot be upgraded from .*already exists.*put a copy"):
+        connect(f"sqlite:///{path}")
+    assert path.read_bytes() == before
