@@ -6,6 +6,7 @@ it ends: then the next process that makes such a folder at the same place delete
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import tempfile
@@ -25,7 +26,7 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
 
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
-    clear(parent)
+    _clear_once(parent)
     with contextlib.ExitStack() as held:
         while (folder := _make(parent, held)) is None:
             pass
@@ -47,6 +48,11 @@ def _make(parent: Path, held: contextlib.ExitStack) -> Path | None:
     except FileNotFoundError:
         return None
     return folder
+
+
+@functools.cache
+def _clear_once(parent: Path) -> None:
+    clear(parent)
 
 
 def clear(parent: Path) -> list[Path]:

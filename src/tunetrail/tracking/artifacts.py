@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
 from tunetrail.tracking.store import connect_existing, find_outage, look_up, store_errors
@@ -50,9 +50,9 @@ class Artifacts:
         try:
             if urlsplit(self._uri).scheme in ("", "file"):
                 return self._read_local(path)
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch() as folder:
                 return Path(
-                    self._client.download_artifacts(self._run_id, path, folder)
+                    self._client.download_artifacts(self._run_id, path, str(folder))
                 ).read_bytes()
         except (OSError, MlflowException) as error:
             if find_outage(error) is not None:

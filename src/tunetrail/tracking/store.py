@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -139,6 +140,21 @@ def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
     return _open(uri)
 
 
+def repair_tables(uri: str) -> str | None:
+    """Make the tables anew that a process was killed in, or upgrade them; say what was done.
+
+    A store on a server is its server's.
+
+    Raises:
+        InputError: the store cannot be repaired.
+
+    """
+    if not uri.startswith("sqlite:") or not (path := find_database(uri)).is_file():
+        return None
+    with store_errors(uri), quiet_mlflow():
+        return database.repair(path, uri=uri)
+
+
 def _require_server(uri: str) -> None:
     error = ask_server(uri)
     if error is not None and uri in _known_servers:
@@ -207,6 +223,29 @@ def look_up(get: Callable[..., _Found], *names: str) -> _Found | None:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
+
+
+def require_active(client: MlflowClient, run: Run) -> None:
+    """Check that neither a run nor its experiment was deleted, as in MLflow's UI.
+
+    Raises:
+        InputError: one was, with the command that restores it.
+
+    """
+    if run.info.lifecycle_stage != "deleted":
+        return
+    run_id, of_experiment = run.info.run_id, run.info.experiment_id
+    what, restore = "was deleted", f"runs restore --run-id {run_id}"
+    experiment = look_up(client.get_experiment, of_experiment)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        what = f"was deleted with its experiment {experiment.name}"
+        restore = f"experiments restore -x {of_experiment}"
+    raise InputError(f"run {run_id} {what}; {say_restore(client.tracking_uri, restore)}")
+
+
+def say_restore(uri: str, command: str) -> str:
+    """Say how something is restored; MLflow's commands look into another store by themselves."""
+    return f"restore it with `MLFLOW_TRACKING_URI={redact(uri)} mlflow {command}`"
 
 
 @contextlib.contextmanager

@@ -335,7 +335,7 @@ def test_what_cannot_be_done_again_is_one_line(again: Again, workspace: Path) ->
         ("00000000", "run 00000000 is not in"),
         ("../../etc/passwd", "run ../../etc/passwd: "),
         ("%", "run %: "),
-        (deleted, "was deleted; restore it with `mlflow runs restore"),
+        (deleted, "was deleted; restore it with `MLFLOW_TRACKING_URI="),
         (bare, "recorded no config.yaml"),
         (without_metrics, "logged no metric"),
         (study, f"its best trial is {bare}"),

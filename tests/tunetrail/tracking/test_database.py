@@ -63,7 +63,7 @@ OPTUNA = "optuna"
 EMPTY = "empty"
 FIRST = "first"
 SAMPLES: dict[str, tuple[str | None, tuple[str, ...]]] = {
-    "foreign": (None, ("CREATE TABLE customers (id INTEGER)", "INSERT INTO customers VALUES (1)")),
+    "foreign": (None, ("CREATE TABLE c (id INT)", "INSERT INTO c VALUES (1)")),
     "similar": (None, ("CREATE TABLE tags (id INTEGER)", "CREATE TABLE pages (id INTEGER)")),
     "of alembic": (
         None,
