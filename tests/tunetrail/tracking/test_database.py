@@ -8,55 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow.store.db import utils as mlflow_database
-from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from stores import OLDER, RUN_ID, dump, execute, fill, make_older
 
 from tunetrail.__main__ import main
 from tunetrail.errors import InputError
-from tunetrail.tracking import database
 from tunetrail.tracking.store import connect
-
-RUN_ID = "0123456789abcdef" * 2
-# Of MLflow 2.13: it lacks tables that came later.
-OLDER = "867495a8f9d4"
-
-
-def execute(path: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-
-
-def dump(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return list(connection.iterdump())
-
-
-def make_older(path: Path, revision: str | None) -> None:
-    """Make a store as an older MLflow did, by MLflow's own migrations; None: the first tables."""
-    from alembic import command
-
-    with database._engine(path) as engine:
-        InitialBase.metadata.create_all(engine)
-        config = mlflow_database._get_alembic_config(f"sqlite:///{path}")
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            if revision is not None:
-                command.upgrade(config, revision)
-
-
-def fill(path: Path) -> None:
-    """Add an experiment with a run."""
-    execute(
-        path,
-        "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) "
-        "VALUES (0, 'Default', 'mlruns/0', 'active'), (7, 'old', 'mlruns/7', 'active')",
-        "INSERT INTO runs (run_uuid, name, experiment_id, status, lifecycle_stage, start_time, "
-        "user_id, "
-        f"artifact_uri) VALUES ('{RUN_ID}', 'kept', 7, 'FINISHED', 'active', 1, 'me', 'mlruns/7/a')",
-    )
-
 
 # What a database is made of, and statements that change it.
 OPTUNA = "optuna"
