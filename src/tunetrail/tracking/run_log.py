@@ -29,6 +29,7 @@ from tunetrail.tracking.store import (
     ask_server,
     connect,
     connect_existing,
+    explain_loss,
     find_outage,
     look_up,
     make_folder,
@@ -206,6 +207,8 @@ def open_run(
     except Exception as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
+        if (lost := explain_loss(run_log.client, run_log.run_id, error)) is not None:
+            raise lost from error
         raise
 
 

@@ -17,7 +17,7 @@ import requests
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
@@ -32,6 +32,8 @@ _Found = TypeVar("_Found")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # MLflow would print two links at the end of every run; the summary has the run's id.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# MLflow would print the traceback of each error of a database beside raising it.
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: record.exc_info is None)
 # A call to a server that does not answer is tried again after 0, 2, 4, 8, 16 and 32 s (each plus
 # up to a random second): for about a minute. MLflow's defaults wait for four minutes, and for two
 # more on each answer.
@@ -268,11 +270,38 @@ def store_errors(uri: str) -> Iterator[None]:
     except (SQLAlchemyError, MlflowException) as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
-        text = first_line(getattr(error, "orig", None) or error)
-        raise InputError(
-            f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
-            "check its path, the space on its disk and your permissions"
-        ) from error
+        raise _unusable(uri, error) from error
+
+
+def _unusable(uri: str, error: Exception) -> InputError:
+    """Say that a store cannot be used, with the words of the database's driver if it has any."""
+    causes = (link.orig for link in chain_of(error) if isinstance(link, DBAPIError))
+    text = first_line(next(causes, None) or error)
+    return InputError(
+        f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
+        "check its path, the space on its disk and your permissions"
+    )
+
+
+def explain_loss(client: MlflowClient, run_id: str, error: Exception) -> InputError | None:
+    """Say what happened to the store or the run while it was open; None if nothing is known."""
+    if not isinstance(error, MlflowException | SQLAlchemyError):
+        return None
+    uri = client.tracking_uri
+    if uri.startswith("sqlite:") and not find_database(uri).is_file():
+        return InputError(
+            f"tracking.uri={redact(uri)}: the store was moved or deleted while run {run_id} was "
+            "open; put it back, or start the run again"
+        )
+    if any(isinstance(link, DBAPIError) for link in chain_of(error)):
+        return _unusable(uri, error)
+    try:
+        require_active(client, client.get_run(run_id))
+    except InputError as deleted:
+        return InputError(f"{deleted}; that happened while it was open: start it again")
+    except MlflowException:
+        pass
+    return None
 
 
 def find_outage(error: BaseException) -> BaseException | None:

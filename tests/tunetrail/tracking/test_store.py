@@ -4,6 +4,7 @@ import json
 import socket
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,26 @@ def test_a_run_stopped_in_the_middle_of_a_statement_is_closed(tmp_path: Path) ->
     run = MlflowClient(uri).get_run(run_log.run_id)
     assert run.info.status == "KILLED"
     assert run.data.tags["tunetrail.failure"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    ("lose", "message"),
+    [
+        (lambda log: log.client.delete_run(log.run_id), "was deleted; restore it with .* runs r"),
+        (
+            lambda log: log.client.delete_experiment(log.experiment_id),
+            "was deleted with its experiment tests; restore it with .* experiments restore",
+        ),
+        (lambda _: Path("mlruns/mlflow.db").unlink(), "was moved or deleted while run"),
+        (lambda _: Path("mlruns/mlflow.db").rename("x"), "was moved or deleted while run"),
+    ],
+    ids=["run", "experiment", "store", "moved"],
+)
+def test_what_is_lost_while_a_run_is_open_is_one_line(
+    workspace: Path, caplog: pytest.LogCaptureFixture, lose: Callable[[RunLog], None], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught, open_run(**STORE) as log:
+        lose(log)
+        log.metrics({"a": 1})
+    assert "\n" not in str(caught.value)
+    assert not caplog.records
