@@ -1,9 +1,12 @@
 """A database is recognised before MLflow opens it; a kill leaves no store half made."""
 
 import hashlib
+import os
 import re
 import shutil
+import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from stores import OLDER, RUN_ID, dump, execute, fill, make_older
 
 from tunetrail.__main__ import main
 from tunetrail.errors import InputError
+from tunetrail.tracking import database
 from tunetrail.tracking.store import connect
 
 # What a database is made of, and statements that change it.
@@ -154,3 +158,45 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path, bases: dict[str, 
     with pytest.raises(InputError, match=r"cannot be upgraded from .*already exists.*put a copy"):
         connect(f"sqlite:///{path}")
     assert path.read_bytes() == before
+
+
+def kill_after(seconds: float, path: Path) -> None:
+    """Kill a process that makes or upgrades a store."""
+    pid = os.fork()
+    if not pid:
+        try:
+            connect(f"sqlite:///{path}")
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_older", [False, True], ids=["made", "upgraded"])
+def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new_one(
+    tmp_path: Path, bases: dict[str, Path], is_older: bool
+) -> None:
+    begun = time.monotonic()
+    connect(f"sqlite:///{tmp_path}/whole.db")
+    duration = 2 * (time.monotonic() - begun)
+    states = set()
+    for number in range(9):
+        path = tmp_path / f"{number}.db"
+        if is_older:
+            shutil.copy(bases[OLDER], path)
+            fill(path)
+        kill_after(duration * number / 8, path)
+        found = database.find_state(path).state
+        states.add(found)
+        with closing(sqlite3.connect(path)) as store:
+            assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        client = connect(f"sqlite:///{path}")
+        if is_older:
+            assert client.get_run(RUN_ID).info.run_name == "kept"
+        assert client.search_experiments()
+        left = {file.name for file in tmp_path.glob(f"*{number}.db*")}
+        assert left <= {f"{number}.db", f".{number}.db.lock", f"{number}.db.{OLDER}"}
+    before = database.State.OLD if is_older else database.State.ABSENT
+    assert states == {before, database.State.READY}
