@@ -200,3 +200,32 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new_one(
         assert left <= {f"{number}.db", f".{number}.db.lock", f"{number}.db.{OLDER}"}
     before = database.State.OLD if is_older else database.State.ABSENT
     assert states == {before, database.State.READY}
+
+
+def test_repair_makes_anew_what_holds_nothing_and_upgrades_what_holds_runs(
+    tmp_path: Path,
+    bases: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for name, base in (("half", FIRST), ("older", OLDER), ("ready", EMPTY), ("optuna", OPTUNA)):
+        shutil.copy(bases[base], f"{name}.db")
+        if name == "older":
+            fill(Path("older.db"))
+        said[name] = main(["repair", "--uri", f"sqlite:///{name}.db"]), capsys.readouterr()
+    assert said["half"][1].out.startswith("tables     the tables were made anew")
+    assert said["older"][1].out.startswith(
+        f"tables     the tables were brought up to date from {OLDER}"
+    )
+    assert said["ready"][1].out == "the store is in order\n"
+    assert FOREIGN in said["optuna"][1].err
+    assert [code for code, _ in said.values()] == [0, 0, 0, 1]
+    assert dump(Path("half.db.half-made")) == dump(bases[FIRST])
+    assert connect("sqlite:///older.db").get_run(RUN_ID).info.run_name == "kept"
+    for name in ("half", "older", "ready"):
+        assert database.find_state(Path(f"{name}.db")).state is database.State.READY
+    assert main(["repair", "--uri", "sqlite:///none.db"]) == 1
+    assert "no store in" in capsys.readouterr().err
+    assert not Path("none.db").exists()
