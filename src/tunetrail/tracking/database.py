@@ -218,8 +218,9 @@ def _refuse(found: Found, *, uri: str, path: Path | None = None) -> NoReturn:
     upgrade = "bring them up to date with `mlflow db upgrade` after a backup"
     anew = "drop the database and create it again"
     if path is not None:
-        upgrade = "`tunetrail repair` brings them up to date and keeps a copy, as the next train.py"
-        anew = "`tunetrail repair` makes them anew"
+        repair = f"`tunetrail repair --uri {redact(uri)}`"
+        upgrade = f"{repair} brings them up to date and keeps a copy, as does the next train.py"
+        anew = f"{repair} makes them anew"
     why = {
         State.ABSENT: "it holds no run yet; train.py makes the first",
         State.OLD: f"its tables are those of an older MLflow ({found.revision}); {upgrade}",
@@ -250,7 +251,7 @@ def _upgrade(path: Path, found: Found, *, uri: str) -> None:
     The file stays the same one: whoever has it open reads the new tables, and none of its writes is
     lost. Writers wait meanwhile.
     """
-    aside, kept = _aside(path), path.with_name(f"{path.name}.{found.revision}")
+    aside, kept = _aside(path), path.with_name(f"{path.name}.{found.revision or 'old'}")
     with contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as live:
         # The lock is kept after the end of a transaction, so that nobody writes before the copy
         # comes back.

@@ -16,6 +16,7 @@ import mlflow
 import requests
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
@@ -72,7 +73,7 @@ def connect(uri: str) -> MlflowClient:
         make_folder(path.parent, key=f"tracking.uri={uri}")
         with store_errors(uri), quiet_mlflow():
             database.make_ready(path, uri=uri)
-    elif not uri.startswith("http"):
+    elif _is_database(uri):
         with store_errors(uri), quiet_mlflow():
             database.make_served_ready(uri)
     return _open(uri)
@@ -85,6 +86,10 @@ def _require_scheme(uri: str) -> None:
         raise InputError(
             f"tracking.uri={redact(uri)}: {found}; use sqlite:///PATH or http://HOST:PORT"
         )
+
+
+def _is_database(uri: str) -> bool:
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES
 
 
 def _open(uri: str) -> MlflowClient:
@@ -136,7 +141,7 @@ def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
             )
         with store_errors(uri):
             database.require_ready(path, uri=uri)
-    elif not uri.startswith("http"):
+    elif _is_database(uri):
         with store_errors(uri):
             database.require_served_ready(uri)
     return _open(uri)

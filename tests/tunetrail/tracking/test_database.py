@@ -59,7 +59,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> dict[s
 
 
 FOREIGN = "a database of something else"
-ANEW = "`tunetrail repair` makes them anew"
+ANEW = "` makes them anew"
 REFUSED = {
     "foreign": FOREIGN,
     "similar": FOREIGN,
@@ -133,7 +133,9 @@ def test_a_store_of_an_older_mlflow_is_read_by_none_and_upgraded_by_who_writes(
     shutil.copy(bases[OLDER], path)
     fill(path)
     before = dump(path)
-    require_refused(f"sqlite:///{path}", f"older MLflow ({OLDER}); `tunetrail repair`", capsys)
+    require_refused(
+        f"sqlite:///{path}", f"older MLflow ({OLDER}); `tunetrail repair --uri sqlite:///", capsys
+    )
     assert dump(path) == before
     # Somebody has it open meanwhile, and goes on with the same file.
     with closing(sqlite3.connect(path)) as other:

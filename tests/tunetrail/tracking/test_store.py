@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, create_run, open_run
-from tunetrail.tracking.store import connect
+from tunetrail.tracking.store import connect, connect_existing
 
 STORE = {
     "uri": "sqlite:///mlruns/mlflow.db",
@@ -102,9 +102,18 @@ def test_a_server_that_does_not_answer_is_noticed_in_seconds() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_plain_file_store_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="use sqlite:///PATH"):
-        connect(str(tmp_path))
+@pytest.mark.parametrize(
+    "uri", ["", "mlruns", "file:///mlruns", "sqlite:", "sqlite://", "sqlite:///", "sqlite://a/b",
+            "sqlite:a.db", "sqlite+pysqlite:///a.db"]
+)  # fmt: skip
+def test_what_names_no_store_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for open_store in (connect, connect_existing):
+        with pytest.raises(InputError, match="use sqlite:///PATH"):
+            open_store(uri)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_that_cannot_be_made_is_one_line(
