@@ -272,7 +272,7 @@ def store_errors(uri: str) -> Iterator[None]:
             f"{error.name}); install it, for example with pip install 'psycopg[binary]' or "
             "pip install mysqlclient"
         ) from error
-    except (SQLAlchemyError, MlflowException) as error:
+    except (SQLAlchemyError, MlflowException, sqlite3.Error) as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
         raise _unusable(uri, error) from error
@@ -284,7 +284,7 @@ def _unusable(uri: str, error: Exception) -> InputError:
     text = first_line(next(causes, None) or error)
     return InputError(
         f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
-        "check its path, the space on its disk and your permissions"
+        "check its path, the space on its disk, your permissions and who else has it open"
     )
 
 
