@@ -86,7 +86,7 @@ def _judge(text: str, folder: Path | None) -> Held:
     try:
         record = json.loads(text)
         pid = int(record["pid"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return Held.UNKNOWN
     [own] = (json.loads(tag) for tag in own_tag().values())
     if not own["boot"] or pid <= 0:

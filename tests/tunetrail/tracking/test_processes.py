@@ -109,6 +109,8 @@ def test_what_is_not_known_to_have_ended_stays(
     logs = [create_run(**STORE, name="other", tags={}) for _ in OTHERS]
     for log, values in zip(logs, OTHERS, strict=True):
         change(log.client, log.run_id, **values)
+    for log, text in zip(logs[-4:], ("", "[" * 4000, "[]", '{"pid": 1e999}'), strict=True):
+        log.client.set_tag(log.run_id, "tunetrail.process.tampered", text)
     unmarked = connect(STORE["uri"]).create_run(logs[0].experiment_id).info.run_id
     run_ids = [unmarked, *(log.run_id for log in logs)]
     close()
