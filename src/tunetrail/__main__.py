@@ -11,7 +11,7 @@ from tunetrail.errors import InputError
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # Heavy libraries are imported when a command runs, so that --help answers at once.
 _INTERRUPTED = 130
-COMMANDS: tuple[str, ...] = ("rerun", "compare", "lineage", "predict", "export")
+COMMANDS: tuple[str, ...] = ("rerun", "compare", "lineage", "predict", "export", "repair")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,13 @@ from tunetrail.errors import named_disk_errors
 from tunetrail.studies.trial import Trial
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_artifact
-from tunetrail.tracking.run_log import CHOICES, RunLog, open_run, require_interrupted
+from tunetrail.tracking.run_log import (
+    CHOICES,
+    RunLog,
+    close_abandoned,
+    open_run,
+    require_interrupted,
+)
 from tunetrail.tracking.store import make_folder
 from tunetrail.training.checkpoints import find_checkpoint
 from tunetrail.training.run_lock import hold_run
@@ -80,7 +86,9 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
             folder = checkpoint_dir(cfg, run_log.run_id)
             if resume_from is None:
                 held.enter_context(hold_run(folder, run_id=run_log.run_id))
-            if trial is not None:
+            if trial is None:
+                close_abandoned(run_log, locate(cfg.tracking.checkpoint_dir))
+            else:
                 trial.set_run_id(run_log.run_id)
             try:
                 with named_disk_errors():

@@ -1,10 +1,10 @@
 """Folders that are made once and used again, by several processes at a time."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from tunetrail.config.scratch import scratch
 
 
 def make_once(target: Path, make: Callable[[Path], object]) -> None:
@@ -21,13 +21,12 @@ def make_once(target: Path, make: Callable[[Path], object]) -> None:
     if target.is_dir():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    with scratch(target.parent) as folder:
+        work = folder / "made"
+        work.mkdir()
         make(work)
         try:
             os.rename(work, target)  # noqa: PTH104 - rename is the commit: it must not overwrite
         except OSError:
             if not target.is_dir():
                 raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -5,17 +5,27 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tunetrail.config.environment import read_environment
+from tunetrail.config.scratch import scratch
 from tunetrail.errors import InputError
 
 # Numerical libraries read these when they are imported.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Becomes the program that is named next, which gets SIGTERM when its parent ends, even by a kill.
+# Only Linux knows this (1 is PR_SET_PDEATHSIG); it outlives the change of program.
+_FOLLOW = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(128 + signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 # Seconds that a run has to close what is open after SIGTERM.
 _PATIENCE = 60
 
@@ -77,9 +87,10 @@ def run_train(
         KeyboardInterrupt: a person has stopped it; the run has ended.
 
     """
-    with tempfile.TemporaryDirectory(prefix="tunetrail-") as folder:
-        (Path(folder) / "rerun.yaml").write_text(config, encoding="utf-8")
-        command = [sys.executable, str(root / "train.py"), "--config-path", folder,
+    with scratch() as folder:
+        (folder / "rerun.yaml").write_text(config, encoding="utf-8")
+        follow = [sys.executable, "-c", _FOLLOW, str(os.getpid())]
+        command = [*follow, str(root / "train.py"), "--config-path", str(folder),
                    "--config-name", "rerun", *overrides]  # fmt: skip
         sys.stdout.flush()
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own program

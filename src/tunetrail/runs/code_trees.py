@@ -8,11 +8,11 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tunetrail.config.git import Git
+from tunetrail.config.scratch import PREFIX, scratch
 from tunetrail.errors import InputError
 
 _MAKES_A_RUN = ("src", "conf", "train.py")
@@ -69,11 +69,11 @@ class CodeTrees:
 def open_trees(repository: Path) -> Iterator[CodeTrees]:
     """Open the trees of a checkout; what git writes for them is deleted at the end."""
     known = Git(repository).text("rev-parse", "--git-path", "objects") or ""
-    with tempfile.TemporaryDirectory() as folder:
-        objects = Path(folder) / "objects"
+    with scratch() as folder:
+        objects = folder / "objects"
         objects.mkdir()
         environment = {
-            "GIT_INDEX_FILE": str(Path(folder) / "index"),
+            "GIT_INDEX_FILE": str(folder / "index"),
             "GIT_OBJECT_DIRECTORY": str(objects),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(repository / known),
         }
@@ -95,8 +95,9 @@ def checked_out(repository: Path, *, commit: str | None, patch: bytes) -> Iterat
         raise InputError(f"--checkout: {repository} is no git checkout; leave it out")
     if git.run("cat-file", "-e", f"{commit}^{{commit}}") is None:
         raise InputError(f"--checkout: commit {commit[:12]} is unknown here; fetch it first")
-    with tempfile.TemporaryDirectory(prefix="tunetrail-") as folder:
-        tree = Path(folder) / "checkout"
+    with scratch() as folder:
+        _forget_deleted(git)
+        tree = folder / "checkout"
         try:
             added = git.call("worktree", "add", "--detach", str(tree), commit)
             if added.returncode:
@@ -109,6 +110,15 @@ def checked_out(repository: Path, *, commit: str | None, patch: bytes) -> Iterat
                 )
             yield tree
         finally:
+            git.run("worktree", "remove", "--force", str(tree))
+
+
+def _forget_deleted(git: Git) -> None:
+    """Remove worktrees from git's list whose folders were left by a killed process."""
+    listed = git.text("worktree", "list", "--porcelain") or ""
+    for line in listed.splitlines():
+        tree = Path(line.removeprefix("worktree "))
+        if tree.parent.name.startswith(PREFIX) and not tree.exists():
             git.run("worktree", "remove", "--force", str(tree))
 
 

@@ -14,7 +14,7 @@ from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.places import complete_run_id, search_runs
-from tunetrail.tracking.store import connect_existing, look_up, store_errors
+from tunetrail.tracking.store import connect_existing, look_up, require_active, store_errors
 
 # Times differ from run to run, means over seeds are the study's, not the run's, and the size of the
 # model is no result.
@@ -94,7 +94,7 @@ def load_record(run_id: str, *, uri: str) -> RunRecord:
     """
     client = connect_existing(uri)
     with store_errors(uri):
-        run = _find_run(client, run_id, uri=uri)
+        run = find_run(client, run_id, uri=uri)
         return _read(client, run, Artifacts(client, run))
 
 
@@ -106,7 +106,13 @@ def find_by_name(name: str, *, uri: str) -> str | None:
     return None if not found else str(found[0].info.run_id)
 
 
-def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
+def find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
+    """Look a run up by its id, or the first 8 digits or more.
+
+    Raises:
+        InputError: there is no such run, or it was deleted.
+
+    """
     if not _ID.fullmatch(asked):
         raise InputError(
             f"run {asked}: is no id of a run; give its 32 digits from 0 to f, or the first 8"
@@ -117,10 +123,7 @@ def _find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
         raise InputError(
             f"run {asked} is not in {redact(uri)}; give the store it was logged to with --uri"
         )
-    if run.info.lifecycle_stage == "deleted":
-        raise InputError(
-            f"run {asked} was deleted; restore it with `mlflow runs restore --run-id {run_id}`"
-        )
+    require_active(client, run)
     return run
 
 

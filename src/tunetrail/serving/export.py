@@ -1,9 +1,9 @@
 """Write a model to a directory for tools that know nothing of MLflow."""
 
 import os
-import tempfile
 from pathlib import Path
 
+from tunetrail.config.scratch import scratch
 from tunetrail.errors import InputError, is_disk_full
 from tunetrail.serving.find import SavedModel
 from tunetrail.serving.load import load_model
@@ -43,8 +43,8 @@ def export_model(saved: SavedModel, folder: Path) -> None:
     served.tokenizer.model_max_length = saved.max_length
     folder = folder.absolute()
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            part = Path(scratch) / "model"
+        with scratch(folder.parent) as beside:
+            part = beside / "model"
             part.mkdir()
             served.model.save_pretrained(part)
             served.tokenizer.save_pretrained(part)

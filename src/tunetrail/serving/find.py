@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from mlflow.tracking import MlflowClient
 
 from tunetrail.config.paths import locate
+from tunetrail.config.scratch import scratch
 from tunetrail.errors import InputError
 from tunetrail.served.base import SETTINGS
 from tunetrail.tracking.artifacts import Artifacts
@@ -67,9 +67,9 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
             place = find_place(client, name, uri=uri, option="--uri")
     except InputError as error:
         raise type(error)(f"model {name} is not a directory here, and {error}") from error
-    with tempfile.TemporaryDirectory(prefix="tunetrail-model-") as scratch:
+    with scratch() as copy:
         with store_errors(uri):
-            folder = fetch(place, Path(scratch))
+            folder = fetch(place, copy)
             card = _read_run_card(client, place.run_id)
         yield _inspect(folder, source=place.source, run_card=card)
 

@@ -13,7 +13,7 @@ from hydra_plugins.optuna_study import attributes
 from tunetrail.config.paths import locate
 from tunetrail.config.project import ROOT
 from tunetrail.config.untrusted import list_targets, load_project
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
 from tunetrail.studies.curves import plot_curves
 from tunetrail.studies.finals.record import Terms
@@ -25,7 +25,13 @@ from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
-from tunetrail.tracking.run_log import RunLog, closed_at_end, create_run, reopen_run
+from tunetrail.tracking.run_log import (
+    RunLog,
+    close_abandoned,
+    closed_at_end,
+    create_run,
+    reopen_run,
+)
 from tunetrail.tracking.store import store_errors
 from tunetrail.training.inputs import require_effect, require_job, require_sources
 
@@ -93,6 +99,7 @@ class TrackStudy:
         self._runs = TrialRuns(parent, study=study.study_name, objectives=self._objectives)
         with store_errors(self._uri):
             self._synchronise(study, parent)
+        close_abandoned(parent, self._checkpoint_dir)
 
     def on_trial_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Synchronise the trial's runs, log the best trial so far, delete weights of worse ones.
@@ -180,7 +187,23 @@ class TrackStudy:
         return parent
 
     def _reopen(self, study: optuna.Study) -> RunLog:
-        return reopen_run(uri=self._uri, run_id=study.user_attrs[attributes.RUN_ID])
+        """Open the run of a study again.
+
+        Raises:
+            OutageError: the store's server does not answer.
+            InputError: it was deleted, or the store with it.
+
+        """
+        try:
+            return reopen_run(uri=self._uri, run_id=study.user_attrs[attributes.RUN_ID])
+        except OutageError:
+            raise
+        except InputError as error:
+            name = study.user_attrs.get(attributes.FINAL_OF, study.study_name)
+            raise InputError(
+                f"study={name}: its run is gone from MLflow: {error}, or start again with a new "
+                "name: study=NAME"
+            ) from error
 
     def _synchronise(self, study: optuna.Study, parent: RunLog) -> dict[int, str]:
         """Synchronise the runs of all finished trials; return the run of each trial."""

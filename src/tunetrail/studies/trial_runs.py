@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.states import state_of
 from tunetrail.tracking.models import is_registered, list_models, remove_model
+from tunetrail.tracking.processes import list_tags, release
 from tunetrail.tracking.run_log import ADAPTER, KEPT, RunLog, RunSummary, cut_tag, read_run
 
 _PARENT = "mlflow.parentRunId"
@@ -119,6 +120,7 @@ class TrialRuns:
         if run.info.status in ("RUNNING", "SCHEDULED"):
             ended = _milliseconds(trial.datetime_complete)
             self._client.set_terminated(run_id, status, end_time=ended)
+            release(self._client, run_id, list_tags(run))
         elif run.info.status != status:
             self._client.update_run(run_id, status=status)  # keeps its end time
 

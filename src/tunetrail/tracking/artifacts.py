@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,9 +12,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
-from tunetrail.tracking.store import connect, find_outage, look_up, store_errors
+from tunetrail.tracking.store import connect_existing, find_outage, look_up, store_errors
 
 
 class Artifacts:
@@ -50,9 +50,9 @@ class Artifacts:
         try:
             if urlsplit(self._uri).scheme in ("", "file"):
                 return self._read_local(path)
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch() as folder:
                 return Path(
-                    self._client.download_artifacts(self._run_id, path, folder)
+                    self._client.download_artifacts(self._run_id, path, str(folder))
                 ).read_bytes()
         except (OSError, MlflowException) as error:
             if find_outage(error) is not None:
@@ -104,7 +104,7 @@ def read_table(*, uri: str, run_id: str, path: str) -> pd.DataFrame:
 
 
 def _require(uri: str, run_id: str, path: str) -> bytes:
-    client = connect(uri)
+    client = connect_existing(uri, option="tracking.uri")
     with store_errors(uri):
         run = look_up(client.get_run, run_id)
         content = None if run is None else Artifacts(client, run).content(path)

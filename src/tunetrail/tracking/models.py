@@ -20,6 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail import served
+from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
 from tunetrail.served.base import SETTINGS, ServedModel
@@ -287,8 +288,8 @@ def is_registered(client: MlflowClient, model: LoggedModel) -> bool:
 
 def write_card(client: MlflowClient, model: LoggedModel, card: str) -> None:
     """Replace the model card with which the model was logged."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _CARD
+    with scratch() as folder:
+        path = folder / _CARD
         path.write_text(card, encoding="utf-8")
         client.log_model_artifact(model.model_id, str(path))
 

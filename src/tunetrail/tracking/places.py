@@ -18,7 +18,7 @@ from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
 from tunetrail.tracking.models import find_complete
 from tunetrail.tracking.registry import CHAMPION
-from tunetrail.tracking.store import look_up
+from tunetrail.tracking.store import look_up, require_active
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
@@ -98,12 +98,13 @@ def find_run(client: MlflowClient, run_id: str, *, uri: str, option: str) -> Run
     """Look a run up.
 
     Raises:
-        InputError: the store has no such run.
+        InputError: the store has no such run, or it was deleted.
 
     """
     run = look_up(client.get_run, run_id)
     if run is None:
         raise InputError(f"run {run_id} is not in {redact(uri)}; give its store with {option}")
+    require_active(client, run)
     return run
 
 

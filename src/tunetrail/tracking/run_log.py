@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-import tempfile
+import logging
 import time
 import traceback
 import warnings
@@ -20,18 +20,26 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tunetrail.config.paths import locate
+from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, chain_of, describe
+from tunetrail.tracking import processes
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.store import (
     ask_server,
     connect,
+    connect_existing,
+    explain_loss,
     find_outage,
     look_up,
     make_folder,
     outage_error,
+    require_active,
+    say_restore,
     store_errors,
 )
+
+log = logging.getLogger(__name__)
 
 # Tag of a run that has an interactive page and, with tracking.log_model, weights.
 KEPT = "tunetrail.kept"
@@ -79,6 +87,7 @@ class RunLog:
             if failure is not None:
                 self.tags({"tunetrail.failure": failure})
             self.client.set_terminated(self.run_id, status)
+            processes.release(self.client, self.run_id, processes.own_tag())
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log params; a value is cut at MLflow's limit of 6,000 characters."""
@@ -155,8 +164,8 @@ class RunLog:
 
     def content(self, content: bytes, path: str) -> None:
         """Write bytes as they are."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / Path(path).name
+        with scratch() as folder:
+            file = folder / Path(path).name
             file.write_bytes(content)
             self.client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
@@ -190,7 +199,7 @@ def open_run(
             uri=uri, experiment=experiment, artifact_dir=artifact_dir, name=name, tags=tags or {}
         )
         if run_id is None
-        else reopen_run(uri=uri, run_id=run_id)
+        else reopen_run(uri=uri, run_id=run_id, alone=True)
     )
     try:
         with closed_at_end(run_log, no_failure=no_failure):
@@ -198,6 +207,8 @@ def open_run(
     except Exception as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
+        if (lost := explain_loss(run_log.client, run_log.run_id, error)) is not None:
+            raise lost from error
         raise
 
 
@@ -240,14 +251,26 @@ def create_run(
     if not uri.startswith("http"):
         make_folder(locate(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
     with store_errors(uri):
-        experiment_id = _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
+        parent = tags.get("mlflow.parentRunId")
+        experiment_id = (
+            _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
+            if parent is None
+            # The study's may have been renamed, or tracking.experiment changed since.
+            else _find_run(uri, parent)[1].info.experiment_id
+        )
         tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
+        tags |= processes.own_tag()
         run = client.create_run(experiment_id, run_name=redact(name), tags=redact(dict(tags)))
         return RunLog(client, run)
 
 
-def reopen_run(*, uri: str, run_id: str) -> RunLog:
+def reopen_run(*, uri: str, run_id: str, alone: bool = False) -> RunLog:
     """Open an earlier run again; its status is RUNNING from now on.
+
+    Args:
+        uri: of the store.
+        run_id: of the run.
+        alone: no other process can hold it.
 
     Raises:
         InputError: the store cannot be used, or has no such run.
@@ -255,7 +278,11 @@ def reopen_run(*, uri: str, run_id: str) -> RunLog:
     """
     client, run = _find_run(uri, run_id)
     with store_errors(uri):
+        # First, so that no moment shows a run that is RUNNING and held by nobody.
+        client.log_batch(run_id, tags=[RunTag(*tag) for tag in processes.own_tag().items()])
         client.update_run(run_id, status="RUNNING")
+        others = processes.list_tags(run).keys() - processes.own_tag().keys()
+        processes.release(client, run_id, others if alone else processes.list_ended(run))
         if "tunetrail.failure" in run.data.tags:
             client.delete_tag(run_id, "tunetrail.failure")
     return RunLog(client, run)
@@ -285,13 +312,14 @@ def add_to_run(*, uri: str, run_id: str) -> RunLog:
 
 
 def _find_run(uri: str, run_id: str) -> tuple[MlflowClient, Run]:
-    client = connect(uri)
+    client = connect_existing(uri, option="tracking.uri")
     with store_errors(uri):
         run = look_up(client.get_run, run_id)
-    if run is None:
-        raise InputError(
-            f"run {run_id} is not in {redact(uri)}; set tracking.uri to the store that holds it"
-        )
+        if run is None:
+            raise InputError(
+                f"run {run_id} is not in {redact(uri)}; set tracking.uri to the store that holds it"
+            )
+        require_active(client, run)
     return client, run
 
 
@@ -309,6 +337,20 @@ def require_interrupted(*, uri: str, run_id: str) -> None:
         raise InputError(f"resume={run_id}: the run is FINISHED; start a new one")
 
 
+def close_abandoned(run_log: RunLog, checkpoint_dir: Path) -> None:
+    """Close the runs of the same experiment that killed processes left RUNNING.
+
+    Args:
+        run_log: of a run that this process has open.
+        checkpoint_dir: where this machine's runs keep their locks.
+
+    """
+    with store_errors(run_log.client.tracking_uri):
+        closed = processes.close_abandoned(run_log.client, [run_log.experiment_id], checkpoint_dir)
+    for run_id in closed:
+        log.info("run %s is closed as KILLED: its process was killed", run_id)
+
+
 def cut_tag(value: object) -> str:
     """Return a tag's value without secrets, cut at MLflow's limit of 5,000 characters."""
     return redact(str(value))[:_TAG_LENGTH]
@@ -318,9 +360,9 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
     found = client.get_experiment_by_name(experiment)
     if found is not None:
         if found.lifecycle_stage == "deleted":
+            how = say_restore(uri, f"experiments restore -x {found.experiment_id}")
             raise InputError(
-                f"tracking.experiment={experiment} was deleted; restore it with `mlflow "
-                f"experiments restore -x {found.experiment_id}`, or choose another name"
+                f"tracking.experiment={experiment} was deleted; {how}, or choose another name"
             )
         return str(found.experiment_id)
     location = None

@@ -22,6 +22,7 @@ from tunetrail.tracking.places import (
     find_place,
     find_run,
 )
+from tunetrail.tracking.processes import Held, find_held
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
 # Tag of a run that started from the model of an earlier run: the id of that run.
@@ -125,11 +126,12 @@ def _run_of_version(client: MlflowClient, name: str, uri: str) -> str:
 
 def _require_finished(run: Run) -> None:
     run_id, status = run.info.run_id, run.info.status
-    if run.info.lifecycle_stage == "deleted":
-        raise InputError(
-            f"the run was deleted; restore it with `mlflow runs restore --run-id {run_id}`"
-        )
     if status == "RUNNING":
+        if find_held(run, None) is Held.NO:
+            raise InputError(
+                "the run is RUNNING, but its process was killed; continue it with "
+                f"resume={run_id}, or give another"
+            )
         raise InputError("the run is still RUNNING; wait for its end, or give another")
     if status != "FINISHED":
         cause = run.data.tags.get("tunetrail.failure")

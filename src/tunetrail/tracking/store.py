@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -13,13 +14,16 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, OutageError, chain_of, first_line
+from tunetrail.tracking import database
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ _Found = TypeVar("_Found")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # MLflow would print two links at the end of every run; the summary has the run's id.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# MLflow would print the traceback of each error of a database beside raising it.
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: record.exc_info is None)
 # A call to a server that does not answer is tried again after 0, 2, 4, 8, 16 and 32 s (each plus
 # up to a random second): for about a minute. MLflow's defaults wait for four minutes, and for two
 # more on each answer.
@@ -36,6 +42,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "6")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+_SQLITE = re.compile(r"sqlite:///.")
 # Seconds between requests to a server that answered this process before: 60 in all.
 _WAITS = (1, 2, 4, 8, 16, 29)
 # MLflow asks servers with requests, which raises one of these if there is no answer.
@@ -49,30 +56,49 @@ _known_servers: set[str] = set()
 
 
 def connect(uri: str) -> MlflowClient:
-    """Connect to a store, and check that its server answers.
+    """Connect to a store for writing; make it if there is none, and check that its server answers.
 
     A server that has never answered this process is reported in seconds. One that has may be
     restarting: it is given a minute.
 
     Raises:
         OutageError: the server does not answer.
-        InputError: it is no MLflow server, or the folder of the database cannot be created.
+        InputError: it is no MLflow server, the folder of the database cannot be created, or the
+            database is something else.
 
     """
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        _require_server(uri)
-    elif parts.scheme == "sqlite":
-        # MLflow keeps one store for each URI in a process: a relative URI would stay relative to
-        # the folder that the process was in at first.
+    _require_scheme(uri)
+    if uri.startswith("sqlite:"):
         path = find_database(uri)
         make_folder(path.parent, key=f"tracking.uri={uri}")
-        uri = f"sqlite:///{path}"
-    elif parts.scheme in ("", "file"):
+        with store_errors(uri), quiet_mlflow():
+            database.make_ready(path, uri=uri)
+    elif _is_database(uri):
+        with store_errors(uri), quiet_mlflow():
+            database.make_served_ready(uri)
+    return _open(uri)
+
+
+def _require_scheme(uri: str) -> None:
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file") or (scheme.startswith("sqlite") and not _SQLITE.match(uri)):
+        found = "MLflow has no plain-file stores any more" if "sqlite" not in scheme else "no path"
         raise InputError(
-            f"tracking.uri={uri}: MLflow has no plain-file stores any more; "
-            "use sqlite:///PATH or http://HOST:PORT"
+            f"tracking.uri={redact(uri)}: {found}; use sqlite:///PATH or http://HOST:PORT"
         )
+
+
+def _is_database(uri: str) -> bool:
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES
+
+
+def _open(uri: str) -> MlflowClient:
+    if uri.startswith("http"):
+        _require_server(uri)
+    elif uri.startswith("sqlite:"):
+        # MLflow keeps one store for each URI in a process: a relative URI would stay relative to
+        # the folder that the process was in at first.
+        uri = f"sqlite:///{find_database(uri)}"
     mlflow.set_tracking_uri(uri)
     with store_errors(uri), quiet_mlflow():
         return MlflowClient(uri)
@@ -95,7 +121,7 @@ def find_database(uri: str) -> Path:
 
 
 def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
-    """Connect to a store that must exist already, so that a look does not create one.
+    """Connect to a store that must exist already; nothing is written to it.
 
     Args:
         uri: of the store.
@@ -106,12 +132,34 @@ def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
         InputError: there is no such store.
 
     """
-    if uri.startswith("sqlite:") and not (path := find_database(uri)).is_file():
-        raise InputError(
-            f"no store in {path}; give another with {option}, or change to the folder "
-            "that train.py was started in"
-        )
-    return connect(uri)
+    _require_scheme(uri)
+    if uri.startswith("sqlite:"):
+        if not (path := find_database(uri)).is_file():
+            raise InputError(
+                f"no store in {path}; give another with {option}, or change to the folder "
+                "that train.py was started in"
+            )
+        with store_errors(uri):
+            database.require_ready(path, uri=uri)
+    elif _is_database(uri):
+        with store_errors(uri):
+            database.require_served_ready(uri)
+    return _open(uri)
+
+
+def repair_tables(uri: str) -> str | None:
+    """Make the tables anew that a process was killed in, or upgrade them; say what was done.
+
+    A store on a server is its server's.
+
+    Raises:
+        InputError: the store cannot be repaired.
+
+    """
+    if not uri.startswith("sqlite:") or not (path := find_database(uri)).is_file():
+        return None
+    with store_errors(uri), quiet_mlflow():
+        return database.repair(path, uri=uri)
 
 
 def _require_server(uri: str) -> None:
@@ -184,6 +232,29 @@ def look_up(get: Callable[..., _Found], *names: str) -> _Found | None:
         return None
 
 
+def require_active(client: MlflowClient, run: Run) -> None:
+    """Check that neither a run nor its experiment was deleted, as in MLflow's UI.
+
+    Raises:
+        InputError: one was, with the command that restores it.
+
+    """
+    if run.info.lifecycle_stage != "deleted":
+        return
+    run_id, of_experiment = run.info.run_id, run.info.experiment_id
+    what, restore = "was deleted", f"runs restore --run-id {run_id}"
+    experiment = look_up(client.get_experiment, of_experiment)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        what = f"was deleted with its experiment {experiment.name}"
+        restore = f"experiments restore -x {of_experiment}"
+    raise InputError(f"run {run_id} {what}; {say_restore(client.tracking_uri, restore)}")
+
+
+def say_restore(uri: str, command: str) -> str:
+    """Say how something is restored; MLflow's commands look into another store by themselves."""
+    return f"restore it with `MLFLOW_TRACKING_URI={redact(uri)} mlflow {command}`"
+
+
 @contextlib.contextmanager
 def store_errors(uri: str) -> Iterator[None]:
     """Report in one line what is wrong with a store.
@@ -201,14 +272,41 @@ def store_errors(uri: str) -> Iterator[None]:
             f"{error.name}); install it, for example with pip install 'psycopg[binary]' or "
             "pip install mysqlclient"
         ) from error
-    except (SQLAlchemyError, MlflowException) as error:
+    except (SQLAlchemyError, MlflowException, sqlite3.Error) as error:
         if (cause := find_outage(error)) is not None:
             raise outage_error(uri, cause) from error
-        text = first_line(getattr(error, "orig", None) or error)
-        raise InputError(
-            f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
-            "check its path, the space on its disk and your permissions"
-        ) from error
+        raise _unusable(uri, error) from error
+
+
+def _unusable(uri: str, error: Exception) -> InputError:
+    """Say that a store cannot be used, with the words of the database's driver if it has any."""
+    causes = (link.orig for link in chain_of(error) if isinstance(link, DBAPIError))
+    text = first_line(next(causes, None) or error)
+    return InputError(
+        f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
+        "check its path, the space on its disk, your permissions and who else has it open"
+    )
+
+
+def explain_loss(client: MlflowClient, run_id: str, error: Exception) -> InputError | None:
+    """Say what happened to the store or the run while it was open; None if nothing is known."""
+    if not isinstance(error, MlflowException | SQLAlchemyError):
+        return None
+    uri = client.tracking_uri
+    if uri.startswith("sqlite:") and not find_database(uri).is_file():
+        return InputError(
+            f"tracking.uri={redact(uri)}: the store was moved or deleted while run {run_id} was "
+            "open; put it back, or start the run again"
+        )
+    if any(isinstance(link, DBAPIError) for link in chain_of(error)):
+        return _unusable(uri, error)
+    try:
+        require_active(client, client.get_run(run_id))
+    except InputError as deleted:
+        return InputError(f"{deleted}; that happened while it was open: start it again")
+    except MlflowException:
+        pass
+    return None
 
 
 def find_outage(error: BaseException) -> BaseException | None:

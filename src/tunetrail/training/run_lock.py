@@ -39,3 +39,16 @@ def hold_run(folder: Path, *, run_id: str) -> Iterator[None]:
         finally:
             if not any(folder.glob("checkpoint-*")):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether the lock of a run lies in the folder of its checkpoints and nobody holds it.
+
+    Not for a run of this process: looking would release its lock.
+    """
+    try:
+        with (folder / "run.lock").open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False

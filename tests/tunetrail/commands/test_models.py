@@ -49,6 +49,20 @@ def test_a_found_model_names_its_source(here: Store) -> None:
             assert (model.model_dir / "model.safetensors").is_file()
 
 
+def test_what_reads_a_store_writes_nothing(here: Store, tmp_path: Path) -> None:
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in here.folder.rglob("*") if path.is_file()}
+
+    before = content()
+    for command in (
+        ["lineage", here.run_id], ["compare", here.run_id, here.run_id],
+        ["predict", here.run_id, "a text"], ["export", "tiny", str(tmp_path / "new")],
+    ):  # fmt: skip
+        assert main(command) == 0
+    assert content() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "new"}
+
+
 def test_a_directory_comes_before_a_name_of_the_registry(here: Store) -> None:
     shutil.copytree(here.exported, "tiny")
     with open_model("tiny", uri=URI) as model:

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from sqlalchemy.engine import Engine
 
 from tunetrail.errors import InputError
 from tunetrail.studies.callback import TrackStudy
+from tunetrail.tracking.run_log import create_run
 from tunetrail.tracking.store import connect
 
 STORE = "sqlite:///mlruns/mlflow.db"
@@ -542,3 +545,53 @@ def conclude(bench: Bench, finals: Bench, finalists: dict[int, int]) -> None:
     )
     assert isinstance(config, DictConfig)
     bench.track.on_finals_end(bench.study, finals.study, finalists, config)
+
+
+def delete_run(bench: Bench) -> None:
+    bench.client.delete_run(bench.parent.info.run_id)
+
+
+def delete_experiment(bench: Bench) -> None:
+    bench.client.delete_experiment(bench.parent.info.experiment_id)
+
+
+def delete_run_for_good(bench: Bench) -> None:
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as store:
+        store.execute("DELETE FROM tags")
+        store.execute("DELETE FROM params")
+        store.execute("DELETE FROM runs")
+        store.commit()
+
+
+def remove_store(bench: Bench) -> None:
+    Path("mlruns/mlflow.db").unlink()
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        (delete_run, "was deleted; restore it with `MLFLOW_TRACKING_URI=sqlite.* mlflow runs rest"),
+        (delete_experiment, "with its experiment tests; restore it .* mlflow experiments restore"),
+        (delete_run_for_good, "is not in .*; set tracking.uri to the store that holds it"),
+        (remove_store, "no store in .*mlflow.db; give another with tracking.uri"),
+    ],
+)
+def test_a_study_whose_run_is_gone_says_so_with_both_ways_on(
+    bench: Bench, remove: Callable[[Bench], None], message: str
+) -> None:
+    bench.trial(0.5)
+    remove(bench)
+    with pytest.raises(InputError, match=f"study=s: .*{message}.*new name: study=NAME"):
+        bench.start()
+    # and no store is made in passing
+    assert Path("mlruns/mlflow.db").exists() is (remove is not remove_store)
+
+
+def test_trials_lie_with_their_study_when_its_experiment_is_renamed(bench: Bench) -> None:
+    bench.client.rename_experiment(bench.parent.info.experiment_id, "renamed")
+    parent = bench.parent
+    log = create_run(
+        uri=STORE, experiment="tests", artifact_dir="mlruns/artifacts", name="trial-0",
+        tags={"mlflow.parentRunId": parent.info.run_id},
+    )  # fmt: skip
+    assert log.experiment_id == parent.info.experiment_id

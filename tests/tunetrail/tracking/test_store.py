@@ -4,6 +4,7 @@ import json
 import socket
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import RunLog, create_run, open_run
-from tunetrail.tracking.store import connect
+from tunetrail.tracking.store import connect, connect_existing
 
 STORE = {
     "uri": "sqlite:///mlruns/mlflow.db",
@@ -101,9 +102,18 @@ def test_a_server_that_does_not_answer_is_noticed_in_seconds() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_plain_file_store_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="use sqlite:///PATH"):
-        connect(str(tmp_path))
+@pytest.mark.parametrize(
+    "uri", ["", "mlruns", "file:///mlruns", "sqlite:", "sqlite://", "sqlite:///", "sqlite://a/b",
+            "sqlite:a.db", "sqlite+pysqlite:///a.db"]
+)  # fmt: skip
+def test_what_names_no_store_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for open_store in (connect, connect_existing):
+        with pytest.raises(InputError, match="use sqlite:///PATH"):
+            open_store(uri)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_that_cannot_be_made_is_one_line(
@@ -164,3 +174,26 @@ def test_a_run_stopped_in_the_middle_of_a_statement_is_closed(tmp_path: Path) ->
     run = MlflowClient(uri).get_run(run_log.run_id)
     assert run.info.status == "KILLED"
     assert run.data.tags["tunetrail.failure"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    ("lose", "message"),
+    [
+        (lambda log: log.client.delete_run(log.run_id), "was deleted; restore it with .* runs r"),
+        (
+            lambda log: log.client.delete_experiment(log.experiment_id),
+            "was deleted with its experiment tests; restore it with .* experiments restore",
+        ),
+        (lambda _: Path("mlruns/mlflow.db").unlink(), "was moved or deleted while run"),
+        (lambda _: Path("mlruns/mlflow.db").rename("x"), "was moved or deleted while run"),
+    ],
+    ids=["run", "experiment", "store", "moved"],
+)
+def test_what_is_lost_while_a_run_is_open_is_one_line(
+    workspace: Path, caplog: pytest.LogCaptureFixture, lose: Callable[[RunLog], None], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught, open_run(**STORE) as log:
+        lose(log)
+        log.metrics({"a": 1})
+    assert "\n" not in str(caught.value)
+    assert not caplog.records

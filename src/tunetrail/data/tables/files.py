@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
+from tunetrail.config.scratch import scratch
 from tunetrail.data.tables.conll import ConllReader
 from tunetrail.data.tables.delimited import DelimitedReader
 from tunetrail.data.tables.formats import FORMATS, WRITTEN_AS, find_format
@@ -161,21 +162,18 @@ def open_output(path: Path, *, format_name: str) -> Iterator[IO[Any]]:
     """
     # A link stays one: what it points to is replaced.
     path = path.resolve()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with contextlib.ExitStack() as opened:
-            file: Any = opened.enter_context(part.open("wb"))
-            if path.suffix.lower() == ".gz":
-                file = opened.enter_context(gzip.GzipFile("", "wb", fileobj=file))
-            if format_name != "parquet":
-                file = opened.enter_context(io.TextIOWrapper(file, "utf-8", newline=""))
-            yield file
-        part.replace(path)
+        with scratch(path.parent) as beside:
+            part = beside / path.name
+            with contextlib.ExitStack() as opened:
+                file: Any = opened.enter_context(part.open("wb"))
+                if path.suffix.lower() == ".gz":
+                    file = opened.enter_context(gzip.GzipFile("", "wb", fileobj=file))
+                if format_name != "parquet":
+                    file = opened.enter_context(io.TextIOWrapper(file, "utf-8", newline=""))
+                yield file
+            part.replace(path)
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"--output {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        # On a read-only disk there is none, and deleting nothing is an error, too.
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

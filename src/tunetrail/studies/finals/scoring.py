@@ -1,12 +1,10 @@
 """The winner on the test split: scored once, and read from its run after that."""
 
-import tempfile
-from pathlib import Path
-
 import optuna
 import pandas as pd
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.config.scratch import scratch
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.held_out import score_saved
 from tunetrail.evaluation.statistics import Interval
@@ -67,8 +65,8 @@ def _score_once(record: WinnerRecord, data: PreparedData, run_log: RunLog) -> bo
     looks = record.study.user_attrs.get(attributes.TEST_LOOKS, [])
     if run_log.run_id not in looks:
         record.study.set_user_attr(attributes.TEST_LOOKS, [*looks, run_log.run_id])
-    with tempfile.TemporaryDirectory() as folder:
-        weights, tokenizer = logged_models.load_components(model, Path(folder))
-        scores = score_saved(record.recorded, data, weights, tokenizer, scratch_dir=Path(folder))
+    with scratch() as folder:
+        weights, tokenizer = logged_models.load_components(model, folder)
+        scores = score_saved(record.recorded, data, weights, tokenizer, scratch_dir=folder)
     recording.log_test(run_log, scores)
     return True

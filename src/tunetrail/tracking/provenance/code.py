@@ -8,13 +8,13 @@ out whole, with the reason.
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from tunetrail.config.git import Git
+from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import holds_secret
 
 # Limit of the patch of one file, and of an untracked file.
@@ -82,8 +82,8 @@ def describe_code(folder: Path) -> Code:
     # A virtual environment inside of another project's checkout is ignored there.
     if commit is None or root is None or git.run("check-ignore", "-q", ".") is not None:
         return _UNKNOWN
-    with tempfile.TemporaryDirectory() as scratch:
-        index = _copy_index(git, Path(scratch))
+    with scratch() as own:
+        index = _copy_index(git, own)
         # Paths are no patterns.
         environment = {"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"}
         checkout = Git(Path(root), environment)
@@ -207,12 +207,12 @@ def _shorten(files: list[LeftOut]) -> tuple[LeftOut, ...]:
     return (*files[:MAX_NAMED], rest)
 
 
-def _copy_index(git: Git, scratch: Path) -> Path:
+def _copy_index(git: Git, folder: Path) -> Path:
     """Copy the checkout's index, with which git knows unchanged files without reading them.
 
     The copy keeps its time: git compares it with the times of files that have just been written.
     """
-    target = scratch / "index"
+    target = folder / "index"
     found = git.text("rev-parse", "--git-path", "index")
     if found is not None and (source := git.folder / found).is_file():
         shutil.copy2(source, target)
