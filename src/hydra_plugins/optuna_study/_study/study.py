@@ -46,6 +46,8 @@ def quiet_optuna() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
+            # Such a point is refused: see drawing.py.
+            warnings.filterwarnings("ignore", r"Fixed parameter .* is out of range", UserWarning)
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
