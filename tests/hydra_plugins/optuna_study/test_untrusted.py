@@ -45,20 +45,20 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
-def test_a_waiting_point_outside_the_search_space_is_closed_and_said(
-    sweep, load_study, kind, capsys
-):
+def test_a_waiting_point_outside_the_search_space_is_closed_and_said(sweep, load_study, capsys):
     sweep("num_trials=1")
-    load_study().add_trial(FOREIGN[kind])
+    for trial in FOREIGN.values():
+        load_study().add_trial(trial)
     seen = []
     study = sweep("num_trials=2", task=lambda cfg: seen.append(cfg) or 0.0)
-    closed = study.trials[1]
-    assert closed.state is TrialState.FAIL
-    assert "not in the search space" in closed.user_attrs["failure"]
-    assert "trial 1 | fail | its point is not in the search space" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for number, kind in enumerate(FOREIGN, start=1):
+        closed = study.trials[number]
+        assert closed.state is TrialState.FAIL, kind
+        assert closed.user_attrs["failure"].startswith("its point is not in the search space (")
+        assert f"trial {number} | fail | its point is not in the search space" in said
     (cfg,) = seen
-    assert cfg.trial.number == 2
+    assert cfg.trial.number == len(FOREIGN) + 1
     assert "_target_" not in cfg.shape
     assert cfg.name is None
 
@@ -84,21 +84,20 @@ RECORDS = {
 }
 
 
-@pytest.mark.parametrize("kind", RECORDS)
-def test_the_record_of_a_worker_names_no_file_to_delete(sweep, load_study, workspace, kind):
+def test_the_record_of_a_worker_names_no_file_to_delete(sweep, load_study, workspace):
     sweep("num_trials=1")
     victim = workspace / "victim"
     victim.write_text("precious")
     (workspace / "sweeps/toy/.workers/link.lock").symlink_to(victim)
-    load_study().add_trial(
-        optuna.create_trial(
-            state=TrialState.RUNNING, user_attrs={"worker": RECORDS[kind](victim)}
-        )
-    )
+    for record in RECORDS.values():
+        attributes = {"worker": record(victim)}
+        load_study().add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=attributes))
     study = sweep("num_trials=2")
     assert victim.read_text() == "precious"
     assert (workspace / "sweeps/toy/.workers/turn.lock").exists()
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    for number, kind in enumerate(RECORDS, start=1):
+        assert study.trials[number].state is TrialState.FAIL, kind
+    assert study.trials[-1].state is TrialState.COMPLETE
 
 
 def test_a_forged_record_does_not_drop_the_lock_of_who_reads_it(tmp_path):
@@ -118,3 +117,60 @@ try:
 except BlockingIOError:
     sys.exit(1)
 """
+
+
+class Harm:
+    """Leaves a file behind when its pickle is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+SAMPLERS = ["CmaEsSampler", "TPESampler", "GPSampler", "NSGAIISampler", "QMCSampler"]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("CmaEsSampler", []),
+        *(
+            pytest.param(name, more, marks=pytest.mark.slow)
+            for name, more in [
+                ("CmaEsSampler", ["+sampler.use_separable_cma=true"]),
+                ("CmaEsSampler", ["+sampler.with_margin=true"]),
+                *((name, []) for name in SAMPLERS[1:]),
+            ]
+        ),
+    ],
+)
+def test_no_sampler_opens_a_pickle_of_the_study(sweep, load_study, workspace, name, more):
+    target = f"sampler._target_=optuna.samplers.{name}"
+    sweep(target, *more, "num_trials=6")
+    study = load_study()
+    content = pickle.dumps(Harm(workspace / "harmed")).hex()
+    for trial in study.get_trials():
+        forged = optuna.create_trial(
+            values=[0.0], params=trial.params, distributions=trial.distributions,
+            user_attrs=trial.user_attrs,
+            system_attrs={
+                f"{prefix}:{what}": value
+                for prefix in ("cma", "sepcma", "cmawm")
+                for what, value in (("optimizer:0", content), ("generation", 0))
+            },
+        )  # fmt: skip
+        study.add_trial(forged)
+    sweep(target, *more, "num_trials=14")
+    assert not (workspace / "harmed").exists()
+    assert len(load_study().trials) >= 14
+
+
+def test_cma_es_within_another_sampler_is_refused(sweep):
+    inner = "+sampler.independent_sampler={_target_:optuna.samplers.CmaEsSampler}"
+    with pytest.raises(
+        SweepError, match=r"sampler\.independent_sampler: CmaEsSampler opens pickles"
+    ):
+        sweep("sampler._target_=optuna.samplers.GPSampler", inner)

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study._study.evolution import ReplayedCmaEs
 from hydra_plugins.optuna_study.attributes import OVERRIDES, RETRY_OF, WORKER
 
 
@@ -136,6 +137,8 @@ class StudySampler(BaseSampler):
             raise self._error(error.__cause__ or error) from error
         if not (isinstance(found, type) and issubclass(found, BaseSampler)):
             raise SweepError(f"{self._key}._target_={target}: give a class of optuna.samplers")
+        if issubclass(found, CmaEsSampler):
+            return type(found.__name__, (ReplayedCmaEs, found), {})
         return found
 
     def _build(self) -> BaseSampler:
@@ -163,12 +166,19 @@ class StudySampler(BaseSampler):
         """
         given = {name: value for name, value in self._config.items() if name != "_target_"}
         try:
-            return {
+            built = {
                 name: instantiate(value, _convert_="all") if _is_node(value) else value
                 for name, value in given.items()
             }
         except InstantiationException as error:
             raise self._error(error.__cause__ or error) from error
+        for name, part in built.items():
+            if isinstance(part, CmaEsSampler):
+                raise SweepError(
+                    f"{self._key}.{name}: CmaEsSampler opens pickles that the storage holds; it can "
+                    f"be used as {self._key} itself, which does without them"
+                )
+        return built
 
     def _error(self, error: BaseException) -> SweepError:
         return SweepError(f"{self._key}: no sampler can be built from it ({first_line(error)})")
