@@ -1,5 +1,6 @@
 """Whoever can write to the storage of a study runs no code and deletes no file where it is read."""
 
+import json
 import pickle
 import socket
 import subprocess
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._study.records import require_sound
 
 HARM = "++shape._target_"
 CMAES = ("sampler._target_=optuna.samplers.CmaEsSampler", "+sampler.n_startup_trials=1")
@@ -64,24 +66,23 @@ def test_a_waiting_point_outside_the_search_space_is_closed_and_said(sweep, load
 
 
 HERE = {"host": socket.gethostname(), "boot": "", "pid": 1}
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 RECORDS = {
-    "any file": lambda victim: {**HERE, "lock": str(victim)},
-    "a file above": lambda victim: {**HERE, "lock": f"../../../{victim.name}"},
-    "what guards the turns": lambda victim: {**HERE, "lock": "turn.lock"},
-    "a link": lambda victim: {**HERE, "lock": "link.lock"},
-    "no name": lambda victim: {**HERE, "lock": 7},
-    "an empty name": lambda victim: {**HERE, "lock": ""},
-    "a folder": lambda victim: {**HERE, "lock": "."},
-    "no host": lambda victim: {"lock": str(victim)},
-    "no record": lambda victim: "worker",
-    "a list": lambda victim: [str(victim)],
-    "a file above, of another container": lambda victim: {
-        "host": "container-1",
-        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "pid": 1,
-        "lock": f"../../../{victim.name}",
+    "any file": {**HERE, "lock": "VICTIM"},
+    "a file above": {**HERE, "lock": "../../../victim"},
+    "what guards the turns": {**HERE, "lock": "turn.lock"},
+    "a link": {**HERE, "lock": "link.lock"},
+    "no name": {**HERE, "lock": 7},
+    "an empty name": {**HERE, "lock": ""},
+    "a folder": {**HERE, "lock": "."},
+    "no host": {"lock": "VICTIM"},
+    "no record": "worker",
+    "a list": ["VICTIM"],
+    "a file above, of another container": {
+        **HERE, "host": "container-1", "boot": BOOT.read_text().strip(),
+        "lock": "../../../victim",
     },
-}
+}  # fmt: skip
 
 
 def test_the_record_of_a_worker_names_no_file_to_delete(sweep, load_study, workspace):
@@ -90,7 +91,8 @@ def test_the_record_of_a_worker_names_no_file_to_delete(sweep, load_study, works
     victim.write_text("precious")
     (workspace / "sweeps/toy/.workers/link.lock").symlink_to(victim)
     for record in RECORDS.values():
-        attributes = {"worker": record(victim)}
+        text = json.dumps(record).replace("VICTIM", str(victim))
+        attributes = {"worker": json.loads(text)}
         load_study().add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=attributes))
     study = sweep("num_trials=2")
     assert victim.read_text() == "precious"
@@ -174,3 +176,67 @@ def test_cma_es_within_another_sampler_is_refused(sweep):
         SweepError, match=r"sampler\.independent_sampler: CmaEsSampler opens pickles"
     ):
         sweep("sampler._target_=optuna.samplers.GPSampler", inner)
+
+
+def finished(**attributes):
+    return optuna.create_trial(
+        values=[0.5],
+        params={"x": 0.5, "n": 0},
+        distributions={"x": FloatDistribution(-1, 1), "n": IntDistribution(0, 3)},
+        user_attrs=attributes,
+    )
+
+
+MALFORMED = {
+    "overrides": [5, {"a": 1}, "x=1", [1, 2], None],
+    "retry_of": ["0", -1, 1, 99, True],
+    "reused_from": ["0", 99, -1, 1.5],
+    "finalist_of": ["a", -1],
+    "failure": [5, ["a"]],
+    "failure_kind": ["arson", 5, None],
+    "repeats": [5, [5], [[1.0, 2.0]], [["a"]], [[float("nan")]]],
+    "spread": [5, ["a"], [0.1, 0.1]],
+    "num_evaluations": ["many", -1],
+    "repeat_constraints": [5, [5], [{"a": "b"}]],
+    "mlflow_run_id": [5],
+    "enqueued": [["default"]],
+}
+OF_STUDY = {
+    "objectives": [5, ["score"], {"score": 1}],
+    "search_space": [5, {"x": 1}],
+    "fixed_config": [5, {"x": {}}],
+    "plan_since": ["0", -1],
+    "final_of": [5],
+    "seeds": [5, ["a"]],
+    "pinned": [5, {"a": 5}],
+    "test_looks": [5, [5]],
+}
+
+
+def test_a_malformed_record_is_one_line():
+    study = optuna.create_study(study_name="toy")
+    sound = finished()
+    for name, values in MALFORMED.items():
+        for value in values:
+            trials = [sound, finished(**{name: value})]
+            trials[0].number, trials[1].number = 0, 1
+            with pytest.raises(SweepError, match=f"^study toy, trial 1 holds .*{name}"):
+                require_sound(study, trials)
+    for name, values in OF_STUDY.items():
+        for value in values:
+            study = optuna.create_study(study_name="toy")
+            study.set_user_attr(name, value)
+            with pytest.raises(SweepError, match=f"^study toy holds .*{name}"):
+                require_sound(study, [])
+
+
+def test_a_malformed_record_ends_the_sweep_before_anything_runs(sweep, load_study, workspace):
+    sweep("num_trials=1")
+    load_study().add_trial(finished(retry_of=1))
+    with pytest.raises(SweepError, match=r"study toy, trial 1 holds .* no such trial before it"):
+        sweep("num_trials=3")
+    sweep("num_trials=1", study="other")
+    for name, value in (("plan_since", "0"), ("fixed_config", 5)):
+        load_study("other").set_user_attr(name, value)
+        with pytest.raises(SweepError, match=f"study other holds .*{name}"):
+            sweep("num_trials=3", study="other")

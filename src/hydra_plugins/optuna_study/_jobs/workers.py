@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-
 _TURN = "turn.lock"
 # The name of a worker's file: no path that leads elsewhere.
 _LOCK = re.compile(r"[\w.-]+\.lock")

@@ -1,7 +1,7 @@
 """Draw the point of a trial. What the storage holds of it counts only inside the search space.
 
-Whoever can write to the storage can queue a trial, with any key and any value. So the overrides of a
-job are written from what this process has asked for and found, never from what stands in the
+Whoever can write to the storage can queue a trial, with any key and any value. So the overrides of
+a job are written from what this process has asked for and found, never from what stands in the
 storage.
 """
 

@@ -1,11 +1,12 @@
 """CMA-ES without pickles.
 
-Optuna's sampler keeps its state as a pickle on a trial, and a pickle runs code when it is opened. The
-state follows from the values of the trials, so it is computed from them again: for 500 trials of
-five parameters that takes 20 ms.
+Optuna's sampler keeps its state as a pickle on a trial, and a pickle runs code when it is opened.
+The state follows from the values of the trials, so it is computed from them again: for 500 trials
+of five parameters that takes 40 ms.
 """
 
 import copy
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,17 @@ class ReplayedCmaEs(CmaEsSampler):
         self._num_parameters = len(trans.bounds)
         before = self._cma_rng.rng.get_state()
         optimizer = super()._init_optimizer(trans, direction)
+        members = defaultdict(list)
+        for trial in self._get_members(self._seen):
+            members[trial.system_attrs[self._attr_key_generation]].append(trial)
         # The last full generation is told by the class itself.
-        while any(_generation_of(trial, self) > optimizer.generation for trial in self._seen):
-            told = self._get_solution_trials(self._seen, optimizer.generation)
+        last = max(members, default=0)
+        while optimizer.generation < last:
+            told = members[optimizer.generation][: optimizer.population_size]
             if len(told) < optimizer.population_size:
                 break
             solutions = []
-            for trial in told[: optimizer.population_size]:
+            for trial in told:
                 assert trial.value is not None
                 encoded = trial.system_attrs[_ENCODED] if self._with_margin else None
                 point = trans.transform(trial.params) if encoded is None else np.array(encoded)
@@ -60,8 +65,16 @@ class ReplayedCmaEs(CmaEsSampler):
         return optimizer
 
     def _get_solution_trials(self, trials: list[FrozenTrial], generation: int) -> list[FrozenTrial]:
-        found = super()._get_solution_trials(trials, generation)
-        return [t for t in found if not self._with_margin or self._is_encoded(t)]
+        return self._get_members(super()._get_solution_trials(trials, generation))
+
+    def _get_members(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Take the trials of generations that can be told."""
+        return [
+            trial
+            for trial in trials
+            if isinstance(trial.system_attrs.get(self._attr_key_generation), int)
+            and (not self._with_margin or self._is_encoded(trial))
+        ]
 
     def _is_encoded(self, trial: FrozenTrial) -> bool:
         """Whether a trial has a point of the unit cube."""
@@ -71,8 +84,3 @@ class ReplayedCmaEs(CmaEsSampler):
             and len(point) == self._num_parameters
             and all(isinstance(x, float) and -1 <= x <= 2 for x in point)
         )
-
-
-def _generation_of(trial: FrozenTrial, sampler: CmaEsSampler) -> int:
-    found = trial.system_attrs.get(sampler._attr_key_generation)  # noqa: SLF001 - of the class above
-    return found if isinstance(found, int) else -1

@@ -175,8 +175,8 @@ class StudySampler(BaseSampler):
         for name, part in built.items():
             if isinstance(part, CmaEsSampler):
                 raise SweepError(
-                    f"{self._key}.{name}: CmaEsSampler opens pickles that the storage holds; it can "
-                    f"be used as {self._key} itself, which does without them"
+                    f"{self._key}.{name}: CmaEsSampler opens pickles that the storage holds; use "
+                    f"it as {self._key} itself, which does without them"
                 )
         return built
 
