@@ -23,6 +23,7 @@ from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, chain_of, describe
 from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.confinement import locate_run
 from tunetrail.tracking.store import (
     ask_server,
     connect,
@@ -59,10 +60,10 @@ class RunLog:
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self.client = client
+        self.artifact_uri = locate_run(client, run)
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.name: str = run.info.run_name
-        self.artifact_uri: str = run.info.artifact_uri
 
     def close(self, status: str, *, failure: str | None = None) -> None:
         """End the run.
