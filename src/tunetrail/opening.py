@@ -21,7 +21,7 @@ from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import CHOICES, RunLog, open_run, require_interrupted
 from tunetrail.tracking.store import make_folder
 from tunetrail.training.checkpoints import find_checkpoint
-from tunetrail.training.run_lock import hold_run
+from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 
 
 def open_trial(cfg: DictConfig) -> Trial | None:
@@ -81,6 +81,8 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
             if resume_from is None:
                 held.enter_context(hold_run(folder, run_id=run_log.run_id))
             if trial is not None:
+                if trial.parent_run_id is not None:
+                    note_trial(folder, TrialOf(trial.parent_run_id, trial.number))
                 trial.set_run_id(run_log.run_id)
             try:
                 with named_disk_errors():

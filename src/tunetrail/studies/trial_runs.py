@@ -245,7 +245,8 @@ def _status_of(trial: FrozenTrial) -> str:
 
 
 def _repeat(run: Run) -> tuple[int, int]:
-    return int(run.data.tags.get(_REPEAT, 0)), run.info.start_time
+    repeat = run.data.tags.get(_REPEAT, "0")
+    return int(repeat) if repeat.isdecimal() else 0, run.info.start_time
 
 
 def _last_of_each_seed(runs: Sequence[Run]) -> list[RunSummary]:

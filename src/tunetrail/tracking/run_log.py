@@ -247,14 +247,25 @@ def create_run(
         return RunLog(client, run)
 
 
-def reopen_run(*, uri: str, run_id: str) -> RunLog:
+def reopen_run(*, uri: str, run_id: str, study: str | None = None) -> RunLog:
     """Open an earlier run again; its status is RUNNING from now on.
 
+    Args:
+        uri: of the store.
+        run_id: of the run.
+        study: whose run it must be: the study names it, and others may write to that.
+
     Raises:
-        InputError: the store cannot be used, or has no such run.
+        InputError: the store cannot be used, or has no such run, or it is that of something else.
 
     """
     client, run = _find_run(uri, run_id)
+    tags = run.data.tags
+    if study is not None and (tags.get("tunetrail.study") != study or "tunetrail.trial" in tags):
+        raise InputError(
+            f"study {study} names run {run_id} as its own, which is another's; refused: start a "
+            "study with a new name"
+        )
     with store_errors(uri):
         client.update_run(run_id, status="RUNNING")
         if "tunetrail.failure" in run.data.tags:

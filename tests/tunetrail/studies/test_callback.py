@@ -22,6 +22,7 @@ from sqlalchemy.engine import Engine
 from tunetrail.errors import InputError
 from tunetrail.studies.callback import TrackStudy
 from tunetrail.tracking.store import connect
+from tunetrail.training.run_lock import TrialOf, note_trial
 
 STORE = "sqlite:///mlruns/mlflow.db"
 STORAGE = "sqlite:///mlruns/optuna.db"
@@ -347,11 +348,17 @@ def test_what_killed_processes_left_is_deleted_and_nothing_else(bench: Bench) ->
         bench.model(run_id)
     for run_id in (killed, running, best, theirs, single, "unknown"):
         Path("mlruns/checkpoints", run_id, "checkpoint-1").mkdir(parents=True)
+    for number, run_id in enumerate((killed, running, best)):
+        note_trial(Path("mlruns/checkpoints", run_id), TrialOf(bench.parent.info.run_id, number))
+    note_trial(Path("mlruns/checkpoints", theirs), TrialOf(other.parent.info.run_id, 0))
+    # What a store says of a folder does not count.
+    bench.client.set_tag(single, "mlflow.parentRunId", bench.parent.info.run_id)
+    bench.client.set_tag(single, "tunetrail.trial", "0")
     bench.add(state=TrialState.FAIL, **STOPPED)
     bench.add(state=TrialState.RUNNING)
     bench.add(0.5)
     bench.start()
-    assert kept_weights() == {running, best, theirs, single}
+    assert kept_weights() == {running, best, theirs}
     left = bench.client.search_logged_models([bench.parent.info.experiment_id])
     assert half.model_id not in {model.model_id for model in left}
     assert {path.name for path in Path("mlruns/checkpoints").iterdir()} == {
