@@ -102,7 +102,7 @@ def _place_of(client: MlflowClient, experiment_id: str) -> str:
 def _require(uri: str, place: str, *names: str, what: str) -> str:
     expected = append_to_uri_path(place, *names)
     if uri != expected or ".." in unquote(uri).split("/"):
-        raise InputError(f"{what} in {redact(uri)}, and not in {redact(expected)}; refused")
+        raise InputError(f"{what} in {redact(uri)}, outside of {redact(expected)}; refused")
     if is_local(uri):
         folder = Path(local_file_uri_to_path(uri))
         beginning = folder.parents[len(names) - 1]

@@ -164,7 +164,7 @@ def test_a_refused_config_starts_nothing(
         ("data.source", HARM, "data.source._target_=trap.spring: a recorded config may only"),
         (
             "data.source.train", "${oc.create:'{_target_: trap.spring}'}",
-            "data.source.train=${oc.create:'{_target_: trap.spring}'}: the study's own config reads",
+            "trap.spring}'}: the study's own config reads no such variable",
         ),
         (
             "model.source.path", "\\${oc.create:'{_target_: trap.spring}'}",

@@ -454,6 +454,7 @@ def test_a_trial_s_end_costs_the_same_however_many_there_were(
     for name, value in bench.study.user_attrs.items():
         memory.set_user_attr(name, value)
     bench.study = memory
+    bench.client.set_tag(bench.parent.info.run_id, "tunetrail.study", "m")
 
     def costs() -> int:
         trial = bench.add(0.1)
