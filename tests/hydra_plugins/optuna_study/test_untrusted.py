@@ -240,3 +240,24 @@ def test_a_malformed_record_ends_the_sweep_before_anything_runs(sweep, load_stud
         load_study("other").set_user_attr(name, value)
         with pytest.raises(SweepError, match=f"study other holds .*{name}"):
             sweep("num_trials=3", study="other")
+
+
+def test_no_command_is_printed_for_a_point_outside_the_search_space(sweep, load_study, capsys):
+    sweep("num_trials=1")
+    load_study().add_trial(
+        optuna.create_trial(
+            values=[-9.0],
+            params={"x": 0.5, "n": 0, HARM: "os.system"},
+            distributions={
+                "x": FloatDistribution(-1, 1),
+                "n": IntDistribution(0, 3),
+                HARM: CategoricalDistribution(["os.system"]),
+            },
+            user_attrs={"overrides": ["x=0.5", "n=0", f"{HARM}=os.system"]},
+        )
+    )
+    capsys.readouterr()
+    sweep("num_trials=2")
+    said = capsys.readouterr().out
+    assert f"(trial 1 is not in the present search space: {HARM} is not searched)" in said
+    assert not [line for line in said.splitlines() if "python app.py" in line and HARM in line]
