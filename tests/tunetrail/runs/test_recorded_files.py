@@ -1,4 +1,4 @@
-"""A rerun reads the files that the run has read, and no other of the person who gives the command."""
+"""A rerun reads the files that the run has read, and no other of who gives the command."""
 
 import hashlib
 from pathlib import Path

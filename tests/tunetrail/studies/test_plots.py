@@ -139,7 +139,7 @@ def test_figures_of_a_large_study_are_thinned_out_and_say_so(
 
 def test_markup_in_a_study_is_text_on_its_page(workspace: Path) -> None:
     harm = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
-    study = optuna.create_study(study_name=harm, direction="maximize")
+    study = optuna.create_study(study_name="s", direction="maximize")
     for number in range(4):
         study.add_trial(
             create_trial(
@@ -147,6 +147,7 @@ def test_markup_in_a_study_is_text_on_its_page(workspace: Path) -> None:
                 distributions={harm: CategoricalDistribution([harm]), "x": FloatDistribution(0, 1)},
                 values=[float(number)],
                 user_attrs={"failure": harm},
+                constraints={harm: -1.0},
             )
         )
     with open_run(
@@ -158,6 +159,6 @@ def test_markup_in_a_study_is_text_on_its_page(workspace: Path) -> None:
     assert "<script>alert(1)" not in page
     assert "<img src=x" not in page
     assert "alert(1)" in page
-    report = write_report(study, [harm], {harm: "<= 0"}, {0: harm})
+    report = write_report(study, ["score"], {}, {3: harm})
     assert "<script>" not in report
     assert "<img" not in report
