@@ -27,7 +27,7 @@ from tunetrail.tracking.run_log import (
 )
 from tunetrail.tracking.store import make_folder
 from tunetrail.training.checkpoints import find_checkpoint
-from tunetrail.training.run_lock import hold_run
+from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 
 
 def open_trial(cfg: DictConfig) -> Trial | None:
@@ -89,6 +89,8 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
             if trial is None:
                 close_abandoned(run_log, locate(cfg.tracking.checkpoint_dir))
             else:
+                if trial.parent_run_id is not None:
+                    note_trial(folder, TrialOf(trial.parent_run_id, trial.number))
                 trial.set_run_id(run_log.run_id)
             try:
                 with named_disk_errors():

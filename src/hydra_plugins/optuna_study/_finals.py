@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.finals_report import (
     format_finalists,
@@ -15,7 +15,7 @@ from hydra_plugins.optuna_study._console.finals_report import (
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import Resources, Running, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
@@ -192,14 +192,14 @@ class FinalsLoop(StudyLoop):
         self._searched = searched
         self.folder = folder
 
-    def _ask(self, identity: dict[str, Any]) -> Trial | None:
-        trial = super()._ask(identity)
-        if trial is not None and FINALIST_OF not in trial.user_attrs:
+    def _ask(self, identity: dict[str, Any]) -> Running | FrozenTrial | None:
+        asked = super()._ask(identity)
+        if isinstance(asked, Running) and FINALIST_OF not in asked.trial.user_attrs:
             # A worker on another machine, for which no turn here counts, took the last point
             # meanwhile. The point that was drawn instead is no finalist.
-            fail(self.study, trial.number, _TAKEN)
+            fail(self.study, asked.trial.number, _TAKEN)
             return None
-        return trial
+        return asked
 
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.settings)

@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from hydra_plugins.optuna_study._configs import plain
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._console.status import StatusLines
-from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
 from hydra_plugins.optuna_study._functions import load_redact
-from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
+from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
@@ -25,7 +25,8 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import retry, reuse, write_ending
+from hydra_plugins.optuna_study._study.drawing import draw_point
+from hydra_plugins.optuna_study._study.endings import fail, retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
@@ -55,11 +56,13 @@ class Resources:
 
 
 @dataclass
-class _Running:
+class Running:
     """A trial that a worker of this process runs."""
 
     trial: Trial
     identity: dict[str, Any]
+    # Of its point. Kept here: whoever can write to the storage could change them there.
+    overrides: list[str]
     # The values of the jobs before, where a trial is several.
     repeats: list[list[float]] = field(default_factory=list)
 
@@ -85,7 +88,7 @@ class StudyLoop:
         self.redact = load_redact(spec.settings.redact)
         self.budget = budget
         self.ledger = Ledger(study)
-        self.running: dict[int, _Running] = {}
+        self.running: dict[int, Running] = {}
         self.status = StatusLines(study, self.running)
 
     def run(self) -> None:
@@ -138,29 +141,32 @@ class StudyLoop:
         for identity in self.pool.free():
             if self.interruption.requested or self.budget.is_pausing():
                 return Left.MORE
-            trial, left = self._next_trial(identity)
-            if trial is None:
+            running, left = self._next_trial(identity)
+            if running is None:
                 return left
-            self.running[trial.number] = _Running(trial, identity)
-            self._launch(self.running[trial.number])
+            self.running[running.trial.number] = running
+            self._launch(running)
         return Left.MORE
 
-    def _next_trial(self, identity: dict[str, Any]) -> tuple[Trial | None, Left]:
+    def _next_trial(self, identity: dict[str, Any]) -> tuple[Running | None, Left]:
         """Draw points until one comes that was not finished before."""
         while not self.interruption.requested:
-            trial = None
+            asked: Running | FrozenTrial | None = None
             with self.worker.turn():
-                abandoned, left = self._look()
+                closed, left = self._look()
                 if left is Left.MORE:
-                    trial = self._ask(identity)
-            for closed in abandoned:
-                self._announce(closed)
-            if trial is None:
+                    asked = self._ask(identity)
+            for trial in closed:
+                self._announce(trial)
+            if isinstance(asked, FrozenTrial):
+                self._announce(asked)
+                continue
+            if asked is None:
                 return None, left
-            source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
+            source = self.ledger.find_same(asked.overrides)
             if source is None:
-                return trial, Left.MORE
-            self._announce(reuse(self.study, trial, source))
+                return asked, Left.MORE
+            self._announce(reuse(self.study, asked.trial, source))
         return None, Left.MORE
 
     def _look(self) -> tuple[list[FrozenTrial], Left]:
@@ -186,22 +192,26 @@ class StudyLoop:
             )
         return abandoned, left
 
-    def _ask(self, identity: dict[str, Any]) -> Trial | None:
+    def _ask(self, identity: dict[str, Any]) -> Running | FrozenTrial | None:
+        """Draw a point; a trial that was queued outside of the search space is closed."""
         self.sampler.worker = identity
-        space = self.spec.space
         with quiet_optuna():
-            trial = self.study.ask({p.name: p.distribution for p in space.parameters})
-            self.spec.custom(self.spec.job_config, trial)
+            trial = self.study.ask()
+            try:
+                point = draw_point(trial, self.spec)
+            except ForeignPointError as error:
+                return fail(self.study, trial.number, Failure(FailureKind.ERROR, str(error)))
+        overrides = self.spec.space.overrides(point)
         # Last: a trial with overrides is one whose point was drawn in full.
-        trial.set_user_attr(OVERRIDES, space.overrides(trial.params))
-        return trial
+        trial.set_user_attr(OVERRIDES, overrides)
+        return Running(trial, identity, overrides)
 
-    def _launch(self, running: _Running) -> None:
+    def _launch(self, running: Running) -> None:
         trial, settings = running.trial, self.settings
         repeat, num_seeds = len(running.repeats), settings.num_seeds
         overrides = [
             *self.spec.space.fixed,
-            *trial.user_attrs[OVERRIDES],
+            *running.overrides,
             *settings.job_overrides,
             f"++trial.storage={quoted(absolute_storage(settings.storage))}",
             f"++trial.study={quoted(settings.study_name)}",

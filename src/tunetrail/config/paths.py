@@ -1,11 +1,17 @@
 """Paths as people type them, and whether a file is still the one that was read."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from tunetrail.errors import InputError
+
+# The largest artifacts are tables of predictions.
+MOST_BYTES = 2**31
 # Path, size, number on its disk, and times of the last change of content and of anything.
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
@@ -23,6 +29,27 @@ def locate(path: str | Path) -> Path:
         return found
     launched = Path(HydraConfig.get().runtime.cwd)
     return found if launched == Path.cwd() else launched / found
+
+
+def read_regular(path: Path, *, most: int = MOST_BYTES) -> bytes:
+    """Read a file that others may have put there: a pipe would be waited for, for ever.
+
+    Raises:
+        OSError: it is no regular file.
+        InputError: it is larger than anything that this project writes.
+
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no regular file")
+        if found.st_size > most:
+            raise InputError(f"{path}: {found.st_size:,} bytes, and {most:,} are the most; refused")
+        return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def stamp_files(paths: Iterable[Path]) -> Stamp:

@@ -29,6 +29,8 @@ _JOB = ("study", "trial", "resume")
 _STORE = "tracking_uri"
 # Hydra reads these two itself, before any code of the project runs.
 _OF_HYDRA = ("hydra", "defaults")
+# As runs record a value that comes from the environment.
+_VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")
 # Arguments of TrainingArguments that upload, or name a file that says where to write.
 _SENDING = ("push_to_hub", "hub_token", "hub_model_id", "deepspeed")
 # What a rerun sets itself, and what to use instead.
@@ -211,31 +213,65 @@ def use_store(config: Mapping[str, Any], uri: str) -> dict[str, Any]:
     }
 
 
-def resolve_config(text: str, *, known: frozenset[str], uri: str) -> DictConfig:
-    """Load a recorded config that is instantiated where its run was.
+@dataclass(frozen=True)
+class Trusted:
+    """What a recorded config may name where it is instantiated.
 
-    It reads the environment variables of this process.
+    Attributes:
+        targets: that may be built.
+        variables: of the environment, that may be read.
+
+    """
+
+    targets: frozenset[str]
+    variables: frozenset[str]
+
+
+def list_variables(content: Any) -> frozenset[str]:
+    """List the environment variables that plain values read."""
+    texts = [value for _, _, value in _walk(content) if isinstance(value, str)]
+    return frozenset(name for text in texts for name in _VARIABLE.findall(text))
+
+
+def resolve_config(text: str, *, trusted: Trusted, uri: str) -> DictConfig:
+    """Load a recorded config that is instantiated where its run was.
 
     Args:
         text: a recorded ``config.yaml``.
-        known: every target that it may name.
+        trusted: all that it may name.
         uri: of the store that its run is in.
 
     Raises:
-        InputError: it names another target, before or after it is resolved, or cannot be resolved.
+        InputError: it names another target, before or after it is resolved, reads another variable,
+            or cannot be resolved.
 
     """
-    config = OmegaConf.create(use_store(parse_config(text), uri))
+    recorded = use_store(parse_config(text), uri)
+    for key, name, value in _walk(recorded):
+        if isinstance(value, str) and name != _STORE:
+            _require_known_variables(key, value, trusted.variables)
+        if name in _SENDING and value:
+            raise InputError(f"{key}={value}: would upload the results; refused")
+    config = OmegaConf.create(recorded)
     try:
         # An interpolation may give a mapping with a target.
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"config.yaml: cannot be resolved ({first_line(error)})") from error
-    _require_known_targets(resolved, known)
+    _require_known_targets(resolved, trusted.targets)
     for key, _, value in _walk(resolved):
         if isinstance(value, str) and "${" in value:
             raise InputError(f"{key}={value}: would be resolved again; refused")
     return config
+
+
+def _require_known_variables(key: str, value: str, known: frozenset[str]) -> None:
+    rest = _VARIABLE.sub(lambda found: "" if found[1] in known else found[0], value)
+    if "${" in rest.replace("${oc.decode:}", ""):
+        raise InputError(
+            f"{key}={value}: the study's own config reads no such variable, and a record may read "
+            "no other; refused"
+        )
 
 
 def _require_known_targets(config: Any, known: frozenset[str]) -> None:

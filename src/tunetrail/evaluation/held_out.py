@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail.config.arguments import build_arguments
 from tunetrail.config.build import build, plain
-from tunetrail.config.untrusted import resolve_config
+from tunetrail.config.untrusted import Trusted, resolve_config
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.outcome import SplitOutcome, examine
 from tunetrail.evaluation.statistics import Interval, bootstrap
@@ -68,19 +68,19 @@ class Recorded:
         return load_rows(self.cfg, self.task, self.method)
 
 
-def load_recorded(config: str, *, known_targets: frozenset[str], uri: str) -> Recorded:
+def load_recorded(config: str, *, trusted: Trusted, uri: str) -> Recorded:
     """Read a run's ``config.yaml``.
 
     Args:
         config: its text.
-        known_targets: all that it may instantiate.
+        trusted: all that it may name.
         uri: of the store that the run is in.
 
     Raises:
-        InputError: it names a target that is not known.
+        InputError: it names a target or a variable that is not trusted.
 
     """
-    cfg = resolve_config(config, known=known_targets, uri=uri)
+    cfg = resolve_config(config, trusted=trusted, uri=uri)
     return Recorded(cfg, build(cfg.task))
 
 

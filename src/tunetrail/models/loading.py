@@ -276,9 +276,8 @@ def from_pretrained(auto: Any, checkpoint: Checkpoint, **kwargs: Any) -> Any:
         InputError: it cannot be loaded.
 
     """
-    if not checkpoint.is_on_hub:
-        # The code beside weights in a directory is never run, nor does a prompt offer to.
-        kwargs["trust_remote_code"] = False
+    # The code beside weights is never run, nor does a prompt offer to: a record may name them.
+    kwargs["trust_remote_code"] = False
     with told_in_one_line(auto, checkpoint):
         return auto.from_pretrained(checkpoint.path, **_where(checkpoint), **kwargs)
 

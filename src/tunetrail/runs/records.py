@@ -13,12 +13,15 @@ from tunetrail.config.secrets import redact
 from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.confinement import require_run_id
 from tunetrail.tracking.places import complete_run_id, search_runs
 from tunetrail.tracking.store import connect_existing, look_up, require_active, store_errors
 
 # Times differ from run to run, means over seeds are the study's, not the run's, and the size of the
 # model is no result.
 _NOT_REPEATED = ("speed/", "seeds/", "model/")
+# No machine has more; somebody else may have written the number.
+_MOST_THREADS = 4096
 _ID = re.compile(r"[0-9a-f]{8,32}")
 
 History = Mapping[int, float]
@@ -67,7 +70,7 @@ class RunRecord:
     def num_threads(self) -> int | None:
         """Number of threads it computed with."""
         number = (self.machine or {}).get("num_threads")
-        return number if isinstance(number, int) and number > 0 else None
+        return number if isinstance(number, int) and 0 < number <= _MOST_THREADS else None
 
     @property
     def num_gpus(self) -> int | None:
@@ -103,7 +106,7 @@ def find_by_name(name: str, *, uri: str) -> str | None:
     client = connect_existing(uri)
     with store_errors(uri):
         found = search_runs(client, f"attributes.run_name = '{name}'")
-    return None if not found else str(found[0].info.run_id)
+    return None if not found else require_run_id(found[0].info.run_id)
 
 
 def find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:

@@ -65,9 +65,9 @@ class ServedModel:
         device: str = "cpu",
         batch_tokens: int | None = None,
     ) -> None:
-        self.model = _load_model(model_dir, self.auto, purpose=self.purpose).eval()
+        self.model = load_model(model_dir, self.auto, purpose=self.purpose).eval()
         self.model.to(device)
-        self.tokenizer = _load_tokenizer(tokenizer_dir)
+        self.tokenizer = load_tokenizer(tokenizer_dir)
         if self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
         self._max_length = max_length
@@ -182,7 +182,13 @@ def read_label_names(config: Any) -> tuple[str, ...]:
     return names
 
 
-def _load_model(folder: Path, auto: Any, *, purpose: str) -> PreTrainedModel:
+def load_model(folder: Path, auto: Any, *, purpose: str) -> PreTrainedModel:
+    """Load weights in fp32, of safetensors alone; no code beside them is run.
+
+    Raises:
+        ValueError: some are missing, so that they were trained for something else.
+
+    """
     model: PreTrainedModel
     model, loaded = auto.from_pretrained(
         folder,
@@ -215,7 +221,13 @@ def require_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that can pad; no code beside it is run.
+
+    Raises:
+        ValueError: its files are missing, or it has no token to pad with.
+
+    """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )

@@ -10,7 +10,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 from mlflow.tracking import MlflowClient
 
-from tunetrail.config.paths import locate
+from tunetrail.config.paths import locate, read_regular
 from tunetrail.config.scratch import scratch
 from tunetrail.errors import InputError
 from tunetrail.served.base import SETTINGS
@@ -57,7 +57,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
         raise InputError(f"model {name!r} is empty; give a run id, NAME@ALIAS or a directory")
     folder = locate(name)
     if folder.is_dir():
-        yield _inspect(folder, source=str(folder), run_card=None)
+        yield _inspect(folder, source=str(folder), run_card=None, is_typed=True)
         return
     if folder.exists():
         raise InputError(f"model {name}: that is a file; give the directory that it is in")
@@ -81,7 +81,9 @@ def _read_run_card(client: MlflowClient, run_id: str | None) -> str | None:
     return None if run is None else Artifacts(client, run).text("model_card.md")
 
 
-def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
+def _inspect(
+    folder: Path, *, source: str, run_card: str | None, is_typed: bool = False
+) -> SavedModel:
     """Look into a folder as MLflow, ``save_pretrained`` or ``tunetrail export`` writes it.
 
     Raises:
@@ -92,7 +94,7 @@ def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
     if (folder / "MLmodel").is_file():
         pipeline_tag, trained_length = _read_description(folder / "MLmodel", source)
         card = folder / "model_card.md"
-    model_dir, tokenizer_dir = find_files(folder, source=source)
+    model_dir, tokenizer_dir = find_files(folder, source=source, is_typed=is_typed)
     config = _read_json(model_dir / "config.json", source, "write it with save_pretrained")
     settings = _read_json(
         tokenizer_dir / "tokenizer_config.json", source, "save it with tokenizer.save_pretrained"
@@ -109,13 +111,13 @@ def _inspect(folder: Path, *, source: str, run_card: str | None) -> SavedModel:
         pipeline_tag=pipeline_tag or _find_tag(config, source),
         max_length=max_length,
         source=source,
-        card=run_card or (card.read_text("utf-8") if card.is_file() else None),
+        card=run_card or (read_regular(card).decode() if card.is_file() else None),
     )
 
 
 def _read_json(path: Path, source: str, remedy: str) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(read_regular(path))
     except FileNotFoundError:
         raise InputError(f"{source}: no {path.name} in {path.parent}; {remedy}") from None
     except (OSError, ValueError) as error:
@@ -128,10 +130,11 @@ def _read_json(path: Path, source: str, remedy: str) -> dict[str, Any]:
 def _read_description(path: Path, source: str) -> tuple[str, int]:
     """Return what MLflow's description says: the pipeline tag, and how long the texts were."""
     try:
-        flavors = yaml.safe_load(path.read_text("utf-8"))["flavors"]
+        flavors = yaml.safe_load(read_regular(path))["flavors"]
         settings = flavors["python_function"].get("config", {})
-        tag = settings.get("pipeline_tag", flavors["transformers"]["task"])
-        return str(tag), _whole(settings.get("max_length"))
+        # Not str(…): with aliases of YAML a few lines stand for gigabytes.
+        tag = "".join(settings.get("pipeline_tag", flavors["transformers"]["task"]))
+        return tag, _whole(settings.get("max_length"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{source}: {path} is no description of a model of MLflow") from error
 

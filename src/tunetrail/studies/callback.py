@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.config.paths import locate
 from tunetrail.config.project import ROOT
-from tunetrail.config.untrusted import list_targets, load_project
+from tunetrail.config.untrusted import Trusted, list_targets, list_variables, load_project
 from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
 from tunetrail.studies.curves import plot_curves
@@ -26,6 +26,7 @@ from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
 from tunetrail.tracking.run_log import (
+    ForeignRunError,
     RunLog,
     close_abandoned,
     closed_at_end,
@@ -34,6 +35,7 @@ from tunetrail.tracking.run_log import (
 )
 from tunetrail.tracking.store import store_errors
 from tunetrail.training.inputs import require_effect, require_job, require_sources
+from tunetrail.training.run_lock import read_trial
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +154,7 @@ class TrackStudy:
             registry_name=config.registry.name,
             keeps_weights=config.tracking.log_model,
             scores_all=config.score_test,
-            known_targets=_list_known_targets(config),
+            trusted=_list_trusted(config),
         )
         with store_errors(self._uri), closed_at_end(parent):
             lines = register_winner(study, finals, finalists, parent=parent, terms=terms)
@@ -191,12 +193,13 @@ class TrackStudy:
 
         Raises:
             OutageError: the store's server does not answer.
-            InputError: it was deleted, or the store with it.
+            InputError: it was deleted, or the store with it, or the study names another's.
 
         """
+        run_id = study.user_attrs[attributes.RUN_ID]
         try:
-            return reopen_run(uri=self._uri, run_id=study.user_attrs[attributes.RUN_ID])
-        except OutageError:
+            return reopen_run(uri=self._uri, run_id=run_id, study=study.study_name)
+        except (OutageError, ForeignRunError):
             raise
         except InputError as error:
             name = study.user_attrs.get(attributes.FINAL_OF, study.study_name)
@@ -229,13 +232,14 @@ class TrackStudy:
             return finished - {trial.number for trial in rank(study)[: self._keep_best]}
 
         self._runs.delete_weights(find_unneeded)
+        parent_run_id = study.user_attrs[attributes.RUN_ID]
         if not self._checkpoint_dir.is_dir():
             return
-        folders = [(self._runs.trial_of(f.name), f) for f in self._checkpoint_dir.iterdir()]
+        owners = [(read_trial(folder), folder) for folder in self._checkpoint_dir.iterdir()]
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        needed = {None} | {trial.number for trial in running}
-        for number, folder in folders:
-            if number not in needed:
+        needed = {trial.number for trial in running}
+        for owner, folder in owners:
+            if owner is not None and owner.parent == parent_run_id and owner.number not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _log_summary(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
@@ -273,10 +277,10 @@ class TrackStudy:
         parent.text(report, "report.md")
 
 
-def _list_known_targets(config: DictConfig) -> frozenset[str]:
-    """List the targets that the project's YAML and this study's own config name."""
-    chosen = list_targets(OmegaConf.to_container(config, resolve=False))
-    return load_project(ROOT).targets | chosen
+def _list_trusted(config: DictConfig) -> Trusted:
+    """List what the project's YAML and this study's own config name."""
+    chosen = OmegaConf.to_container(config, resolve=False)
+    return Trusted(load_project(ROOT).targets | list_targets(chosen), list_variables(chosen))
 
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:

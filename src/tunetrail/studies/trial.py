@@ -10,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import count_better, total_violation
+from tunetrail.tracking.confinement import require_run_id
 
 
 def _load_study(
@@ -79,7 +80,7 @@ class Trial:
     def parent_run_id(self) -> str | None:
         """The MLflow run of the study."""
         found = self._study.user_attrs.get(attributes.RUN_ID)
-        return str(found) if found else None
+        return require_run_id(found) if found else None
 
     def pin(self, name: str, resolve: Callable[[str], str]) -> str:
         """Return what a name stands for; looked up once for the whole study and its finals."""
@@ -89,7 +90,7 @@ class Trial:
         if name not in known:
             known[name] = resolve(name)
             study.set_user_attr(attributes.PINNED, known)
-        return str(known[name])
+        return require_run_id(known[name])
 
     def set_run_id(self, run_id: str) -> None:
         """Note the MLflow run of this trial; of several repeats the one that began last."""

@@ -1,5 +1,7 @@
 """The runs of a study's trials, as children of its parent run: found, synchronised, cleaned up."""
 
+import contextlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,10 +14,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.errors import InputError
 from tunetrail.studies.states import state_of
+from tunetrail.tracking.confinement import locate_run
 from tunetrail.tracking.models import is_registered, list_models, remove_model
 from tunetrail.tracking.processes import list_tags, release
 from tunetrail.tracking.run_log import ADAPTER, KEPT, RunLog, RunSummary, cut_tag, read_run
+
+log = logging.getLogger(__name__)
 
 _PARENT = "mlflow.parentRunId"
 _TRIAL = "tunetrail.trial"
@@ -36,6 +42,7 @@ class TrialRuns:
         # Run -> number of its trial; None for a run of no trial of this study.
         self._trials: dict[str, int | None] = {}
         self._with_page: set[str] = set()
+        self._refused: set[str] = set()
 
     def synchronise(self, trials: Sequence[FrozenTrial]) -> dict[int, str]:
         """Give the runs of finished trials the status and tags of their trials.
@@ -185,16 +192,28 @@ class TrialRuns:
         for model in models:
             run_id = str(model.source_run_id)
             if self.trial_of(run_id) in unneeded and not is_registered(self._client, model):
-                remove_model(self._client, model)
+                with self._unless_refused(model.model_id):
+                    remove_model(self._client, model)
                 self._with_page.add(run_id)
         for run_id in list(self._with_page):
             if self.trial_of(run_id) in unneeded:
-                self._delete_artifacts(run_id)
+                with self._unless_refused(run_id):
+                    self._delete_artifacts(run_id)
                 self._with_page.discard(run_id)
+
+    @contextlib.contextmanager
+    def _unless_refused(self, name: str) -> Iterator[None]:
+        """Say once what is not deleted because the store names a wrong place for it."""
+        try:
+            yield
+        except InputError as error:
+            if name not in self._refused:
+                log.warning("not deleted: %s", error)
+                self._refused.add(name)
 
     def _delete_artifacts(self, run_id: str) -> None:
         run = self._client.get_run(run_id)
-        repository = get_artifact_repository(run.info.artifact_uri)
+        repository = get_artifact_repository(locate_run(self._client, run))
         for folder in (None, "figures"):
             for artifact in self._client.list_artifacts(run_id, folder):
                 if artifact.path == ADAPTER or artifact.path.endswith(".html"):
@@ -228,7 +247,8 @@ def _status_of(trial: FrozenTrial) -> str:
 
 
 def _repeat(run: Run) -> tuple[int, int]:
-    return int(run.data.tags.get(_REPEAT, 0)), run.info.start_time
+    repeat = run.data.tags.get(_REPEAT, "0")
+    return int(repeat) if repeat.isdecimal() else 0, run.info.start_time
 
 
 def _last_of_each_seed(runs: Sequence[Run]) -> list[RunSummary]:

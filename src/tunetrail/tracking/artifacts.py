@@ -4,7 +4,6 @@ import io
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 from mlflow.entities import Run
@@ -12,9 +11,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from tunetrail.config.paths import read_regular
 from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
+from tunetrail.tracking.confinement import is_local, locate_run
 from tunetrail.tracking.store import connect_existing, find_outage, look_up, store_errors
 
 
@@ -31,14 +32,7 @@ class Artifacts:
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self._client = client
         self._run_id: str = run.info.run_id
-        self._uri: str = run.info.artifact_uri
-        location = client.get_experiment(run.info.experiment_id).artifact_location
-        inside = f"{location.rstrip('/')}/"
-        if not self._uri.startswith(inside) or ".." in unquote(self._uri).split("/"):
-            raise InputError(
-                f"run {self._run_id}: its artifacts lie in {redact(self._uri)}, outside "
-                f"{redact(location)} of its experiment; refused"
-            )
+        self._uri = locate_run(client, run)
 
     def content(self, path: str) -> bytes | None:
         """Read bytes; None if the run has no such artifact.
@@ -48,12 +42,12 @@ class Artifacts:
 
         """
         try:
-            if urlsplit(self._uri).scheme in ("", "file"):
+            if is_local(self._uri):
                 return self._read_local(path)
             with scratch() as folder:
-                return Path(
-                    self._client.download_artifacts(self._run_id, path, str(folder))
-                ).read_bytes()
+                return read_regular(
+                    Path(self._client.download_artifacts(self._run_id, path, str(folder)))
+                )
         except (OSError, MlflowException) as error:
             if find_outage(error) is not None:
                 raise
@@ -64,7 +58,7 @@ class Artifacts:
         file = (root / path).resolve()
         if not file.is_relative_to(root):
             raise InputError(f"run {self._run_id}: {path} is a link out of the store; refused")
-        return file.read_bytes()
+        return read_regular(file)
 
     def text(self, path: str) -> str | None:
         """Read a text; None if there is none, or it is not UTF-8."""

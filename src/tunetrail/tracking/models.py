@@ -26,6 +26,7 @@ from tunetrail.errors import InputError, first_line
 from tunetrail.served.base import SETTINGS, ServedModel
 from tunetrail.tasks.base import Task
 from tunetrail.templates import render
+from tunetrail.tracking.confinement import locate_model
 from tunetrail.tracking.provenance.machine import list_packages
 from tunetrail.tracking.run_log import RunLog
 from tunetrail.tracking.store import look_up, quiet_mlflow
@@ -261,17 +262,6 @@ def find_complete(client: MlflowClient, run: Run) -> LoggedModel | None:
     return None
 
 
-def load_components(
-    model: LoggedModel, folder: Path
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load weights and tokenizer of a logged model; what a server sends goes to ``folder``."""
-    with quiet_mlflow():
-        found = mlflow.transformers.load_model(
-            f"models:/{model.model_id}", str(folder), return_type="components"
-        )
-    return found["model"], found["tokenizer"]
-
-
 def hold_model(client: MlflowClient, model: LoggedModel, *, name: str) -> None:
     """Mark weights as registered before they are, so that nothing deletes them in between."""
     client.set_logged_model_tags(model.model_id, {_REGISTERED: name})
@@ -288,6 +278,7 @@ def is_registered(client: MlflowClient, model: LoggedModel) -> bool:
 
 def write_card(client: MlflowClient, model: LoggedModel, card: str) -> None:
     """Replace the model card with which the model was logged."""
+    locate_model(client, model)
     with scratch() as folder:
         path = folder / _CARD
         path.write_text(card, encoding="utf-8")
@@ -295,9 +286,15 @@ def write_card(client: MlflowClient, model: LoggedModel, card: str) -> None:
 
 
 def remove_model(client: MlflowClient, model: LoggedModel) -> None:
-    """Delete a model's files, then its record: after a kill in between, the record is found."""
+    """Delete a model's files, then its record: after a kill in between, the record is found.
+
+    Raises:
+        InputError: its files lie where MLflow puts none.
+
+    """
+    location = locate_model(client, model)
     try:
-        get_artifact_repository(model.artifact_location).delete_artifacts()
+        get_artifact_repository(location).delete_artifacts()
     except FileNotFoundError:
         pass  # another worker deleted it at the same time
     except requests.HTTPError as error:

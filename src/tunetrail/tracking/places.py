@@ -7,20 +7,29 @@ safetensors count as weights: pickle files run code.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunetrail import served
 from tunetrail.config.secrets import redact
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, one_line
+from tunetrail.served.base import ServedModel, load_model, load_tokenizer
+from tunetrail.tracking.confinement import (
+    is_local,
+    is_run_id,
+    locate_model,
+    require_in_store,
+)
+from tunetrail.tracking.model_files import require_harmless
 from tunetrail.tracking.models import find_complete
 from tunetrail.tracking.registry import CHAMPION
 from tunetrail.tracking.store import look_up, require_active
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
 _NUM_LISTED = 10
 
@@ -39,11 +48,7 @@ class Place:
     @property
     def is_local(self) -> bool:
         """Whether its files are on this machine."""
-        return urlsplit(self.location).scheme in ("", "file")
-
-
-def is_run_id(name: str) -> bool:
-    return _RUN_ID.fullmatch(name) is not None
+        return is_local(self.location)
 
 
 def complete_run_id(client: MlflowClient, name: str) -> str | None:
@@ -117,7 +122,7 @@ def find_in_run(client: MlflowClient, run: Run) -> Place:
     """
     run_id = run.info.run_id
     if (model := find_complete(client, run)) is not None:
-        return Place(model.artifact_location, run_id, f"run {run_id}")
+        return Place(locate_model(client, model), run_id, f"run {run_id}")
     was_logged = bool(run.outputs and run.outputs.model_outputs)
     why = _why_no_weights(client, run, was_logged=was_logged)
     raise InputError(f"run {run_id} holds no weights: {why}")
@@ -169,6 +174,7 @@ def _find_in_registry(client: MlflowClient, name: str, uri: str) -> Place:
         )
     source = f"{registered} version {version}" + (f" ({alias})" if alias else "")
     location = client.get_model_version_download_uri(registered, str(version))
+    require_in_store(client, location, source=source)
     return Place(location, chosen.run_id or None, source)
 
 
@@ -213,15 +219,17 @@ def fetch(place: Place, scratch: Path) -> Path:
     return Path(repository.download_artifacts("", str(copy)))
 
 
-def find_files(folder: Path, *, source: str) -> tuple[Path, Path]:
+def find_files(folder: Path, *, source: str, is_typed: bool = False) -> tuple[Path, Path]:
     """Find the folders of weights and tokenizer in one that MLflow or ``save_pretrained`` wrote.
 
     Args:
         folder: of the model.
         source: names the model in an error.
+        is_typed: whether a person has named the folder; else it is of a store, and nothing in it
+            may lead out of it.
 
     Raises:
-        InputError: something is missing.
+        InputError: something is missing, or leads elsewhere.
 
     """
     model_dir, tokenizer_dir = folder, folder
@@ -230,7 +238,7 @@ def find_files(folder: Path, *, source: str) -> tuple[Path, Path]:
         model_dir, tokenizer_dir = folder / "model", folder / "components" / "tokenizer"
     if not (model_dir / "config.json").is_file():
         raise InputError(f"{source}: no config.json in {model_dir}; write it with save_pretrained")
-    if not any(model_dir.glob("*.safetensors")):
+    if not any(path.is_file() for path in model_dir.glob("*.safetensors")):
         raise InputError(
             f"{source}: no *.safetensors in {model_dir}, and nothing else is read because "
             "pickle files run code; save the model with save_pretrained"
@@ -242,4 +250,32 @@ def find_files(folder: Path, *, source: str) -> tuple[Path, Path]:
             f"{source}: no tokenizer in {tokenizer_dir}; save the model's own there with "
             "tokenizer.save_pretrained"
         )
+    require_harmless(model_dir, tokenizer_dir, root=None if is_typed else folder, source=source)
     return model_dir, tokenizer_dir
+
+
+def load_logged(
+    client: MlflowClient, model: LoggedModel, *, tag: str, scratch: Path
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights and tokenizer of a logged model; what a server sends goes to ``scratch``.
+
+    Not with MLflow, which runs the code beside weights whose class it does not know.
+
+    Args:
+        tag: names the module in ``served/`` that would answer.
+
+    Raises:
+        InputError: they cannot be loaded, or lie elsewhere.
+
+    """
+    source = f"model {model.model_id}"
+    folder = fetch(Place(locate_model(client, model), model.source_run_id, source), scratch)
+    model_dir, tokenizer_dir = find_files(folder, source=source)
+    answering: type[ServedModel] = served.load_module(tag).ServedModel
+    try:
+        return (
+            load_model(model_dir, answering.auto, purpose=answering.purpose),
+            load_tokenizer(tokenizer_dir),
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"{source} cannot be loaded: {one_line(error, most=300)}") from error

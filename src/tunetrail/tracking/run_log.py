@@ -25,6 +25,7 @@ from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, chain_of, describe
 from tunetrail.tracking import processes
 from tunetrail.tracking.artifacts import Artifacts
+from tunetrail.tracking.confinement import locate_run
 from tunetrail.tracking.store import (
     ask_server,
     connect,
@@ -67,10 +68,10 @@ class RunLog:
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self.client = client
+        self.artifact_uri = locate_run(client, run)
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.name: str = run.info.run_name
-        self.artifact_uri: str = run.info.artifact_uri
 
     def close(self, status: str, *, failure: str | None = None) -> None:
         """End the run.
@@ -264,19 +265,31 @@ def create_run(
         return RunLog(client, run)
 
 
-def reopen_run(*, uri: str, run_id: str, alone: bool = False) -> RunLog:
+class ForeignRunError(InputError):
+    """A study names a run that is another's."""
+
+
+def reopen_run(*, uri: str, run_id: str, study: str | None = None, alone: bool = False) -> RunLog:
     """Open an earlier run again; its status is RUNNING from now on.
 
     Args:
         uri: of the store.
         run_id: of the run.
+        study: whose run it must be: the study names it, and others may write to that.
         alone: no other process can hold it.
 
     Raises:
+        ForeignRunError: it is not the run of that study.
         InputError: the store cannot be used, or has no such run.
 
     """
     client, run = _find_run(uri, run_id)
+    tags = run.data.tags
+    if study is not None and (tags.get("tunetrail.study") != study or "tunetrail.trial" in tags):
+        raise ForeignRunError(
+            f"study {study} names run {run_id} as its own, which is another's; refused: start a "
+            "study with a new name"
+        )
     with store_errors(uri):
         # First, so that no moment shows a run that is RUNNING and held by nobody.
         client.log_batch(run_id, tags=[RunTag(*tag) for tag in processes.own_tag().items()])

@@ -7,11 +7,39 @@ not inherit it.
 
 import contextlib
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tunetrail.errors import InputError
+
+_TRIAL = "trial.json"
+
+
+@dataclass(frozen=True)
+class TrialOf:
+    """The trial whose run has a folder of checkpoints: the run of its study, and its number."""
+
+    parent: str
+    number: int
+
+
+def note_trial(folder: Path, trial: TrialOf) -> None:
+    """Note in a run's folder which trial it is of.
+
+    Whoever deletes the folder reads it there: a store could name any folder.
+    """
+    (folder / _TRIAL).write_text(json.dumps(asdict(trial)), encoding="utf-8")
+
+
+def read_trial(folder: Path) -> TrialOf | None:
+    """Read which trial a folder is of; None if none is noted."""
+    try:
+        return TrialOf(**json.loads((folder / _TRIAL).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 @contextlib.contextmanager

@@ -99,3 +99,51 @@ def test_a_sampler_that_fails_later_ends_the_sweep_in_one_line_and_leaves_nothin
     assert "\n" not in str(caught.value)
     trials = optuna.load_study(study_name="toy", storage="sqlite:///store/optuna.db").trials
     assert "RUNNING" not in [trial.state.name for trial in trials]
+
+
+CMAES = {
+    "plain": {},
+    "separable": {"use_separable_cma": True},
+    "with a margin": {"with_margin": True},
+    "for noise": {"lr_adapt": True},
+    "with pruned trials": {"consider_pruned_trials": True},
+    "of five": {"popsize": 5},
+}
+
+
+@pytest.mark.parametrize("kind", CMAES)
+def test_cma_es_without_its_pickles_draws_the_same_points(config_loader, kind):
+    params = {"x": "interval(-1.0,1.0)", "y": "tag(log,interval(1e-5,1.0))", "k": "range(1,9)"}
+    space = build_search_space(params, (), config_loader=config_loader)
+    config = SAMPLERS["cmaes"] | CMAES[kind]
+
+    def draw(*, replayed):
+        with quiet_optuna():
+            sampler = StudySampler(config, key="sampler", seed=0, space=space)
+            if not replayed:
+                sampler._class = optuna.samplers.CmaEsSampler
+            study = optuna.create_study(sampler=sampler)
+            for number in range(36):
+                trial = study.ask({p.name: p.distribution for p in space.parameters})
+                trial.set_user_attr("overrides", space.overrides(trial.params))
+                value = (trial.params["x"] - 0.3) ** 2 + trial.params["k"] + trial.params["y"]
+                trial.report(value, 1)
+                if number % 7 == 5:
+                    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                elif number % 7 == 6:
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                else:
+                    study.tell(trial, value)
+        return study
+
+    own, theirs = draw(replayed=True), draw(replayed=False)
+    assert [trial.params for trial in own.trials] == [trial.params for trial in theirs.trials]
+    generations = [
+        value
+        for trial in own.trials
+        for name, value in trial.system_attrs.items()
+        if name.endswith("generation")
+    ]
+    assert max(generations) >= 3
+    assert not any("optimizer" in name for trial in own.trials for name in trial.system_attrs)
+    assert any("optimizer" in name for trial in theirs.trials for name in trial.system_attrs)

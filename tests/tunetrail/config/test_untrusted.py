@@ -15,6 +15,7 @@ from toys import ROOT
 
 from tunetrail.__main__ import main
 from tunetrail.config.untrusted import (
+    Trusted,
     build_config,
     load_project,
     parse_config,
@@ -27,6 +28,8 @@ from tunetrail.tracking.run_log import open_run
 
 URI = "sqlite:///mlruns/mlflow.db"
 Record = Callable[..., str]
+# What a study's own config names.
+TRUSTED = Trusted(load_project(ROOT).targets, frozenset({"ROWS", "NO_SUCH_VARIABLE"}))
 
 
 @pytest.fixture
@@ -161,13 +164,19 @@ def test_a_refused_config_starts_nothing(
         ("data.source", HARM, "data.source._target_=trap.spring: a recorded config may only"),
         (
             "data.source.train", "${oc.create:'{_target_: trap.spring}'}",
-            "data.source.train._target_=trap.spring: a recorded config may only",
+            "trap.spring}'}: the study's own config reads no such variable",
         ),
         (
             "model.source.path", "\\${oc.create:'{_target_: trap.spring}'}",
-            "would be resolved again; refused",
+            "the study's own config reads no such variable",
         ),
         ("data.text_column", "${oc.env:NO_SUCH_VARIABLE}", "config.yaml: cannot be resolved ("),
+        ("data.text_column", "${oc.env:HOME}", "reads no such variable, and a record may read no"),
+        ("data.text_column", "${oc.env:ROWS,${oc.env:HOME}}", "reads no such variable"),
+        ("data.text_column", "${oc.decode:${oc.env:HOME}}", "reads no such variable"),
+        ("data.text_column", "${oc.dict.keys:task}", "reads no such variable"),
+        ("data.text_column", "${hydra:runtime.cwd}", "reads no such variable"),
+        ("trainer.push_to_hub", True, "trainer.push_to_hub=True: would upload the results"),
     ],
 )  # fmt: skip
 def test_the_record_of_a_winner_is_not_trusted_either(
@@ -175,7 +184,7 @@ def test_the_record_of_a_winner_is_not_trusted_either(
 ) -> None:
     put(config, key, value)
     with pytest.raises(InputError) as caught:
-        load_recorded(yaml.safe_dump(config), known_targets=load_project(ROOT).targets, uri=URI)
+        load_recorded(yaml.safe_dump(config), trusted=TRUSTED, uri=URI)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not trap.exists()
@@ -187,8 +196,8 @@ def test_the_record_of_a_winner_may_read_the_environment_and_name_what_the_study
     monkeypatch.setenv("ROWS", "/data/rows.csv")
     put(config, "data.source.train", "${oc.env:ROWS}")
     put(config, "method._target_", "mine.apply")
-    known = load_project(ROOT).targets | {"mine.apply"}
-    recorded = load_recorded(yaml.safe_dump(config), known_targets=known, uri=URI)
+    known = Trusted(TRUSTED.targets | {"mine.apply"}, TRUSTED.variables)
+    recorded = load_recorded(yaml.safe_dump(config), trusted=known, uri=URI)
     assert recorded.values["data"]["source"]["train"] == "/data/rows.csv"
 
 

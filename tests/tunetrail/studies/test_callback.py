@@ -25,6 +25,7 @@ from tunetrail.errors import InputError
 from tunetrail.studies.callback import TrackStudy
 from tunetrail.tracking.run_log import create_run
 from tunetrail.tracking.store import connect
+from tunetrail.training.run_lock import TrialOf, note_trial
 
 STORE = "sqlite:///mlruns/mlflow.db"
 STORAGE = "sqlite:///mlruns/optuna.db"
@@ -350,11 +351,17 @@ def test_what_killed_processes_left_is_deleted_and_nothing_else(bench: Bench) ->
         bench.model(run_id)
     for run_id in (killed, running, best, theirs, single, "unknown"):
         Path("mlruns/checkpoints", run_id, "checkpoint-1").mkdir(parents=True)
+    for number, run_id in enumerate((killed, running, best)):
+        note_trial(Path("mlruns/checkpoints", run_id), TrialOf(bench.parent.info.run_id, number))
+    note_trial(Path("mlruns/checkpoints", theirs), TrialOf(other.parent.info.run_id, 0))
+    # What a store says of a folder does not count.
+    bench.client.set_tag(single, "mlflow.parentRunId", bench.parent.info.run_id)
+    bench.client.set_tag(single, "tunetrail.trial", "0")
     bench.add(state=TrialState.FAIL, **STOPPED)
     bench.add(state=TrialState.RUNNING)
     bench.add(0.5)
     bench.start()
-    assert kept_weights() == {running, best, theirs, single}
+    assert kept_weights() == {running, best, theirs}
     left = bench.client.search_logged_models([bench.parent.info.experiment_id])
     assert half.model_id not in {model.model_id for model in left}
     assert {path.name for path in Path("mlruns/checkpoints").iterdir()} == {
@@ -450,6 +457,7 @@ def test_a_trial_s_end_costs_the_same_however_many_there_were(
     for name, value in bench.study.user_attrs.items():
         memory.set_user_attr(name, value)
     bench.study = memory
+    bench.client.set_tag(bench.parent.info.run_id, "tunetrail.study", "m")
 
     def costs() -> int:
         trial = bench.add(0.1)

@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 import random
+from pathlib import Path
 
 import optuna
 import plotly.graph_objects as go
@@ -12,6 +13,8 @@ from optuna.trial import TrialState, create_trial
 
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best
+from tunetrail.studies.report import write_report
+from tunetrail.tracking.run_log import open_run
 
 SPACE = {
     "trainer.learning_rate": FloatDistribution(1e-5, 1e-2, log=True),
@@ -132,3 +135,30 @@ def test_figures_of_a_large_study_are_thinned_out_and_say_so(
     assert max(numbers) > 60
     assert find_best(study).number in numbers
     assert max(len(figure.to_json()) for figure in figures.values()) < 100_000
+
+
+def test_markup_in_a_study_is_text_on_its_page(workspace: Path) -> None:
+    harm = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    study = optuna.create_study(study_name="s", direction="maximize")
+    for number in range(4):
+        study.add_trial(
+            create_trial(
+                params={harm: harm, "x": number / 4},
+                distributions={harm: CategoricalDistribution([harm]), "x": FloatDistribution(0, 1)},
+                values=[float(number)],
+                user_attrs={"failure": harm},
+                constraints={harm: -1.0},
+            )
+        )
+    with open_run(
+        uri="sqlite:///mlruns/mlflow.db", experiment="e", artifact_dir="mlruns/artifacts"
+    ) as run_log:
+        run_log.page(plot_study(study, [harm]), "figures/study.html")
+    page = Path(run_log.artifact_uri.removeprefix("file://"), "figures/study.html").read_text()
+    assert harm not in page
+    assert "<script>alert(1)" not in page
+    assert "<img src=x" not in page
+    assert "alert(1)" in page
+    report = write_report(study, ["score"], {}, {3: harm})
+    assert "<script>" not in report
+    assert "<img" not in report

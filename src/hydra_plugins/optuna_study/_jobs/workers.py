@@ -10,12 +10,17 @@ forked child (a data loader), which would keep a dead worker alive; a record loc
 import fcntl
 import functools
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+_TURN = "turn.lock"
+# The name of a worker's file: no path that leads elsewhere.
+_LOCK = re.compile(r"[\w.-]+\.lock")
 
 
 class Worker:
@@ -30,7 +35,7 @@ class Worker:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.absolute()
-        self._turn_path = self.folder / "turn.lock"
+        self._turn_path = self.folder / _TURN
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
         self._path = self.folder / name
 
@@ -66,10 +71,11 @@ class Worker:
         Containers on one machine have different host names but one kernel, which holds the locks.
         They must share the folder.
         """
+        identity = _read(identity)
         if identity is None or identity["host"] == socket.gethostname():
             return True
         same_kernel = bool(identity["boot"]) and identity["boot"] == _read_boot_id()
-        return same_kernel and (self.folder / str(identity["lock"])).exists()
+        return same_kernel and (self.folder / identity["lock"]).exists()
 
     def has_left(self, identity: dict[str, Any] | None) -> bool:
         """Whether the worker that took a trial is dead.
@@ -77,22 +83,35 @@ class Worker:
         None is a worker that was killed before it could sign the trial. A worker that cannot be
         seen from here, for example on another machine, counts as alive.
         """
+        identity = _read(identity)
         if identity is None:
             return True
-        if identity == self.identity or not self.can_see(identity):
+        # To open a file of one's own and close it again would drop its lock.
+        if identity["lock"] == self._path.name or not self.can_see(identity):
             return False
         path = self.folder / identity["lock"]
         try:
-            file = path.open("r+")
-        except FileNotFoundError:
+            # Not through a link, which may be one to any file, nor waiting for a pipe.
+            found = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
             return True
-        with file:
+        with open(found, "r+b") as file:  # noqa: PTH123 - a descriptor
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 return False
             path.unlink(missing_ok=True)
             return True
+
+
+def _read(identity: object) -> dict[str, Any] | None:
+    """Read what stands on a trial: anything but the record of a worker counts as none."""
+    if not isinstance(identity, dict):
+        return None
+    if not all(isinstance(identity.get(name), str) for name in ("host", "boot", "lock")):
+        return None
+    name = identity["lock"]
+    return identity if _LOCK.fullmatch(name) and name != _TURN else None
 
 
 @functools.cache

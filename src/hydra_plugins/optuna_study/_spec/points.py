@@ -9,7 +9,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_study._configs import Composer, without_hydra
-from hydra_plugins.optuna_study._errors import SweepError, first_line
+from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
 from hydra_plugins.optuna_study._functions import load_function
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace
@@ -37,6 +37,8 @@ def load_custom(settings: Settings) -> CustomSearchSpace:
     def suggest(config: DictConfig, trial: optuna.trial.BaseTrial) -> None:
         try:
             function(config, trial)
+        except ForeignPointError:
+            raise
         except Exception as error:
             raise SweepError(f"{key}={name} failed ({first_line(error)})") from error
 
@@ -100,18 +102,38 @@ def _default_point(
             node = OmegaConf.select(config, parameter.name)
             value = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
         values[parameter.name] = parameter.find(value)
-    defaults = _Defaults(config, values)
-    trial = optuna.trial.FixedTrial(defaults)  # type: ignore[arg-type] # a mapping, of which FixedTrial reads single keys
+    drawn = find_point(_Defaults(config, values), space, custom, without_hydra(config))
+    return {**values, **drawn}
+
+
+def find_point(
+    values: Mapping[str, Any], space: SearchSpace, custom: CustomSearchSpace, config: DictConfig
+) -> dict[str, Any]:
+    """Find among values those of a point: what is searched, and what the function suggests.
+
+    Args:
+        values: by key.
+        space, custom: that are searched.
+        config: of a job, for the function.
+
+    Raises:
+        SweepError: a value is missing, or is not in its distribution.
+
+    """
+    trial = optuna.trial.FixedTrial(values)  # type: ignore[arg-type] # a mapping, of which FixedTrial reads single keys
     with warnings.catch_warnings():
         # A value out of range is an error below, as for every other parameter.
         warnings.simplefilter("ignore", UserWarning)
-        for parameter in space.parameters:
-            trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - for the function they are drawn already
-        custom(without_hydra(config), trial)
+        try:
+            for parameter in space.parameters:
+                trial._suggest(parameter.name, parameter.distribution)  # noqa: SLF001 - for the function they are drawn already
+        except (ValueError, TypeError) as error:
+            raise SweepError(f"{parameter.key}: {first_line(error)}") from error
+        custom(config, trial)
     for name, distribution in trial.distributions.items():
         if not distribution._contains(distribution.to_internal_repr(trial.params[name])):  # noqa: SLF001 - Optuna has no public way to ask
             raise SweepError(f"{name}={trial.params[name]} is not in {distribution}")
-    return {**values, **trial.params}
+    return trial.params
 
 
 class _Defaults(Mapping[str, Any]):

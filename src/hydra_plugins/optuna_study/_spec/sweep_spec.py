@@ -17,6 +17,7 @@ from hydra_plugins.optuna_study._spec.plan import Plan, build_plan, load_objecti
 from hydra_plugins.optuna_study._spec.points import (
     CustomSearchSpace,
     compose_default,
+    find_point,
     first_points,
     load_custom,
 )
@@ -49,6 +50,18 @@ class SweepSpec:
     def objectives(self) -> dict[str, str]:
         """Name to direction, in the order in which a job returns its values."""
         return self.plan.objectives
+
+    def write_overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """Write what a trial in the storage holds as overrides: somebody may paste them.
+
+        Raises:
+            SweepError: it is not a point of the search space.
+
+        """
+        point = find_point(values, self.space, self.custom, self.job_config)
+        if unknown := [name for name in values if name not in point]:
+            raise SweepError(f"{unknown[0]} is not searched")
+        return self.space.overrides(point)
 
 
 def check_spec(

@@ -7,9 +7,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study._study.records import FINISHED, require_sound
 from hydra_plugins.optuna_study.attributes import OVERRIDES, PLAN_SINCE
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Ledger:
@@ -35,6 +34,7 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         numbers = [*self._open, *range(self._num_read, len(trials))]
         looked_at = [trials[number] for number in numbers]
+        require_sound(self._study, looked_at, num_trials=len(trials))
         self._num_read = len(trials)
         still_open = [trial for trial in looked_at if not trial.state.is_finished()]
         self._open = [trial.number for trial in still_open]

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._spec.space import SearchSpace
+from hydra_plugins.optuna_study._study.evolution import ReplayedCmaEs
 from hydra_plugins.optuna_study.attributes import FAILURE, OVERRIDES, RETRY_OF, WORKER
 
 
@@ -139,6 +140,8 @@ class StudySampler(BaseSampler):
             raise self._error(error.__cause__ or error) from error
         if not (isinstance(found, type) and issubclass(found, BaseSampler)):
             raise SweepError(f"{self._key}._target_={target}: give a class of optuna.samplers")
+        if issubclass(found, CmaEsSampler):
+            return type(found.__name__, (ReplayedCmaEs, found), {})
         return found
 
     def _build(self) -> BaseSampler:
@@ -166,12 +169,19 @@ class StudySampler(BaseSampler):
         """
         given = {name: value for name, value in self._config.items() if name != "_target_"}
         try:
-            return {
+            built = {
                 name: instantiate(value, _convert_="all") if _is_node(value) else value
                 for name, value in given.items()
             }
         except InstantiationException as error:
             raise self._error(error.__cause__ or error) from error
+        for name, part in built.items():
+            if isinstance(part, CmaEsSampler):
+                raise SweepError(
+                    f"{self._key}.{name}: CmaEsSampler opens pickles that the storage holds; use "
+                    f"it as {self._key} itself, which does without them"
+                )
+        return built
 
     @contextlib.contextmanager
     def _closes(self, study: optuna.Study, trial: FrozenTrial) -> Iterator[None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import optuna
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.config.untrusted import Trusted
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import DiskFullError, InputError, OutageError
 from tunetrail.evaluation.held_out import Recorded, load_recorded
@@ -29,7 +30,7 @@ class Terms:
         registry_name: None registers nowhere.
         keeps_weights: ``tracking.log_model``.
         scores_all: ``score_test``: every run is scored on test, not the winner alone.
-        known_targets: all that the record of a run may instantiate.
+        trusted: all that the record of a run may name.
 
     """
 
@@ -38,7 +39,7 @@ class Terms:
     registry_name: str | None
     keeps_weights: bool
     scores_all: bool
-    known_targets: frozenset[str]
+    trusted: Trusted
 
 
 @dataclass
@@ -88,7 +89,7 @@ def load_winner(
             "set tracking.uri to the store that holds it"
         )
     config = read_artifact(uri=terms.uri, run_id=own[-1].run_id, path="config.yaml")
-    recorded = load_recorded(config, known_targets=terms.known_targets, uri=terms.uri)
+    recorded = load_recorded(config, trusted=terms.trusted, uri=terms.uri)
     return WinnerRecord(terms, study, runs, own, recorded)
 
 

@@ -14,6 +14,7 @@ from tunetrail.tasks.base import order_metrics
 from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_table
+from tunetrail.tracking.places import load_logged
 from tunetrail.tracking.run_log import TEST_SCORED, RunLog, add_to_run, read_run
 
 
@@ -66,7 +67,8 @@ def _score_once(record: WinnerRecord, data: PreparedData, run_log: RunLog) -> bo
     if run_log.run_id not in looks:
         record.study.set_user_attr(attributes.TEST_LOOKS, [*looks, run_log.run_id])
     with scratch() as folder:
-        weights, tokenizer = logged_models.load_components(model, folder)
+        tag = record.recorded.method.serve_as(record.recorded.task.pipeline_tag)
+        weights, tokenizer = load_logged(run_log.client, model, tag=tag, scratch=folder)
         scores = score_saved(record.recorded, data, weights, tokenizer, scratch_dir=folder)
     recording.log_test(run_log, scores)
     return True

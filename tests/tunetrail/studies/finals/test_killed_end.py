@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # The calls after which the process is killed, in the order in which the end makes them.
 MOMENTS = [
-    "tunetrail.tracking.models.load_components",
+    "tunetrail.studies.finals.scoring.load_logged",
     "tunetrail.studies.finals.scoring.score_saved",
     "tunetrail.tracking.run_log.RunLog.table",
     "tunetrail.tracking.recording.log_test",
