@@ -8,7 +8,7 @@ edited while the study runs changes none of its later trials.
 import copy
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf._utils import OmegaConfDumper
 
@@ -47,8 +47,12 @@ class Composer:
         )
         self._composed: dict[tuple[str, ...], bytes] = {}
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
+    def compose(self, overrides: Sequence[str], own: Mapping[str, Any] | None = None) -> DictConfig:
         """Compose the config of a job, with Hydra's node, without the number of the job.
+
+        Args:
+            overrides: of the job.
+            own: dotted key to value; what is set last, and is no override.
 
         Raises:
             ConfigCompositionException: in Hydra's own words.
@@ -59,6 +63,9 @@ class Composer:
         config = self._load(chosen)
         applied = [o for o in parsed if not self._shapes_defaults(o)]
         ConfigLoaderImpl._apply_overrides_to_config(applied, config)  # noqa: SLF001 - Hydra's own rules for +, ++, ~
+        with open_dict(config):
+            for key, value in (own or {}).items():
+                OmegaConf.update(config, key, value, force_add=True)
         job = config.hydra.job
         names = job.config.override_dirname
         app = [override for override in parsed if not override.is_hydra_override()]
@@ -97,6 +104,11 @@ class Composer:
         config = pickle.loads(self._composed[chosen])  # noqa: S301 - our own bytes; a third of the time of deepcopy
         assert isinstance(config, DictConfig)
         return config
+
+
+def quoted(text: str) -> str:
+    """Quote a text in Hydra's override grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -39,7 +39,7 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
 
     """
     interruption = Interruption()
-    redact = load_redact(values["redact"])
+    redact = load_redact(values["redact"], values["storage"])
     # First of all: a signal while the study is being opened is handled as well.
     with interruption.watched(), redacted_errors(redact):
         with _starting(interruption):
@@ -53,7 +53,7 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
                 settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
             )
             pruner = build_pruner(spec)
-        command = format_continue_command(settings)
+        command = redact(format_continue_command(settings))
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:

@@ -71,4 +71,4 @@ def test_the_line_that_ends_a_sweep_goes_through_it(sweep: Sweep, function: str)
 
 def test_a_function_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(SweepError, match=r"hydra.sweeper.redact=no\.such: no such function"):
-        load_redact("no.such")
+        load_redact("no.such", None)
