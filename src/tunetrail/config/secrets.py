@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tunetrail.config.environment import read_environment
+from tunetrail.errors import printable
 
 HIDDEN = "***"
 
@@ -131,7 +132,7 @@ def _redact_key(name: Any) -> Any:
 def says_secret(name: str) -> bool:
     """Whether a key or variable has the name of a secret: ``hub_token``, but not ``pad_token``."""
     words = _words(name)
-    if not words or name.isupper() and words in (("pwd",), ("oldpwd",)):
+    if not words or (name.isupper() and words in (("pwd",), ("oldpwd",))):
         return False
     last, before = words[-1], words[-2:-1]
     if before and last in _ABOUT_SECRETS:
@@ -154,10 +155,10 @@ def hide_variables(names: Iterable[str]) -> None:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record and its traceback without secrets."""
+    """Formats a record and its traceback without secrets, and for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return printable(redact(super().format(record)))
 
 
 def _redact_text(text: str) -> str:

@@ -42,7 +42,8 @@ def format_summary(
             cells = (f"{scores[key]:{_width(key)}.4f}" for key in names)
             lines.append(f"{name:12}" + "".join(cells))
     server = uri.startswith("http")
-    ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    shown = redact(uri)
+    ui = shown if server else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
     lines += [
         "",
         f"fit         {fit.line()}",

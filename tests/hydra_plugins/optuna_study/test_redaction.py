@@ -120,7 +120,9 @@ def test_the_storage_of_a_job_is_in_no_file_and_no_folders_name(
         )
     assert outcome.failure is not None
     folder = workspace / "sweeps" / "toy" / "jobs" / "x=0.5"
-    assert "storage: postgresql+psycopg://me:***@" in (folder / ".hydra" / "config.yaml").read_text()
+    assert (
+        "storage: postgresql+psycopg://me:***@" in (folder / ".hydra" / "config.yaml").read_text()
+    )
     assert (folder / ".hydra" / "overrides.yaml").read_text() == "- x=0.5\n"
     assert "no route to postgresql+psycopg://me:***@" in (folder / "app.log").read_text()
     assert names_and_files_with(workspace, PASSWORD, "Pl4nted/Secret", "Pl4ntedToo") == []

@@ -162,7 +162,8 @@ def test_names_that_say_secret(name: str) -> None:
     ["pad_token", "eos_token", "max_new_tokens", "num_tokens", "token_type", "author", "seed_key",
      "tokenizer", "GIT_AUTHOR_NAME", "key", "label_column", "PATH", "PWD", "OLDPWD", "max_tokens",
      "task.max_tokens", "tokens", "forward_pass", "num_passes", "bypass", "compass", "passed",
-     "password_file", "auth_method", "SSH_AUTH_SOCK", "pat", "path", "passage", "keypad", "cookiecutter"],
+     "password_file", "auth_method", "SSH_AUTH_SOCK", "pat", "path", "passage", "keypad",
+     "cookiecutter"],
 )  # fmt: skip
 def test_names_that_do_not(name: str) -> None:
     assert not says_secret(name)

@@ -167,7 +167,6 @@ class LauncherPool(InProcessPool):
             return outcome
         return read_return(job.return_value, self.objectives)
 
-
     def _as_overrides(self, own: Mapping[str, Any]) -> list[str]:
         """Write what the sweeper sets as overrides: a launcher takes nothing else.
 

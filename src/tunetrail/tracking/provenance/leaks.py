@@ -1,8 +1,8 @@
 """Recognise secrets that somebody has written into a file of any kind.
 
 A change that holds one is left out of the recorded patch. To miss one is worse than to leave out a
-harmless file, so this is stricter than :func:`tunetrail.config.secrets.redact`, which must not damage
-texts. In source code only what is written out counts: ``token = tokenizer.pad_token`` is no secret.
+harmless file, so this is stricter than :func:`tunetrail.config.secrets.redact`, which must not
+damage texts. In source code only what is written out counts: ``token = tokenizer.pad_token`` is no secret.
 """
 
 import re
@@ -34,14 +34,17 @@ _BARE = re.compile(r"[^\s,;\"'(){}\[\]<>|`]{1,400}")
 # Between a name and a value without an assignment: --token X, ENV TOKEN X, ("TOKEN", "X"),
 # <password>X, | token | X |, password is X, and in YAML a name with its value below.
 _APART = re.compile(
-    r"[\"'`*)\]]{0,3}(?:[ \t]+is)?(?:[ \t]*(?:[,|>]|<<<)[ \t]*|[ \t]+|[ \t]*\n[ \t]*(?:value:[ \t]*)?)[\"'`]?"
+    r"[\"'`*)\]]{0,3}(?:[ \t]+is)?"
+    r"(?:[ \t]*(?:[,|>]|<<<)[ \t]*|[ \t]+|[ \t]*\n[ \t]*(?:value:[ \t]*)?)[\"'`]?"
 )
 
 _REFERENCE = re.compile(
     r"""(?xi)
-    .*[$<{%*].* | !\w.* | \[.* | (?:~|\.{0,2})(?:/[\w.-]+){2,} | [\w.]*(?:environ|getenv|getpass)\b.*
+    .*[$<{%*].* | !\w.* | \[.* | (?:~|\.{0,2})(?:/[\w.-]+){2,}
+    | [\w.]*(?:environ|getenv|getpass)\b.*
     | (?:your|my|the|some|a|an|test|fake|dummy|example|sample|no|invalid|wrong)(?:[-_ .].*)?
-    | null|none|true|false|yes|no|on|off|(?:[\w-]*-)?x{3,}|\.{3,}|changeme|change[-_]me|placeholder|redacted
+    | null|none|true|false|yes|no|on|off|(?:[\w-]*-)?x{3,}|\.{3,}
+    | changeme|change[-_]me|placeholder|redacted
     | (?:hub_|api_|access_)?(?:token|password|passwd|secret|key|credentials?)s?
     | required|optional|inherit|string|bytes|unset|empty|todo|prompt|basic|bearer|digest
     """
@@ -57,7 +60,8 @@ _COMMANDS = re.compile(
       ["']?[^\s:"'$<]+:(?!//)[^\s"'$<{]{3,}
     | \bzip\b[^\n]{0,200}?\s-P\s*[^\s$"'<-][^\s"'<]{2,}
     | \bsshpass\s+-p\s*["']?[^\s$"'<]{3,}
-    | \b(?:docker|podman|helm|az|oc)\b[^\n]{0,200}?\slogin\b[^\n]{0,200}?\s-p[ =]?["']?[^\s$"'<-][^\s"'<]{2,}
+    | \b(?:docker|podman|helm|az|oc)\b[^\n]{0,200}?\slogin\b[^\n]{0,200}?\s-p[ =]?
+      ["']?[^\s$"'<-][^\s"'<]{2,}
     | \b(?:mysql\w*|mariadb\w*)\b[^\n]{0,200}?\s-p[^\s$"'<=]{3,}
     | \b(?:mongo\w*|psql|sqlplus)\b[^\n]{0,200}?\s-p[ ][^\s$"'<-][^\s"'<]{2,}
     | \b(?:redis-cli\b[^\n]{0,200}?\s-a | sqlcmd\b[^\n]{0,200}?\s-P)[ ]["']?[^\s$"'<-][^\s"'<]{2,}
