@@ -68,6 +68,8 @@ def test_secrets_in_files_of_every_kind(path: str) -> None:
         ("a.py", 'image_break_token="[IMG_BREAK]"'),
         ("a.py", "# the token: where it ends"),
         ("a.py", "self.passes = num_passes; forward_pass='slowest2run3'"),
+        ("a.py", "url = f'postgresql://{user}:{password}@{host}/db'"),
+        ("a.sh", "git clone https://$TOKEN@host/x; psql postgresql://me:${PGPASSWORD}@h/d"),
         ("a.yaml", "hub_token: ${oc.env:HF_TOKEN}"),
         ("a.yaml", "password: ${{ secrets.PASSWORD }}\ntoken: null\nauth: basic"),
         ("a.yaml", "password_file: /run/secrets/database"),
@@ -92,7 +94,10 @@ def test_no_file_of_this_project_is_left_out() -> None:
     )
     paths = [name.decode() for name in listed.stdout.split(b"\0") if name]
     found = [path for path in paths if holds_secret(path, (ROOT / path).read_text("utf-8"))]
-    assert found == ["src/tunetrail/config/secrets.py"]
+    assert found == [
+        "src/hydra_plugins/optuna_study/_functions.py",
+        "src/tunetrail/config/secrets.py",
+    ]
 
 
 def test_a_long_text_takes_no_time() -> None:

@@ -2,7 +2,8 @@
 
 A change that holds one is left out of the recorded patch. To miss one is worse than to leave out a
 harmless file, so this is stricter than :func:`tunetrail.config.secrets.redact`, which must not
-damage texts. In source code only what is written out counts: ``token = tokenizer.pad_token`` is no secret.
+damage texts. In source code only what is written out counts: ``token = tokenizer.pad_token`` is no
+secret.
 """
 
 import re
@@ -73,6 +74,10 @@ _COMMANDS = re.compile(
     | \b(?:echo|printf)\s+["']?(?!-)[^\s$"'<]{6,}["']?\s*\|[^|\n]{0,200}?--password-stdin
     """
 )
+# postgresql://{user}:{password}@host, https://$TOKEN@host
+_FILLED_IN = re.compile(
+    r"://(?:[\w.%+-]*|\$?\{[^{}\s]*\}|\$\w+):?(?:\$?\{[^{}\s]*\}|\$\w+|%\(\w+\)s|\*+)@"
+)
 # 40 characters of base64, as a secret key of AWS: upper and lower case and digits.
 _KEY = re.compile(
     r"(?<![\w+/=.-])(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*[A-Z])(?=[A-Za-z0-9+/]*\d)"
@@ -93,7 +98,7 @@ def holds_secret(path: str, text: str) -> bool:
 
     """
     # As in the cells of a notebook.
-    text = text.replace('\\"', '"').replace("\\n", "\n")
+    text = _FILLED_IN.sub("://", text.replace('\\"', '"').replace("\\n", "\n"))
     if redact_shapes(text) != text or _COMMANDS.search(text):
         return True
     # Names of classes are as long, and have long words.
