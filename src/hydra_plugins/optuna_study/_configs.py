@@ -22,6 +22,8 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf._utils import OmegaConfDumper
 
+from hydra_plugins.optuna_study._functions import redact_of
+
 # Combinations of group choices that are kept; with more, all are forgotten and composed again.
 CACHE_SIZE = 64
 
@@ -70,11 +72,14 @@ class Composer:
         names = job.config.override_dirname
         app = [override for override in parsed if not override.is_hydra_override()]
         config.hydra.overrides.task = [override.input_line for override in app]
-        job.override_dirname = get_overrides_dirname(
-            overrides=app,
-            kv_sep=names.kv_sep,
-            item_sep=names.item_sep,
-            exclude_keys=names.exclude_keys,
+        # It may become the name of a folder.
+        job.override_dirname = redact_of(config)(
+            get_overrides_dirname(
+                overrides=app,
+                kv_sep=names.kv_sep,
+                item_sep=names.item_sep,
+                exclude_keys=names.exclude_keys,
+            )
         )
         config.hydra.runtime.cwd = os.getcwd()  # noqa: PTH109 - as Hydra writes it
         # The same time for ${now:…} in every job, as in Hydra's launchers.

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import OmegaConfDumper
 
-from tunetrail.config.secrets import hide_variables, redact
+from tunetrail.config.secrets import HIDDEN, hide_variables, redact
 from tunetrail.config.terminal import clean
 
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
@@ -28,6 +28,10 @@ class RequireOutputDir(Callback):
 
 
 def _require_writable(key: str, folder: str) -> None:
+    if HIDDEN in redact(folder):
+        sys.exit(
+            clean(f"error: {key}={folder}: holds what looks like a secret; choose another name")
+        )
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -97,6 +97,7 @@ def test_no_file_of_this_project_is_left_out() -> None:
     assert found == [
         "src/hydra_plugins/optuna_study/_functions.py",
         "src/tunetrail/config/secrets.py",
+        "src/tunetrail/tracking/provenance/leaks.py",
     ]
 
 

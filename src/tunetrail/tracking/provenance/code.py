@@ -22,6 +22,7 @@ from tunetrail.tracking.provenance.leaks import holds_secret
 MAX_BYTES = 1 << 20
 # Limit of the list of files that were left out.
 MAX_NAMED = 200
+UNNAMED = "…"
 
 _SOURCE_SUFFIXES = frozenset((
     ".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".rs", ".go", ".js",
@@ -205,7 +206,7 @@ def _is_secret_name(path: str) -> bool:
 def _shorten(files: list[LeftOut]) -> tuple[LeftOut, ...]:
     if len(files) <= MAX_NAMED:
         return tuple(files)
-    rest = LeftOut("…", f"and {len(files) - MAX_NAMED} more")
+    rest = LeftOut(UNNAMED, f"and {len(files) - MAX_NAMED} more")
     return (*files[:MAX_NAMED], rest)
 
 
