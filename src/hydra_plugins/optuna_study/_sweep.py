@@ -12,7 +12,7 @@ from hydra_plugins.optuna_study._configs import plain, save_yaml
 from hydra_plugins.optuna_study._console.commands import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
-from hydra_plugins.optuna_study._functions import load_redact, redacted_errors
+from hydra_plugins.optuna_study._functions import find_passwords, load_redact, redacted_errors
 from hydra_plugins.optuna_study._jobs.devices import count_workers
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.pool import App, InProcessPool, LauncherPool, Pool
@@ -102,6 +102,12 @@ def _build_pool(
     is_basic = type(app.launcher).__name__ == "BasicLauncher"
     if num_workers == 1:
         kind = InProcessPool if is_basic else LauncherPool
+        written = plain(app.config.hydra)
+        if not is_basic and find_passwords(str(written["sweeper"]["storage"])):
+            log.warning(
+                "hydra.sweeper.storage: Hydra writes its password into the folder of every job "
+                "that this launcher runs; give it as '${oc.env:NAME}'"
+            )
         return kind(app, spec.composer, list(spec.objectives), interruption, worker.identity)
     if not is_basic:
         raise SweepError(
