@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ class Planted(Full):
         os.write(2, f"written {{said}}\\n".encode())
         logging.getLogger("planted").info("logged %s", said)
         warnings.warn("warned " + said)
-        if len(calls) == 2:
+        if len(calls) == 2 or "FAIL_AT_ONCE" in os.environ:
             raise RuntimeError("raised " + said)
         return model
 """
@@ -171,7 +172,7 @@ def test_a_single_run_writes_no_secret_while_it_trains_nor_at_its_end(
 ) -> None:
     """Into a server whose address has a password; checkpoints, for one, hold pickled arguments."""
     process = start(
-        *planted, f"tracking.uri={server}", "trainer.num_train_epochs=20", "+experiment=planted"
+        *planted, f"tracking.uri={server}", "trainer.num_train_epochs=20", "experiment=planted"
     )
     try:
         until = time.monotonic() + 120
@@ -258,13 +259,21 @@ def test_a_sweep_writes_no_secret_and_continues_with_another(
 
 
 def test_a_fault_in_code_ends_with_a_traceback_without_secrets(
-    start: Callable[..., "subprocess.Popen[str]"], planted: list[str], workspace: Path
+    start: Callable[..., "subprocess.Popen[str]"],
+    planted: list[str],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Hydra prints what was typed before it."""
-    process = start(*planted, "method.nothing=1", "+trainer.hub_model_id=${no.such:1}")
-    out, err = process.communicate(timeout=600)
+    monkeypatch.setenv("FAIL_AT_ONCE", "1")
+    process = start(*planted)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 1
-    assert [marker for marker in MARKERS if marker in out + err] == []
+    said = err[err.index("Error executing job with overrides") :]
+    assert "'+trainer.hub_token=***'" in said
+    assert "RuntimeError: raised *** ***" in said
+    assert [marker for marker in MARKERS if marker in said] == []
+    assert find(workspace) == {}
 
 
 def test_a_rerun_writes_no_secret_and_shows_none_in_the_list_of_processes(
@@ -275,24 +284,24 @@ def test_a_rerun_writes_no_secret_and_shows_none_in_the_list_of_processes(
     _, err = (process := start(*tiny, f"tracking.uri={server}")).communicate(timeout=600)
     assert process.returncode == 0, err
     (run_id,) = re.findall(r"^run +([0-9a-f]{32})$", _, re.MULTILINE)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tunetrail", "rerun", run_id, f"--uri={server}"],
-        cwd=workspace,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(checkout / "src")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [sys.executable, "-m", "tunetrail", "rerun", run_id, f"--uri={server}"]
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(checkout / "src")}
     shown = set()
-    while process.poll() is None:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                # Its own address was typed.
-                if path.parent.name != str(process.pid):
-                    shown.add(path.read_text())
-        time.sleep(0.05)
-    assert process.stdout is not None
-    said = process.stdout.read()
+    with (
+        tempfile.TemporaryFile("w+") as file,
+        subprocess.Popen(
+            command, cwd=workspace, env=environment, stdout=file, stderr=file
+        ) as process,
+    ):
+        while process.poll() is None:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    # Its own address was typed.
+                    if path.parent.name != str(process.pid):
+                        shown.add(path.read_text())
+            time.sleep(0.05)
+        file.seek(0)
+        said = file.read()
     assert process.returncode == 0, said
     assert any("rerun" in line and "--config-path" in line for line in shown)
     assert [m for m in MARKERS if m in said or any(m in line for line in shown)] == []
