@@ -1,6 +1,7 @@
 """What is said on the terminal: without secrets, and without characters that steer it."""
 
 import sys
+import threading
 import traceback
 from types import TracebackType
 from typing import TextIO
@@ -27,6 +28,9 @@ def say_error(text: object) -> None:
 def clean_tracebacks() -> None:
     """Print what nobody catches without secrets: a message may repeat what was typed."""
     sys.excepthook = _print_traceback
+    threading.excepthook = lambda found: _print_traceback(
+        found.exc_type, found.exc_value or found.exc_type(), found.exc_traceback
+    )
 
 
 def _print_traceback(
