@@ -216,6 +216,10 @@ def test_a_run_that_fails_writes_no_secret(
     with pytest.raises(SystemExit) as caught:
         run_planted(*planted, f"data.train=https://me:{IN_DATA_URL}@127.0.0.1:1/x.csv")
     assert "data.train=https://***@127.0.0.1:1/x.csv" in str(caught.value)
+    with pytest.raises(SystemExit, match=r"studies/x-\*\*\*: holds what looks like a secret"):
+        run_planted("-m", *planted, f"study=x-{token(AS_PASSWORD)}")
+    with pytest.raises(SystemExit, match=r"login\.password is searched, and what is searched"):
+        run_planted("-m", *planted, f"login.password={AS_PASSWORD},{SAID_BY_JOB}")
     for name in ("tracking.experiment", "registry.name"):
         with pytest.raises(SystemExit, match=rf"{name}=x-\*\*\*: holds what looks like a secret"):
             run_planted(*planted, f"{name}=x-{token(AS_PASSWORD)}")

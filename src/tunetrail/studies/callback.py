@@ -73,7 +73,7 @@ class TrackStudy:
         """
         require_job(config)
         for key in filter(says_secret, searched):
-            raise InputError(f"{key}: is searched, and what is searched is stored; give one value")
+            raise InputError(f"{key} is searched, and what is searched is stored; give one value")
         require_effect(config, searched)
         pin_start(config, None)
         require_sources(config)
