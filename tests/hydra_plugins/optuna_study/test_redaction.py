@@ -126,3 +126,12 @@ def test_the_storage_of_a_job_is_in_no_file_and_no_folders_name(
     assert (folder / ".hydra" / "overrides.yaml").read_text() == "- x=0.5\n"
     assert "no route to postgresql+psycopg://me:***@" in (folder / "app.log").read_text()
     assert names_and_files_with(workspace, PASSWORD, "Pl4nted/Secret", "Pl4ntedToo") == []
+
+
+def test_what_was_typed_names_no_folder_before_it_went_through_the_function(
+    function: str, config_loader: ConfigLoader
+) -> None:
+    master = config_loader.load_configuration("config", [function], RunMode.MULTIRUN)
+    config = Composer(config_loader, master).compose(["name=my-marker", "n=2"])
+    assert config.hydra.job.override_dirname == "n=2,name=my-***"
+    assert config.name == "my-marker"
