@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> float | list[float]:
     """Run what the config says and return the objective, or the list of objectives."""
     # torch, transformers and mlflow are imported only once a run starts, so that --help,
     # --cfg and shell completion answer at once.
-    from tunetrail.config.secrets import redact
+    from tunetrail.config.terminal import clean
     from tunetrail.errors import InputError
     from tunetrail.pipeline import run
 
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         # In a sweep the sweeper records the error on the trial and continues.
         if cfg.trial.number is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
-        sys.exit(redact(f"error: {error}"))
+        sys.exit(clean(f"error: {error}"))
     except SystemExit:
         # Last, below the progress bar.
         sys.stderr.write("interrupted\n")

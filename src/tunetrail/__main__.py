@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tunetrail.config.terminal import clean_tracebacks, say, say_error
 from tunetrail.errors import InputError
 
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
@@ -16,15 +17,16 @@ COMMANDS: tuple[str, ...] = ("rerun", "compare", "lineage", "predict", "export",
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error is one line, and the code 1."""
+    clean_tracebacks()
     try:
         return _run(arguments)
     except InputError as error:
         if "HYDRA_FULL_ERROR" in os.environ:
             raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command says
+        say_error(error)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201 - what a command says
+        say("interrupted", file=sys.stderr)
         return _INTERRUPTED
 
 

@@ -7,8 +7,21 @@ package still recognises it.
 import contextlib
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator
 from textwrap import shorten
+
+# What steers a terminal: control characters, such as those of escape sequences, marks that turn the
+# direction of text, tags, and bytes of a file's name that are no text. "\r\n" only ends a line.
+_STEERS = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]|\r(?!\n)"
+)
+
+
+def printable(text: str) -> str:
+    """Write what steers a terminal as an escape: names may come from anywhere."""
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class InputError(ValueError):

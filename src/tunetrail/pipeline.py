@@ -14,6 +14,7 @@ from tunetrail.config.arguments import autocast_type, build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import read_objectives
+from tunetrail.config.terminal import say
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
@@ -354,19 +355,18 @@ def _print_summary(
     tuning: TuningReport | None,
     test: dict[str, float],
 ) -> None:
-    print(  # noqa: T201 - the one thing a run says on standard output
-        format_summary(
-            result,
-            fit,
-            tuning,
-            run_id=run_log.run_id,
-            uri=parts.cfg.tracking.uri,
-            where=run_log.artifact_uri,
-            names=("loss", *order_metrics(parts.task)[:2]),
-            test=test,
-            notes=[one.line() for one in parts.missing],
-        )
+    summary = format_summary(
+        result,
+        fit,
+        tuning,
+        run_id=run_log.run_id,
+        uri=parts.cfg.tracking.uri,
+        where=run_log.artifact_uri,
+        names=("loss", *order_metrics(parts.task)[:2]),
+        test=test,
+        notes=[one.line() for one in parts.missing],
     )
+    say(summary)
 
 
 def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:

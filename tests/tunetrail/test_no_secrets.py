@@ -1,11 +1,13 @@
 """Secrets are planted in every place, and every byte that was written is searched."""
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +20,10 @@ from toys import ROOT, run_here
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:warned:UserWarning")]
 
 # Each has another shape or place, and its own number.
-MARKERS = [f"Pl4nted{number:02d}Secret" for number in range(10)]
+MARKERS = [f"Pl4nted{number:02d}Secret" for number in range(13)]
 (
     IN_SECRET_VARIABLE, IN_PLAIN_VARIABLE, AS_HUB_TOKEN, AS_PASSWORD, IN_URI, IN_DATABASE_URL,
-    IN_REMOTE, IN_TRACKED_FILE, IN_DOT_ENV, SAID_BY_JOB,
+    IN_REMOTE, IN_TRACKED_FILE, IN_DOT_ENV, SAID_BY_JOB, UNQUOTED, IN_CONFIG_FILE, IN_DATA_URL,
 ) = MARKERS  # fmt: skip
 ENVIRONMENT = {"SERVICE_PASSWORD": IN_SECRET_VARIABLE, "PLAIN_VARIABLE": IN_PLAIN_VARIABLE}
 
@@ -47,10 +49,22 @@ class Planted(Full):
         os.write(2, f"written {{said}}\\n".encode())
         logging.getLogger("planted").info("logged %s", said)
         warnings.warn("warned " + said)
-        if len(calls) == 2:
+        if len(calls) == 2 or "FAIL_AT_ONCE" in os.environ:
             raise RuntimeError("raised " + said)
         return model
 """
+
+
+# Changed and untracked files as people write them, each with a secret that has no quotes.
+FILES = {
+    "deploy.yaml": f"db:\n  user: me\n  password: {UNQUOTED}\n",
+    "smtp.ini": f"[smtp]\npass = {UNQUOTED}\n",
+    "run.sh": f"export API_TOKEN={UNQUOTED}\ncurl -u me:{UNQUOTED} https://h\n",
+    "Dockerfile": f"FROM x\nENV DB_PASSWORD={UNQUOTED}\n",
+    "src/notes.py": f"# the password is {UNQUOTED}\n",
+    "notes.md": f"- token: {UNQUOTED}\n",
+    "conf/experiment/planted.yaml": f"# @package _global_\nlogin2:\n  db_pass: {IN_CONFIG_FILE}\n",
+}
 
 
 @pytest.fixture
@@ -68,6 +82,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "add", "-A")
     git(folder, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "one")
     (folder / "settings.ini").write_text(f"a = 1\nlogin = {token(IN_TRACKED_FILE)}\n")
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
     (folder / ".env").write_text(f"ANYTHING={IN_DOT_ENV}\n")
     (folder / "src" / "planted_method.py").write_text(METHOD)
     return folder
@@ -120,17 +136,18 @@ def planted(tiny: list[str]) -> list[str]:
         f"+trainer.hub_token={AS_HUB_TOKEN}",
         f"+login={{user: me, password: {AS_PASSWORD}, tokens: [{token(AS_PASSWORD)}]}}",
         f"+note={token(AS_PASSWORD)}",
+        f"+mail.smtp_pass={AS_PASSWORD}",
         "method._target_=planted_method.Planted",
     ]
 
 
 def find(workspace: Path) -> dict[str, set[str]]:
-    """Search every file for every marker."""
+    """Search every file and its name for every marker."""
     found: dict[str, set[str]] = {}
     files = [path for path in workspace.rglob("*") if path.is_file()]
     assert len(files) >= 5
     for path in files:
-        content = path.read_bytes()
+        content = str(path.relative_to(workspace)).encode() + path.read_bytes()
         for marker in MARKERS:
             if re.search(re.escape(marker).encode(), content, re.IGNORECASE):
                 found.setdefault(str(path.relative_to(workspace)), set()).add(marker)
@@ -154,7 +171,9 @@ def test_a_single_run_writes_no_secret_while_it_trains_nor_at_its_end(
     start: Callable[..., "subprocess.Popen[str]"], planted: list[str], workspace: Path, server: str
 ) -> None:
     """Into a server whose address has a password; checkpoints, for one, hold pickled arguments."""
-    process = start(*planted, f"tracking.uri={server}", "trainer.num_train_epochs=20")
+    process = start(
+        *planted, f"tracking.uri={server}", "trainer.num_train_epochs=20", "experiment=planted"
+    )
     try:
         until = time.monotonic() + 120
         while not list(workspace.rglob("checkpoint-*/trainer_state.json")):
@@ -182,7 +201,8 @@ def test_a_single_run_writes_no_secret_while_it_trains_nor_at_its_end(
     code = read_all(workspace, "code.json")
     assert "src/planted_method.py" in code
     assert ".env" in code
-    assert "settings.ini" in code
+    assert {name for name in FILES if name not in code} == set()
+    assert "db_pass: '***'" in config
 
 
 def test_a_run_that_fails_writes_no_secret(
@@ -193,6 +213,16 @@ def test_a_run_that_fails_writes_no_secret(
     said = r"error: data\.train=\$\{oc\.env:PLAIN_VARIABLE\}\.csv: no such file"
     with pytest.raises(SystemExit, match=said):
         run_planted(*planted, "data.train=${oc.env:PLAIN_VARIABLE}.csv")
+    with pytest.raises(SystemExit) as caught:
+        run_planted(*planted, f"data.train=https://me:{IN_DATA_URL}@127.0.0.1:1/x.csv")
+    assert "data.train=https://***@127.0.0.1:1/x.csv" in str(caught.value)
+    with pytest.raises(SystemExit, match=r"studies/x-\*\*\*: holds what looks like a secret"):
+        run_planted("-m", *planted, f"study=x-{token(AS_PASSWORD)}")
+    with pytest.raises(SystemExit, match=r"login\.password is searched, and what is searched"):
+        run_planted("-m", *planted, f"login.password={AS_PASSWORD},{SAID_BY_JOB}")
+    for name in ("tracking.experiment", "registry.name"):
+        with pytest.raises(SystemExit, match=rf"{name}=x-\*\*\*: holds what looks like a secret"):
+            run_planted(*planted, f"{name}=x-{token(AS_PASSWORD)}")
     assert find(workspace) == {}
 
 
@@ -229,6 +259,56 @@ def test_a_sweep_writes_no_secret_and_continues_with_another(
     # the study is continued with the same config, and what is hidden is no change
     run_planted(*(text.replace(AS_HUB_TOKEN, AS_PASSWORD) for text in sweep))
     assert "was started with another" not in capfd.readouterr().err
+    assert find(workspace) == {}
+
+
+def test_a_fault_in_code_ends_with_a_traceback_without_secrets(
+    start: Callable[..., "subprocess.Popen[str]"],
+    planted: list[str],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hydra prints what was typed before it."""
+    monkeypatch.setenv("FAIL_AT_ONCE", "1")
+    process = start(*planted)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 1
+    said = err[err.index("Error executing job with overrides") :]
+    assert "'+trainer.hub_token=***'" in said
+    assert "RuntimeError: raised *** ***" in said
+    assert [marker for marker in MARKERS if marker in said] == []
+    assert find(workspace) == {}
+
+
+def test_a_rerun_writes_no_secret_and_shows_none_in_the_list_of_processes(
+    checkout: Path, start: Callable[..., "subprocess.Popen[str]"], tiny: list[str],
+    workspace: Path, server: str,
+) -> None:  # fmt: skip
+    """The run is of code that holds secrets, in a server whose address holds one."""
+    _, err = (process := start(*tiny, f"tracking.uri={server}")).communicate(timeout=600)
+    assert process.returncode == 0, err
+    (run_id,) = re.findall(r"^run +([0-9a-f]{32})$", _, re.MULTILINE)
+    command = [sys.executable, "-m", "tunetrail", "rerun", run_id, f"--uri={server}"]
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(checkout / "src")}
+    shown = set()
+    with (
+        tempfile.TemporaryFile("w+") as file,
+        subprocess.Popen(
+            command, cwd=workspace, env=environment, stdout=file, stderr=file
+        ) as process,
+    ):
+        while process.poll() is None:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    # Its own address was typed.
+                    if path.parent.name != str(process.pid):
+                        shown.add(path.read_text())
+            time.sleep(0.05)
+        file.seek(0)
+        said = file.read()
+    assert process.returncode == 0, said
+    assert any("rerun" in line and "--config-path" in line for line in shown)
+    assert [m for m in MARKERS if m in said or any(m in line for line in shown)] == []
     assert find(workspace) == {}
 
 

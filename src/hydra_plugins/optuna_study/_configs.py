@@ -8,7 +8,7 @@ edited while the study runs changes none of its later trials.
 import copy
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf._utils import OmegaConfDumper
+
+from hydra_plugins.optuna_study._functions import redact_of
 
 # Combinations of group choices that are kept; with more, all are forgotten and composed again.
 CACHE_SIZE = 64
@@ -47,8 +49,12 @@ class Composer:
         )
         self._composed: dict[tuple[str, ...], bytes] = {}
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
+    def compose(self, overrides: Sequence[str], own: Mapping[str, Any] | None = None) -> DictConfig:
         """Compose the config of a job, with Hydra's node, without the number of the job.
+
+        Args:
+            overrides: of the job.
+            own: dotted key to value; what is set last, and is no override.
 
         Raises:
             ConfigCompositionException: in Hydra's own words.
@@ -59,15 +65,21 @@ class Composer:
         config = self._load(chosen)
         applied = [o for o in parsed if not self._shapes_defaults(o)]
         ConfigLoaderImpl._apply_overrides_to_config(applied, config)  # noqa: SLF001 - Hydra's own rules for +, ++, ~
+        with open_dict(config):
+            for key, value in (own or {}).items():
+                OmegaConf.update(config, key, value, force_add=True)
         job = config.hydra.job
         names = job.config.override_dirname
         app = [override for override in parsed if not override.is_hydra_override()]
         config.hydra.overrides.task = [override.input_line for override in app]
-        job.override_dirname = get_overrides_dirname(
-            overrides=app,
-            kv_sep=names.kv_sep,
-            item_sep=names.item_sep,
-            exclude_keys=names.exclude_keys,
+        # It may become the name of a folder.
+        job.override_dirname = redact_of(config)(
+            get_overrides_dirname(
+                overrides=app,
+                kv_sep=names.kv_sep,
+                item_sep=names.item_sep,
+                exclude_keys=names.exclude_keys,
+            )
         )
         config.hydra.runtime.cwd = os.getcwd()  # noqa: PTH109 - as Hydra writes it
         # The same time for ${now:…} in every job, as in Hydra's launchers.
@@ -97,6 +109,11 @@ class Composer:
         config = pickle.loads(self._composed[chosen])  # noqa: S301 - our own bytes; a third of the time of deepcopy
         assert isinstance(config, DictConfig)
         return config
+
+
+def quoted(text: str) -> str:
+    """Quote a text in Hydra's override grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -1,8 +1,24 @@
+import re
+
 from hydra.errors import CompactHydraException
+
+# Control characters, such as those of escape sequences, and marks that turn the direction of text.
+_STEERS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 class SweepError(CompactHydraException):
     """A sweep cannot go on; the message is one line that Hydra prints without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Write what steers a terminal as an escape: names and errors may come from anywhere."""
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class ForeignPointError(Exception):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study._configs import plain
+from hydra_plugins.optuna_study._configs import plain, quoted
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._console.status import StatusLines
 from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
@@ -22,7 +22,6 @@ from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.drawing import draw_point
@@ -85,7 +84,7 @@ class StudyLoop:
         self.worker = resources.worker
         self.pool = resources.pool
         self.interruption = resources.interruption
-        self.redact = load_redact(spec.settings.redact)
+        self.redact = load_redact(spec.settings.redact, spec.settings.storage)
         self.budget = budget
         self.ledger = Ledger(study)
         self.running: dict[int, Running] = {}
@@ -213,14 +212,16 @@ class StudyLoop:
             *self.spec.space.fixed,
             *running.overrides,
             *settings.job_overrides,
-            f"++trial.storage={quoted(absolute_storage(settings.storage))}",
-            f"++trial.study={quoted(settings.study_name)}",
-            f"++trial.number={trial.number}",
+            *self._repeat_overrides(repeat),
         ]
+        own: dict[str, Any] = {
+            "trial.storage": absolute_storage(settings.storage),
+            "trial.study": settings.study_name,
+            "trial.number": trial.number,
+        }
         if num_seeds > 1:
-            overrides += [f"++trial.repeat={repeat}", f"++trial.num_repeats={num_seeds}"]
-        overrides += self._repeat_overrides(repeat)
-        self.pool.start(trial.number, overrides, running.identity)
+            own |= {"trial.repeat": repeat, "trial.num_repeats": num_seeds}
+        self.pool.start(trial.number, overrides, own, running.identity)
 
     def _repeat_overrides(self, repeat: int) -> list[str]:
         """Give a job its seed and its folder, where they are not those of the config."""
@@ -288,7 +289,7 @@ class StudyLoop:
             return  # interrupted before the first trial
         if self.budget.reason:
             log.info("stopped: %s", self.budget.reason)
-        log.info(format_summary(self.study, self.ledger, self.spec))
+        log.info(self.redact(format_summary(self.study, self.ledger, self.spec)))
         # Another process may be adding to the file.
         with self.worker.turn():
             write_results(self.ledger.best, self.resources.folder, self.spec.objectives)

@@ -12,7 +12,7 @@ from hydra_plugins.optuna_study._configs import plain, save_yaml
 from hydra_plugins.optuna_study._console.commands import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
-from hydra_plugins.optuna_study._functions import load_redact, redacted_errors
+from hydra_plugins.optuna_study._functions import find_passwords, load_redact, redacted_errors
 from hydra_plugins.optuna_study._jobs.devices import count_workers
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.pool import App, InProcessPool, LauncherPool, Pool
@@ -39,7 +39,7 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
 
     """
     interruption = Interruption()
-    redact = load_redact(values["redact"])
+    redact = load_redact(values["redact"], values["storage"])
     # First of all: a signal while the study is being opened is handled as well.
     with interruption.watched(), redacted_errors(redact):
         with _starting(interruption):
@@ -53,7 +53,7 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
                 settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
             )
             pruner = build_pruner(spec)
-        command = format_continue_command(settings)
+        command = redact(format_continue_command(settings))
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
@@ -102,6 +102,12 @@ def _build_pool(
     is_basic = type(app.launcher).__name__ == "BasicLauncher"
     if num_workers == 1:
         kind = InProcessPool if is_basic else LauncherPool
+        written = plain(app.config.hydra)
+        if not is_basic and find_passwords(str(written["sweeper"]["storage"])):
+            log.warning(
+                "hydra.sweeper.storage: Hydra writes its password into the folder of every job "
+                "that this launcher runs; give it as '${oc.env:NAME}'"
+            )
         return kind(app, spec.composer, list(spec.objectives), interruption, worker.identity)
     if not is_basic:
         raise SweepError(

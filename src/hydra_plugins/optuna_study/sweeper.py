@@ -4,8 +4,10 @@ A sweep runs a *study*, which is kept in a storage. The same command with the sa
 continues the study up to its budget of finished trials; in a second terminal it adds a worker.
 Workers on one machine share ``hydra.sweep.dir``, so name that folder by the study.
 
-A job gets three overrides, ``trial.storage``, ``trial.study`` and ``trial.number``. With them it
-can open its trial, report intermediate values, set constraints, raise ``optuna.TrialPruned``::
+A job's config gets ``trial.storage``, ``trial.study`` and ``trial.number``: no overrides, which are
+written and may name a folder. (A launcher other than Hydra's basic one takes overrides alone; a URL
+with a password is ``${hydra:sweeper.storage}`` there.) With them it can open its trial, report
+intermediate values, set constraints, raise ``optuna.TrialPruned``::
 
     study = optuna.load_study(study_name=..., storage=..., pruner=...)
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)

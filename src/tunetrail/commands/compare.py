@@ -4,6 +4,7 @@ import argparse
 
 from tunetrail.commands.arguments import add_uri
 from tunetrail.config.project import ROOT
+from tunetrail.config.terminal import say
 
 HELP = "what differs between runs, and their metrics side by side"
 
@@ -21,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     run_ids = [arguments.run_id, *arguments.others]
     records = [load_record(run_id, uri=arguments.uri) for run_id in run_ids]
-    print(format_comparison(records, ROOT, with_equal=arguments.all))  # noqa: T201 - what a command says
+    say(format_comparison(records, ROOT, with_equal=arguments.all))
     return 0

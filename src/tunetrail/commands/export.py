@@ -3,6 +3,7 @@
 import argparse
 
 from tunetrail.commands.arguments import add_model, add_uri, read_path
+from tunetrail.config.terminal import say
 
 HELP = "write a model to a directory of its own"
 
@@ -20,5 +21,5 @@ def run(arguments: argparse.Namespace) -> int:
     require_empty(arguments.folder)
     with open_model(arguments.model, uri=arguments.uri) as saved:
         export_model(saved, arguments.folder)
-        print(f"{saved.source} -> {arguments.folder}")  # noqa: T201 - what a command says
+        say(f"{saved.source} -> {arguments.folder}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 
 from tunetrail.commands.arguments import add_uri
+from tunetrail.config.terminal import say
 
 HELP = "which runs a run's weights went through"
 
@@ -17,5 +18,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
     from tunetrail.runs.lineage import format_lineage
 
-    print(format_lineage(arguments.run_id, uri=arguments.uri))  # noqa: T201 - what a command says
+    say(format_lineage(arguments.run_id, uri=arguments.uri))
     return 0

@@ -15,8 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 from tunetrail.commands.arguments import add_model, add_uri, read_count, read_path
+from tunetrail.config.terminal import say
 from tunetrail.data.tables.formats import FORMATS, find_format
-from tunetrail.errors import InputError, is_disk_full
+from tunetrail.errors import InputError, is_disk_full, printable
 
 if TYPE_CHECKING:
     from tunetrail.data.tables.rows import BadRow, TableReader
@@ -205,7 +206,16 @@ def _open_output(
         return open_output(arguments.output, format_name=format_name)
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(encoding="utf-8", newline="")
-    return nullcontext(sys.stdout)
+    screen: IO[Any] = _Terminal() if sys.stdout.isatty() else sys.stdout  # type: ignore[assignment] # a text stream
+    return nullcontext(screen)
+
+
+class _Terminal(io.TextIOBase):
+    """Standard output where a person reads it: a table holds texts and names from anywhere."""
+
+    def write(self, text: str, /) -> int:
+        sys.stdout.write(printable(text))
+        return len(text)
 
 
 def _say_bad(report: "PredictionReport", unit: str) -> None:
@@ -225,4 +235,4 @@ def _name(rows: Sequence["BadRow"], number: int, unit: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what a command says
+    say(text, file=sys.stderr)

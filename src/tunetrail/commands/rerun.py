@@ -8,10 +8,10 @@ are not saved again unless tracking.log_model=true is given.
 
 import argparse
 import math
-import sys
 
 from tunetrail.commands.arguments import add_uri, read_count
 from tunetrail.config.project import ROOT
+from tunetrail.config.terminal import say, say_error
 
 HELP = "run a run again and compare every number"
 _EXIT_CODES = {"bit-identical": 0, "within tolerance": 3, "diverged": 4}
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             return _run(arguments)
         except KeyboardInterrupt:
-            print("error: interrupted", file=sys.stderr)  # noqa: T201 - what a command says
+            say_error("interrupted")
             return _INTERRUPTED
 
 
@@ -84,12 +84,13 @@ def _run(arguments: argparse.Namespace) -> int:
     with open_code(original, ROOT, checkout=arguments.checkout) as (root, code):
         trial = original.tags.get("tunetrail.trial")
         study = f", trial {trial} of {original.tags.get('tunetrail.study')}" if trial else ""
-        _say(
+        lines = [
             *notes,
             f"rerun of   {original.run_id} ({original.name}{study})",
             f"threads    {num_threads or 'not recorded: the default of the libraries'}",
             f"code       {code}",
-        )
+        ]
+        say("\n".join(lines))
         repeated = run_again(
             original,
             load_project(root),
@@ -100,9 +101,5 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     rerun = compare_with_original(original, repeated, ROOT, tolerance=arguments.tolerance)
     log_comparison(rerun, uri=uri)
-    _say("", f"rerun      {repeated.run_id}", rerun.line)
+    say(f"\nrerun      {repeated.run_id}\n{rerun.line}")
     return _EXIT_CODES[rerun.agreement.verdict]
-
-
-def _say(*lines: str) -> None:
-    print("\n".join(lines), flush=True)  # noqa: T201 - what a command says

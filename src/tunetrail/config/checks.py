@@ -23,6 +23,7 @@ from tunetrail.config.arguments import (
 )
 from tunetrail.config.build import plain, require_arguments, show
 from tunetrail.config.objectives import read_objectives, require_measured, require_metric
+from tunetrail.config.secrets import HIDDEN, redact
 from tunetrail.errors import InputError, first_line
 
 # What every run reads, except for what is checked below with more than its type.
@@ -41,6 +42,8 @@ _TYPES: dict[str, Any] = {
     "tracking.log_model": bool,
     "sweep.constraints": dict[str, Any] | None,
 }
+# Other names, such as that of a run, are stored without their secrets.
+_STORED_NAMES = ("tracking.experiment", "study", "registry.name")
 # YAML reads a bare off as false.
 _POLICIES = ("off", False, "warn", "clean", "error")
 
@@ -116,9 +119,25 @@ def require_settings(cfg: DictConfig) -> None:
     )
     read_constraints(cfg)
     _require_registry_name(cfg.registry.name)
+    for name in _STORED_NAMES:
+        require_no_secret(name, str(OmegaConf.select(cfg, name)))
     require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
     require_trainer_values(plain(cfg.trainer))
     precision_flags(cfg.precision)
+
+
+def require_no_secret(key: str, name: str) -> None:
+    """Refuse a name that is stored as it is, because it is looked up again.
+
+    Raises:
+        InputError: it holds a secret.
+
+    """
+    if (shown := redact(name)).count(HIDDEN) > name.count(HIDDEN):
+        raise InputError(
+            f"{key}={shown}: holds what looks like a secret, and names are stored as they are; "
+            "choose another name"
+        )
 
 
 def _require_groups(config: Mapping[str, Any]) -> None:

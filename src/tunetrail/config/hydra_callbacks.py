@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import OmegaConfDumper
 
-from tunetrail.config.secrets import hide_variables, redact
+from tunetrail.config.secrets import HIDDEN, hide_variables, redact
+from tunetrail.config.terminal import clean
 
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
@@ -26,12 +28,19 @@ class RequireOutputDir(Callback):
 
 
 def _require_writable(key: str, folder: str) -> None:
+    if HIDDEN in redact(folder):
+        sys.exit(
+            clean(f"error: {key}={folder}: holds what looks like a secret; choose another name")
+        )
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         # Hydra would turn an exception of a callback into a warning and continue.
         sys.exit(
-            f"error: {key}={folder}: cannot be created ({error.strerror}); choose another folder"
+            clean(
+                f"error: {key}={folder}: cannot be created ({error.strerror}); choose another "
+                "folder"
+            )
         )
 
 
@@ -60,6 +69,11 @@ class WriteHydraFiles(Callback):
         for name, part in (("config", content), ("hydra", hydra), ("overrides", overrides)):
             text = yaml.dump(redact(part), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Hide secrets in the overrides, which Hydra prints if the job has failed."""
+        del config
+        job_return.overrides = redact(list(job_return.overrides or []))
 
 
 def _hide_variables_of(config: DictConfig) -> dict[str, Any]:

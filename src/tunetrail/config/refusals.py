@@ -1,10 +1,10 @@
 """What Hydra refuses, in one line: a choice or key that is not there, text that it cannot read."""
 
+import contextlib
+import io
 import os
 import sys
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra._internal import utils
 from hydra.errors import (
@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tunetrail.config.project import ROOT
-from tunetrail.config.secrets import redact
+from tunetrail.config.terminal import clean, clean_tracebacks
 from tunetrail.errors import did_you_mean, one_line
 
 _report = utils.run_and_report
@@ -29,21 +29,35 @@ def refuse_in_one_line() -> None:
     It has no setting for this: its decorator hands every call to this one function.
     """
     utils.run_and_report = _run_and_report
+    clean_tracebacks()
 
 
 def _run_and_report(func: Any) -> Any:
-    return _report(partial(_run, func))
-
-
-def _run(function: Callable[[], Any]) -> Any:
     try:
-        return function()
+        return func()
     except Exception as error:
         line = _describe(error)
-        # Anything else is a fault in code, and its traceback is needed.
-        if line is None or "HYDRA_FULL_ERROR" in os.environ:
+        if "HYDRA_FULL_ERROR" in os.environ:
             raise
-        sys.exit(redact(f"error: {line}"))
+        if line is None:
+            # A fault in code, and its traceback is needed.
+            _print_traceback(error)
+        sys.exit(clean(f"error: {line}"))
+
+
+def _print_traceback(error: Exception) -> NoReturn:
+    """Let Hydra print a traceback in its own short form, and take secrets out of it."""
+
+    def raise_again() -> NoReturn:
+        raise error
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            _report(raise_again)
+    finally:
+        sys.stderr.write(clean(printed.getvalue()))
+    raise AssertionError("Hydra ends the program after a traceback")
 
 
 def _find_bad_choice(error: ValueError) -> str:

@@ -14,19 +14,40 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tunetrail.config.environment import read_environment
+from tunetrail.errors import printable
 
 HIDDEN = "***"
 
 _Value = TypeVar("_Value")
 
-# A shorter value of a variable is found in too many texts by chance.
+# A shorter value of a variable is found in too many texts by chance. One with letters and digits is
+# not.
 _MIN_LENGTH = 8
+_MIXED = re.compile(r"(?=.*[A-Za-z])(?=.*\d).{6,}", re.DOTALL)
 
 # Anywhere in a name whose words are joined.
 _NAMES = re.compile(
     r"passw(?:or)?d|passphrase|passcode|secret|credential|oauth|authorization|"
-    r"(?:api|access|private|signing|encryption|account)key"
+    r"(?:api|access|private|signing|encryption|account|master|deploy|ssh|subscription|shared|"
+    r"consumer|hmac)key|(?:api|access|refresh|bearer|hub|bot)tokens?$"
 )
+# The last word of a name.
+_LAST_WORDS = frozenset(("pass", "pwd", "pw", "cookie", "cookies", "jwt", "otp", "totp"))
+# Names that hold "pass" or "pwd" in another sense: DBPASS is a secret, PWD is the current folder.
+_OTHER_WORDS = re.compile(
+    r"(?:by|com|encom|sur|tres|over|under|multi|low|high|band|all|old)pass|oldpwd"
+)
+_OTHER_PASSES = frozenset((
+    "first", "second", "third", "next", "last", "final", "forward", "backward", "one", "two",
+    "single", "multi", "per", "by", "low", "high", "band", "all", "must", "did", "should", "num",
+    "max", "min", "each", "every", "test", "tests",
+))  # fmt: skip
+# A name that ends in one of these says something about a secret: password_file, auth_method.
+_ABOUT_SECRETS = frozenset((
+    "path", "file", "dir", "folder", "name", "names", "type", "types", "method", "provider",
+    "mode", "timeout", "length", "count", "num", "size", "limit", "policy", "required", "enabled",
+    "retries", "sock", "index",
+))  # fmt: skip
 # Words before "token" that make it a token of a text.
 _TEXT_TOKENS = frozenset((
     "pad", "eos", "bos", "unk", "sep", "cls", "mask", "special", "image", "video", "audio",
@@ -41,10 +62,13 @@ _EMPTY = re.compile(r"(?i:null|none|true|false|~|)|\*{3,}|\$\{(?:oc\.env:)?[\w.]
 # user:password@ in a URL. SQLAlchemy accepts "/" in a password, and a person may have left an "@"
 # unquoted. A port is no password.
 _IN_URL = re.compile(
-    r"(?<=://)(?:[^\s:/@\"'<>]*:(?!\d+(?:[/?#,\s]|$))[^\s\"'<>]*|[^\s:/@\"'<>?#]+)@"
+    r"(?<=://)(?:[^\s:/@\"'<>]*+:(?!\d+(?:[/?#,\s]|$))[^\s\"'<>]{0,2000}|[^\s:/@\"'<>?#]++)@"
 )
 _QUERY = re.compile(r"(?i)([?&](?:key|sig|signature|x-amz-[a-z-]+)=)[^&\s\"'#<>]+")
-_BEARER = re.compile(r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}")
+_WEBHOOK = re.compile(r"(?<=://hooks\.slack\.com/services/)[\w/]{20,}")
+_BEARER = re.compile(
+    r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)(?=\S*\d)[\w.~+/=-]{8,}"
+)
 _SHAPES = re.compile(
     r"""
       (?<![A-Za-z0-9])(?:
@@ -57,6 +81,7 @@ _SHAPES = re.compile(
       | AIza[\w-]{30,} | ya29\.[\w-]{16,}            # Google
       | npm_[A-Za-z0-9]{30,} | pypi-[\w-]{40,}
       | dapi[0-9a-f]{32} | dop_v1_[0-9a-f]{40,}      # Databricks, DigitalOcean
+      | [srp]k_(?:live|test)_[A-Za-z0-9]{16,} | SG\.[\w-]{16,}\.[\w-]{16,}   # Stripe, SendGrid
       | eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*           # JSON Web Tokens
       )
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
@@ -68,7 +93,7 @@ _ASSIGNED = re.compile(
     r"""
     (?<![\w.])
     (?P<name>[\w.~+/@-]{0,80}?
-      (?:passw|passphrase|passcode|secret|credential|auth|token|key)[\w-]{0,40})
+      (?:pass|pwd|pw|secret|credential|auth|token|key|cookie|jwt|otp)[\w-]{0,40})
     (?P<between>["']?\s*[=:]\s*)
     (?P<value>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | \$\{[^}]*\} | (?:\\.|[^\s,;&'"(){}\[\]\\])+)
     """,
@@ -101,15 +126,24 @@ def _redact(value: Any, *, hide: bool) -> Any:
 
 
 def _redact_key(name: Any) -> Any:
-    return _redact_shapes(name) if isinstance(name, str) else name
+    return redact_shapes(name) if isinstance(name, str) else name
 
 
 def says_secret(name: str) -> bool:
     """Whether a key or variable has the name of a secret: ``hub_token``, but not ``pad_token``."""
     words = _words(name)
+    if not words or (name.isupper() and words in (("pwd",), ("oldpwd",))):
+        return False
+    last, before = words[-1], words[-2:-1]
+    if before and last in _ABOUT_SECRETS:
+        return False
     if _NAMES.search("".join(words)) or "auth" in words:
         return True
-    return words[-1:] == ("token",) and not _TEXT_TOKENS.intersection(words[-2:-1])
+    if last in ("token", "pat"):
+        return not _TEXT_TOKENS.intersection(before) and (last == "token" or bool(before))
+    if last.endswith(("pass", "pwd")) and not _OTHER_WORDS.fullmatch(last):
+        return not _OTHER_PASSES.intersection(before)
+    return last in _LAST_WORDS
 
 
 def hide_variables(names: Iterable[str]) -> None:
@@ -120,37 +154,22 @@ def hide_variables(names: Iterable[str]) -> None:
     _read.update(names)
 
 
-def holds_secret(text: str) -> bool:
-    """Whether source code has a secret in it.
-
-    Only a quoted text counts as the value of a name: ``token = tokenizer.pad`` is no secret.
-    """
-    if _redact_shapes(text) != text:
-        return True
-    return any(
-        says_secret(found["name"])
-        and found["value"][0] in "\"'"
-        and len(found["value"]) >= _MIN_LENGTH + 2
-        and not re.search(r"[\s$<{*]", found["value"])
-        for found in _ASSIGNED.finditer(text)
-    )
-
-
 class RedactingFormatter(logging.Formatter):
-    """Formats a record and its traceback without secrets."""
+    """Formats a record and its traceback without secrets, and for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return printable(redact(super().format(record)))
 
 
 def _redact_text(text: str) -> str:
-    return _ASSIGNED.sub(_hide_assigned, _redact_shapes(text))
+    return _ASSIGNED.sub(_hide_assigned, redact_shapes(text))
 
 
-def _redact_shapes(text: str) -> str:
+def redact_shapes(text: str) -> str:
     for secret, instead in _known_values():
         text = text.replace(secret, instead)
     text = _IN_URL.sub(f"{HIDDEN}@", text)
+    text = _WEBHOOK.sub(HIDDEN, text)
     text = _QUERY.sub(rf"\g<1>{HIDDEN}", text)
     text = _BEARER.sub(rf"\g<1>{HIDDEN}", text)
     return _SHAPES.sub(HIDDEN, text)
@@ -159,8 +178,13 @@ def _redact_shapes(text: str) -> str:
 def _hide_assigned(found: re.Match[str]) -> str:
     name, between, value = found["name"], found["between"], found["value"]
     bare = value.strip("\"'")
-    # "the token: x" is prose about texts.
-    is_prose = ":" in between and name.lower() == "token" and len(bare) < _MIN_LENGTH
+    # "the token: x" is prose about texts, and "data.train=/etc/passwd: no such file" about a file.
+    before = found.string[: found.start()][-2:]
+    is_prose = ":" in between and (
+        "/" in name
+        or before.endswith("=")
+        or (name.islower() and len(bare) < _MIN_LENGTH and re.fullmatch(r"[a-z] ", before))
+    )
     is_scheme = bare.lower() in ("basic", "bearer", "digest")  # the secret comes after it
     if is_prose or is_scheme or _EMPTY.fullmatch(bare) or HIDDEN in bare or not says_secret(name):
         return found[0]
@@ -173,11 +197,10 @@ def _known_values() -> list[tuple[str, str]]:
     """List the values of variables that must be hidden, longest first, with what replaces them."""
     known: dict[str, str] = {}
     for name, value in read_environment().items():
-        if len(value) < _MIN_LENGTH:
-            continue
-        if _is_secret_variable(name):
+        long = len(value) >= _MIN_LENGTH
+        if _is_secret_variable(name) and (long or _MIXED.fullmatch(value)):
             instead = HIDDEN
-        elif name in _read:
+        elif long and name in _read:
             instead = f"${{oc.env:{name}}}"
         else:
             continue

@@ -44,8 +44,8 @@ def format_summary(
             lines.append(f"{name:12}" + "".join(cells))
     server = uri.startswith("http")
     # Neither a shell nor MLflow expands ~ in the middle of a word.
-    store = uri.replace("sqlite:///~/", f"sqlite:///{Path.home()}/", 1)
-    ui = redact(uri) if server else f"mlflow ui --backend-store-uri {shlex.quote(store)}"
+    shown = redact(uri.replace("sqlite:///~/", f"sqlite:///{Path.home()}/", 1))
+    ui = shown if server else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
     lines += [
         "",
         f"fit         {fit.line()}",

@@ -8,12 +8,13 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tunetrail.config.git import Git
 from tunetrail.config.scratch import PREFIX, scratch
 from tunetrail.errors import InputError
+from tunetrail.tracking.provenance.code import UNNAMED
 
 _MAKES_A_RUN = ("src", "conf", "train.py")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -126,6 +127,12 @@ def list_patched(repository: Path, patch: bytes) -> list[str]:
     """List the files that a patch changes; none if it is no patch."""
     shown = Git(repository).text("apply", "--numstat", "-", given=patch) or ""
     return [row.split("\t", 2)[-1] for row in shown.splitlines()]
+
+
+def list_code(paths: Iterable[str]) -> list[str]:
+    """List those of some paths that are the code of a run."""
+    # The last of many that were left out stands for those that are not named.
+    return [path for path in paths if path == UNNAMED or path.split("/")[0] in _MAKES_A_RUN]
 
 
 def _is_checkout(git: Git) -> bool:

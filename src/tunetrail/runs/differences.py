@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from tunetrail.errors import printable
 from tunetrail.runs.records import RunRecord
 
 
@@ -159,5 +160,5 @@ def shorten(changes: Sequence[str]) -> str:
 
 def show(value: Fact, *, length: int = 40) -> str:
     """Write a fact in one line of at most ``length`` characters."""
-    text = " ".join((value.value if isinstance(value, Missing) else value).split())
+    text = printable(" ".join((value.value if isinstance(value, Missing) else value).split()))
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -19,7 +19,7 @@ from tunetrail.config.untrusted import (
 from tunetrail.errors import InputError, OutageError
 from tunetrail.runs.agreement import check_agreement, format_verdict
 from tunetrail.runs.child import build_environment, require_own_sources, run_train
-from tunetrail.runs.code_trees import checked_out, list_patched, open_trees
+from tunetrail.runs.code_trees import checked_out, list_code, list_patched, open_trees
 from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.recorded_files import require_recorded_files
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
@@ -74,10 +74,11 @@ def open_code(original: RunRecord, root: Path, *, checkout: bool) -> Iterator[tu
     if not checkout:
         yield root, _compare_with_present(original, root)
         return
-    if code.left_out:
+    if lacking := list_code(code.left_out):
         raise InputError(
-            "--checkout: files were left out of the recorded patch "
-            f"({shorten(code.left_out)}); leave --checkout out to run the present code"
+            "--checkout: files were left out of the recorded patch, such as for a secret in them "
+            f"({shorten(lacking)}; environment/code.json says why); leave --checkout out to run "
+            "the present code"
         )
     with checked_out(root, commit=code.commit, patch=code.patch) as tree:
         patched = list_patched(tree, code.patch) if code.patch else []
@@ -94,6 +95,8 @@ def _compare_with_present(original: RunRecord, root: Path) -> str:
         if before is None or now is None:
             return f"present; recorded: {recorded}, which cannot be compared with it here"
         changes = trees.changes(before, now)
+    if lacking := list_code(code.left_out):
+        recorded += f" without {shorten(lacking)}, left out of its patch"
     if not changes:
         return f"present, the same as recorded ({recorded})"
     return f"present; changed since {recorded}: {shorten(changes)}"

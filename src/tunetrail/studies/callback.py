@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.config.paths import locate
 from tunetrail.config.project import ROOT
+from tunetrail.config.secrets import says_secret
 from tunetrail.config.untrusted import Trusted, list_targets, list_variables, load_project
 from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
@@ -79,6 +80,8 @@ class TrackStudy:
 
         """
         require_job(config)
+        for key in filter(says_secret, searched):
+            raise InputError(f"{key} is searched, and what is searched is stored; give one value")
         require_effect(config, searched)
         pin_start(config, None)
         require_sources(config)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tunetrail.errors import printable
+
 _MAX_QUOTED, _MAX_CELL = 200, 1000
 _MAX_CAPTION = 40
 
@@ -19,7 +21,7 @@ class Quoted(str):
 def render(template: str, /, **values: object) -> str:
     """Fill in a template. Several blank lines, as around an empty section, become one."""
     text = _ENVIRONMENT.get_template(f"{template}.md.jinja").render(values)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return printable(re.sub(r"\n{3,}", "\n\n", text).strip()) + "\n"
 
 
 def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
@@ -57,7 +59,7 @@ def caption(text: object, most: int = _MAX_CAPTION) -> str:
         most: characters; longer names leave no room for what they name.
 
     """
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     if len(line) > most:
         line = f"{line[: most - 1]}…"
     return line

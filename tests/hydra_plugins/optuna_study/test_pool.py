@@ -18,12 +18,15 @@ from typing import ClassVar
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.types import RunMode
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.devices import count_workers, num_cores, worker_environment
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
+from hydra_plugins.optuna_study._jobs.pool import LauncherPool
 from hydra_plugins.optuna_study._jobs.worker_process import name_task
 
 from .conftest import APP
@@ -349,6 +352,24 @@ def test_a_launcher_that_was_chosen_runs_the_jobs(sweep, other_launcher, workspa
     assert study.trials[1].user_attrs["failure"] == "ValueError: broken at 1"
     log = (workspace / "sweeps" / "toy" / "trial-1" / "app.log").read_text()
     assert "Traceback" in log
+
+
+def test_a_launcher_gets_what_the_sweeper_sets_without_a_password(config_loader, workspace):
+    """Hydra writes the overrides itself there, and names folders by them."""
+    url = "postgresql+psycopg://me:Pl4nted@127.0.0.1:1/studies"
+    master = config_loader.load_configuration(
+        "config", [f"hydra.sweeper.storage='{url}'"], RunMode.MULTIRUN
+    )
+    app = types.SimpleNamespace(config=master)
+    pool = LauncherPool(app, None, ["score"], None, {})
+    own = {"trial.storage": url, "trial.study": "it's", "trial.number": 3}
+    overrides = pool._as_overrides(own)
+    assert "Pl4nted" not in str(overrides)
+    config = config_loader.load_sweep_config(master, ["x=0.5", *overrides])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HydraConfig.instance(), "cfg", config)
+        assert dict(config.trial) == {"storage": url, "study": "it's", "number": 3}
+        assert config.hydra.job.override_dirname == "x=0.5"
 
 
 @pytest.mark.slow

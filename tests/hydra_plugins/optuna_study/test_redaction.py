@@ -6,9 +6,16 @@ from typing import Any
 
 import optuna
 import pytest
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
+from hydra_plugins.optuna_study._configs import Composer, number_job
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._functions import load_redact
+from hydra_plugins.optuna_study._jobs.job import run_job
 
 Sweep = Callable[..., optuna.Study]
 
@@ -71,4 +78,60 @@ def test_the_line_that_ends_a_sweep_goes_through_it(sweep: Sweep, function: str)
 
 def test_a_function_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(SweepError, match=r"hydra.sweeper.redact=no\.such: no such function"):
-        load_redact("no.such")
+        load_redact("no.such", None)
+
+
+PASSWORD = "Pl4nted%2FSecret"
+URL = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/studies?sslpassword=Pl4ntedToo"
+BY_OVERRIDES = "hydra.sweep.subdir='jobs/${hydra.job.override_dirname}'"
+
+
+def names_and_files_with(folder: Path, *texts: str) -> list[str]:
+    paths = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return [
+        str(path)
+        for path in paths
+        for text in texts
+        if text in str(path) or (path.is_file() and text.encode() in path.read_bytes())
+    ]
+
+
+@pytest.mark.parametrize("asked", ["", "hydra.sweeper.redact=hiding.redact"])
+def test_the_storage_of_a_job_is_in_no_file_and_no_folders_name(
+    workspace: Path, function: str, config_loader: ConfigLoader, asked: str
+) -> None:
+    """Whether or not the app asks for anything to be hidden."""
+    storage = f"hydra.sweeper.storage='{URL}'"
+    master = config_loader.load_configuration(
+        "config", [storage, BY_OVERRIDES, *filter(None, [asked])], RunMode.MULTIRUN
+    )
+    own = {"trial.storage": URL, "trial.study": "toy", "trial.number": 3}
+    config = Composer(config_loader, master).compose(["x=0.5"], own)
+    number_job(config, 3)
+
+    def task(cfg: DictConfig) -> float:
+        assert cfg.trial.storage == URL
+        raise ValueError(f"no route to {cfg.trial.storage}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HydraConfig.instance(), "cfg", None)
+        outcome = run_job(
+            config, task, callbacks=Callbacks(config), objectives=["score"], capture_output=True
+        )
+    assert outcome.failure is not None
+    folder = workspace / "sweeps" / "toy" / "jobs" / "x=0.5"
+    assert (
+        "storage: postgresql+psycopg://me:***@" in (folder / ".hydra" / "config.yaml").read_text()
+    )
+    assert (folder / ".hydra" / "overrides.yaml").read_text() == "- x=0.5\n"
+    assert "no route to postgresql+psycopg://me:***@" in (folder / "app.log").read_text()
+    assert names_and_files_with(workspace, PASSWORD, "Pl4nted/Secret", "Pl4ntedToo") == []
+
+
+def test_what_was_typed_names_no_folder_before_it_went_through_the_function(
+    function: str, config_loader: ConfigLoader
+) -> None:
+    master = config_loader.load_configuration("config", [function], RunMode.MULTIRUN)
+    config = Composer(config_loader, master).compose(["name=my-marker", "n=2"])
+    assert config.hydra.job.override_dirname == "n=2,name=my-***"
+    assert config.name == "my-marker"

@@ -8,8 +8,9 @@ from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 
+from hydra_plugins.optuna_study._configs import quoted
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space, quoted
+from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tunetrail.errors import InputError
-from tunetrail.runs.code_trees import checked_out, list_patched, open_trees
-from tunetrail.tracking.provenance.code import describe_code
+from tunetrail.runs.code_trees import checked_out, list_code, list_patched, open_trees
+from tunetrail.tracking.provenance.code import UNNAMED, describe_code
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -142,6 +142,20 @@ def test_what_cannot_be_checked_out_is_one_line_and_leaves_nothing(
         raise AssertionError
     assert "\n" not in str(caught.value)
     assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_only_what_makes_a_run_is_missed_of_what_was_left_out() -> None:
+    left_out = [
+        ".env",
+        "notes.md",
+        "rows.csv",
+        "tests/src/a.py",
+        "src/a.py",
+        "conf/x.yaml",
+        "train.py",
+    ]
+    assert list_code(left_out) == ["src/a.py", "conf/x.yaml", "train.py"]
+    assert list_code([".env", UNNAMED]) == [UNNAMED]
 
 
 def test_without_git_there_is_no_checkout(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hydra_plugins.optuna_study._console.report import (
     name_ending,
     short_name,
 )
+from hydra_plugins.optuna_study._errors import printable
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint
 from hydra_plugins.optuna_study._study.ledger import list_signs
@@ -61,7 +62,7 @@ def format_finals(
     for point in points:
         if point.complete is None:
             lines.append(f"trial {point.number} has no result there: {_reason(point)}")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def write_finals(points: Sequence[FinalPoint], finals: optuna.Study, folder: Path) -> None:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.commands import format_run_command
+from hydra_plugins.optuna_study._errors import printable
 from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.endings import read_failure
@@ -44,7 +45,7 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_par
     if ledger.num_finished and left > 0:
         seconds = left * ledger.seconds_finished / ledger.num_finished / num_parallel
         progress += f", about {format_seconds(seconds)} left"
-    return " | ".join([*parts, progress])
+    return printable(" | ".join([*parts, progress]))
 
 
 def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
@@ -66,7 +67,7 @@ def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:
         lines += [f"  {format_run_command(spec, trial)}" for trial in best[:TABLE_ROWS]]
     if running := counts["running"]:
         lines += ["", f"{running} more run in other processes, which report them"]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def name_ending(trial: FrozenTrial) -> str:
@@ -134,7 +135,9 @@ def format_params(params: Mapping[str, Any]) -> str:
 
 
 def format_value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.4g}" if isinstance(value, float) else printable(str(value)).replace("\n", "\\n")
+    )
 
 
 def short_name(name: str) -> str:

@@ -13,8 +13,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study._configs import Composer, number_job
-from hydra_plugins.optuna_study._functions import redact_of
+from hydra_plugins.optuna_study._configs import Composer, number_job, quoted
+from hydra_plugins.optuna_study._functions import find_passwords, redact_of
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.job import append_traceback, run_job
@@ -42,8 +42,23 @@ class Pool(ABC):
         """Return the identities of the workers that are free."""
 
     @abstractmethod
-    def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
-        """Give the job of a trial to a free worker."""
+    def start(
+        self,
+        number: int,
+        overrides: Sequence[str],
+        own: Mapping[str, Any],
+        identity: Mapping[str, Any],
+    ) -> None:
+        """Give the job of a trial to a free worker.
+
+        Args:
+            number: of the trial.
+            overrides: of the job.
+            own: what the sweeper itself sets in the job's config, dotted key to value. It is no
+                override: overrides are written, and may name the job's folder.
+            identity: of the worker.
+
+        """
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Finished]:
@@ -77,24 +92,30 @@ class InProcessPool(Pool):
     objectives: Sequence[str]
     interruption: Interruption
     identity: dict[str, Any]
-    _job: tuple[int, Sequence[str]] | None = field(default=None, init=False)
+    _job: tuple[int, Sequence[str], Mapping[str, Any]] | None = field(default=None, init=False)
 
     def free(self) -> list[dict[str, Any]]:
         return [] if self._job else [self.identity]
 
-    def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        number: int,
+        overrides: Sequence[str],
+        own: Mapping[str, Any],
+        identity: Mapping[str, Any],
+    ) -> None:
         del identity
-        self._job = (number, overrides)
+        self._job = (number, overrides, own)
 
     def wait(self, seconds: float) -> list[Finished]:
         """Run the job: there is nothing else to do meanwhile."""
         if self._job is None:
             time.sleep(seconds)
             return []
-        number, overrides = self._job
+        number, overrides, own = self._job
         try:
             with self.interruption.job():
-                outcome = self._run(number, overrides)
+                outcome = self._run(number, overrides, own)
         except KeyboardInterrupt:
             # Also if the job itself raised it: Ctrl-C looks like that from inside.
             self.interruption.requested = True
@@ -119,8 +140,8 @@ class InProcessPool(Pool):
     def close(self) -> None:
         """Do nothing: this process is the worker."""
 
-    def _run(self, number: int, overrides: Sequence[str]) -> JobOutcome:
-        config = self.composer.compose(overrides)
+    def _run(self, number: int, overrides: Sequence[str], own: Mapping[str, Any]) -> JobOutcome:
+        config = self.composer.compose(overrides, own)
         number_job(config, number)
         return run_job(
             config,
@@ -134,9 +155,10 @@ class InProcessPool(Pool):
 class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
 
-    def _run(self, number: int, overrides: Sequence[str]) -> JobOutcome:
+    def _run(self, number: int, overrides: Sequence[str], own: Mapping[str, Any]) -> JobOutcome:
+        given = [*overrides, *self._as_overrides(own)]
         with _quiet_launcher(self.app.launcher):
-            (job,) = self.app.launcher.launch([list(overrides)], initial_job_idx=number)
+            (job,) = self.app.launcher.launch([given], initial_job_idx=number)
         error = job._return_value  # noqa: SLF001 - the property prints what it raises
         if isinstance(error, BaseException):
             outcome = read_error(error)
@@ -144,6 +166,24 @@ class LauncherPool(InProcessPool):
                 append_traceback(error, job.hydra_cfg, redact_of(self.app.config))
             return outcome
         return read_return(job.return_value, self.objectives)
+
+    def _as_overrides(self, own: Mapping[str, Any]) -> list[str]:
+        """Write what the sweeper sets as overrides: a launcher takes nothing else.
+
+        A password is not among them, since Hydra writes them: the job reads it where the sweeper
+        does.
+        """
+        names = self.app.config.hydra.job.config.override_dirname.exclude_keys
+        hidden = ",".join(map(quoted, [*names, *own]))
+        return [
+            f"hydra.job.config.override_dirname.exclude_keys=[{hidden}]",
+            *(
+                f"++{key}=${{hydra:sweeper.storage}}"
+                if isinstance(value, str) and find_passwords(value)
+                else f"++{key}={quoted(value) if isinstance(value, str) else value}"
+                for key, value in own.items()
+            ),
+        ]
 
 
 @contextlib.contextmanager

@@ -65,9 +65,15 @@ class ProcessPool(Pool):
     def free(self) -> list[dict[str, Any]]:
         return [m.identity for m in self._members if m.identity is not None and m.number is None]
 
-    def start(self, number: int, overrides: Sequence[str], identity: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        number: int,
+        overrides: Sequence[str],
+        own: Mapping[str, Any],
+        identity: Mapping[str, Any],
+    ) -> None:
         try:
-            config = self.composer.compose(overrides)
+            config = self.composer.compose(overrides, own)
         except Exception as error:  # noqa: BLE001 - of this point; the next one may be composed
             self._finished.append(Finished(number, read_error(error)))
             return

@@ -74,7 +74,7 @@ def build_plan(
     searched = {parameter.name: parameter.expression for parameter in space.parameters}
     if settings.custom_search_space is not None:
         searched[settings.keys["custom_search_space"]] = settings.custom_search_space
-    redact = load_redact(settings.redact)
+    redact = load_redact(settings.redact, settings.storage)
     leaves = dict(_leaves(redact(plain(config)), ""))
     names = [parameter.name for parameter in space.parameters]
     ignored = [settings.keys["params"], settings.keys["objectives"], *names]

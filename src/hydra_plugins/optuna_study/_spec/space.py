@@ -12,7 +12,6 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     IntervalSweep,
     Override,
-    Quote,
     QuotedString,
     RangeSweep,
     Sweep,
@@ -26,6 +25,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from hydra_plugins.optuna_study._configs import quoted
 from hydra_plugins.optuna_study._errors import SweepError
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -214,11 +214,6 @@ def build_search_space(
             f"interval(…), here or in {params_key}"
         )
     return SearchSpace(tuple(parameters.values()), tuple(fixed.values()))
-
-
-def quoted(text: str) -> str:
-    """Quote a text in Hydra's override grammar."""
-    return QuotedString(text, Quote.single).with_quotes()
 
 
 def as_text(element: Any) -> str:

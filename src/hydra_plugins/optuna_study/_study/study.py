@@ -173,7 +173,7 @@ def _write_plan(study: optuna.Study, spec: SweepSpec) -> None:
     attributes = {
         OBJECTIVES: plan.objectives,
         SEARCH_SPACE: plan.search_space,
-        FIXED_OVERRIDES: load_redact(settings.redact)(fixed),
+        FIXED_OVERRIDES: load_redact(settings.redact, settings.storage)(fixed),
         FIXED_CONFIG: plan.fixed_config,
     }
     for name, value in attributes.items():

@@ -15,12 +15,14 @@ from pathlib import Path, PurePosixPath
 
 from tunetrail.config.git import Git
 from tunetrail.config.scratch import scratch
-from tunetrail.config.secrets import holds_secret
+from tunetrail.config.secrets import redact
+from tunetrail.tracking.provenance.leaks import holds_secret
 
 # Limit of the patch of one file, and of an untracked file.
 MAX_BYTES = 1 << 20
 # Limit of the list of files that were left out.
 MAX_NAMED = 200
+UNNAMED = "…"
 
 _SOURCE_SUFFIXES = frozenset((
     ".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".rs", ".go", ".js",
@@ -33,6 +35,7 @@ _SECRET_NAMES = (
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*credential*", "*secrets.*", "secret.*",
     "*password*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass", ".htpasswd",
     "*kubeconfig*", ".git-credentials", ".dockercfg", "*service_account*.json", "token", "token.*",
+    ".my.cnf", "auth.json", "*.ppk", "*.ovpn", "*.tfvars", "*.tfstate",
 )  # fmt: skip
 # Source code is no secret because of its name: config/secrets.py is none.
 _CODE_SUFFIXES = (".py", ".pyi", ".md", ".rst")
@@ -188,7 +191,7 @@ def _refuse_content(git: Git, commit: str, path: str, section: bytes | None) -> 
     # UTF-16 has zero bytes between its letters.
     text = shown.replace(b"\0", b"").decode("utf-8", "replace")
     lines = (line[1:] if line[:1] in ("+", "-", " ") else line for line in text.split("\n"))
-    if holds_secret("\n".join(lines)) or holds_secret(path):
+    if holds_secret(path, "\n".join(lines)) or redact(path) != path:
         return "its change has what looks like a secret"
     return None
 
@@ -203,7 +206,7 @@ def _is_secret_name(path: str) -> bool:
 def _shorten(files: list[LeftOut]) -> tuple[LeftOut, ...]:
     if len(files) <= MAX_NAMED:
         return tuple(files)
-    rest = LeftOut("…", f"and {len(files) - MAX_NAMED} more")
+    rest = LeftOut(UNNAMED, f"and {len(files) - MAX_NAMED} more")
     return (*files[:MAX_NAMED], rest)
 
 
