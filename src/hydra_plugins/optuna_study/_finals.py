@@ -30,7 +30,6 @@ from hydra_plugins.optuna_study.attributes import (
     FINALIST_OF,
     PLAN_SINCE,
     SEEDS,
-    WORKER,
 )
 
 log = logging.getLogger(__name__)
@@ -74,8 +73,7 @@ def _find_obstacle(spec: SweepSpec, study: optuna.Study, worker: Worker) -> str 
     if {key, written} & {parameter.name for parameter in spec.space.parameters}:
         return f"{key} is searched, so that no seed is fresh"
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    signatures = [trial.user_attrs.get(WORKER) for trial in running]
-    if any(worker.can_see(one) and not worker.has_left(one) for one in signatures):
+    if len(worker.find_left(running)) < len(running):
         return "the search still runs in another process, which runs them at its end"
     return None
 
@@ -176,10 +174,10 @@ def _is_missing(final: FrozenTrial | None) -> bool:
 class FinalsBudget(Budget):
     """Ends when no point waits."""
 
-    def left(self, ledger: Ledger, worker: Worker) -> Left:
+    def left(self, ledger: Ledger) -> Left:
         if ledger.is_waiting:
             return Left.MORE
-        return self._left_to_others(ledger, worker)
+        return Left.RUNNING if ledger.running else Left.NOTHING
 
 
 class FinalsLoop(StudyLoop):

@@ -29,8 +29,8 @@ from hydra_plugins.optuna_study._study.endings import retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
-from hydra_plugins.optuna_study._study.study import quiet_optuna
-from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS, WORKER
+from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
+from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS
 
 log = logging.getLogger(__name__)
 
@@ -148,19 +148,16 @@ class StudyLoop:
     def _next_trial(self, identity: dict[str, Any]) -> tuple[Trial | None, Left]:
         """Draw points until one comes that was not finished before."""
         while not self.interruption.requested:
-            trial = None
+            trial, reused = None, None
             with self.worker.turn():
                 abandoned, left = self._look()
-                if left is Left.MORE:
-                    trial = self._ask(identity)
+                if left is Left.MORE and self.worker.has_turn():
+                    trial, reused = self._take(identity)
             for closed in abandoned:
                 self._announce(closed)
-            if trial is None:
-                return None, left
-            source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
-            if source is None:
-                return trial, Left.MORE
-            self._announce(reuse(self.study, trial, source))
+            if reused is None:
+                return trial, left
+            self._announce(reused)
         return None, Left.MORE
 
     def _look(self) -> tuple[list[FrozenTrial], Left]:
@@ -169,15 +166,14 @@ class StudyLoop:
         The point of a closed trial is queued again.
         """
         trials = self.ledger.update()
-        abandoned = [
-            retry(self.study, trial.number, INTERRUPTED)
-            for trial in self.ledger.running
-            if trial.number not in self.running
-            and self.worker.has_left(trial.user_attrs.get(WORKER))
-        ]
+        abandoned = []
+        for trial in self.worker.find_left(self.ledger.running):
+            # It may have ended, or have been closed, a moment ago.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                abandoned.append(retry(self.study, trial.number, INTERRUPTED))
         if abandoned:
             trials = self.ledger.update()
-        left = self.budget.left(self.ledger, self.worker)
+        left = self.budget.left(self.ledger)
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
             left = Left.NOTHING
             self.budget.reason = (
@@ -186,10 +182,24 @@ class StudyLoop:
             )
         return abandoned, left
 
+    def _take(self, identity: dict[str, Any]) -> tuple[Trial | None, FrozenTrial | None]:
+        """Ask for a trial; returns one to run, or one that has ended as its point did before."""
+        try:
+            trial = self._ask(identity)
+            source = None if trial is None else self.ledger.find_same(trial.user_attrs[OVERRIDES])
+            if trial is not None and source is not None:
+                return None, reuse(self.study, trial, source)
+        except UpdateFinishedTrialError:
+            # This process was stopped meanwhile, for so long that another one closed the trial.
+            return None, None
+        if trial is not None:
+            self.worker.holds.add(trial._trial_id)  # noqa: SLF001 - what storages go by
+        return trial, None
+
     def _ask(self, identity: dict[str, Any]) -> Trial | None:
-        self.sampler.worker = identity
         space = self.spec.space
         with quiet_optuna():
+            sign_next(self.study, self.ledger.waiting, identity)
             trial = self.study.ask({p.name: p.distribution for p in space.parameters})
             self.spec.custom(self.spec.job_config, trial)
         # Last: a trial with overrides is one whose point was drawn in full.
@@ -247,8 +257,7 @@ class StudyLoop:
         if outcome.values is not None:
             running.repeats.append(list(outcome.values))
             if len(running.repeats) < self.settings.num_seeds:
-                if not leaving:
-                    running.trial.set_user_attr(REPEATS, running.repeats)
+                if not leaving and self._note_repeats(running):
                     self._launch(running)
                     return
                 outcome = failed(INTERRUPTED)
@@ -257,12 +266,23 @@ class StudyLoop:
             with self.worker.turn():
                 frozen = write_ending(self.study, running.trial, outcome, running.repeats)
         except UpdateFinishedTrialError:
-            # Its worker died while this process was busy, and another process closed the trial.
+            # Nothing was heard of this process, or of its worker, for so long that another process
+            # has closed the trial and runs its point.
             log.info("trial %d was closed by another process", finished.number)
             return
+        finally:
+            self.worker.holds.discard(running.trial._trial_id)  # noqa: SLF001 - what storages go by
         self._announce(frozen)
         if not leaving:
             self.budget.count(outcome.failure)
+
+    def _note_repeats(self, running: _Running) -> bool:
+        """Write the values of the jobs so far; False: another process has closed the trial."""
+        try:
+            running.trial.set_user_attr(REPEATS, running.repeats)
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def _announce(self, trial: FrozenTrial) -> None:
         self.ledger.update()

@@ -444,7 +444,7 @@ def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study,
     study = sweep("num_trials=1")
     code = (
         "import json, pathlib; from hydra_plugins.optuna_study._jobs.workers import Worker\n"
-        "with Worker(pathlib.Path('sweeps/toy/.workers')) as worker:\n"
+        "with Worker(pathlib.Path('store/.optuna.db.workers')) as worker:\n"
         "    print(json.dumps(worker.identity), flush=True); input()"
     )
     program = [sys.executable, "-c", code]

@@ -131,7 +131,10 @@ def _tell(
     values: Sequence[float] | None = None,
 ) -> FrozenTrial:
     with quiet_optuna():
-        return study.tell(trial, values, state, skip_if_finished=True)
+        told = study.tell(trial, values, state, skip_if_finished=True)
+    if told.state is not state:
+        raise UpdateFinishedTrialError(f"trial {told.number} has ended as {told.state.name}")
+    return told
 
 
 def _write_failure(study: optuna.Study, number: int, failure: Failure) -> None:
