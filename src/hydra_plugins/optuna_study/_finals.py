@@ -2,10 +2,9 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.finals_report import (
     format_finalists,
@@ -13,13 +12,13 @@ from hydra_plugins.optuna_study._console.finals_report import (
     write_finals,
 )
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import fail, read_failure
+from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
@@ -197,21 +196,9 @@ class FinalsLoop(StudyLoop):
         self._searched = searched
         self.folder = folder
 
-    def _ask(self, identity: dict[str, Any]) -> Trial | None:
-        trial = super()._ask(identity)
-        if trial is not None and FINALIST_OF not in trial.user_attrs:
-            # A worker on another machine, for which no turn here counts, took the last point
-            # meanwhile. The point that was drawn instead is no finalist.
-            fail(self.study, trial.number, _TAKEN)
-            return None
-        return trial
-
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.settings)
         log.info(format_finals(points, self._searched, self.study, self.spec.objectives))
-
-
-_TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machine")
 
 
 def _read_points(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[FinalPoint]:

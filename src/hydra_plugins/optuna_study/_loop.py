@@ -186,17 +186,16 @@ class StudyLoop:
         """Ask for a trial; returns one to run, or one that has ended as its point did before."""
         try:
             trial = self._ask(identity)
-            source = None if trial is None else self.ledger.find_same(trial.user_attrs[OVERRIDES])
-            if trial is not None and source is not None:
+            source = self.ledger.find_same(trial.user_attrs[OVERRIDES])
+            if source is not None:
                 return None, reuse(self.study, trial, source)
         except UpdateFinishedTrialError:
             # This process was stopped meanwhile, for so long that another one closed the trial.
             return None, None
-        if trial is not None:
-            self.worker.holds.add(trial._trial_id)  # noqa: SLF001 - what storages go by
+        self.worker.holds.add(trial._trial_id)  # noqa: SLF001 - what storages go by
         return trial, None
 
-    def _ask(self, identity: dict[str, Any]) -> Trial | None:
+    def _ask(self, identity: dict[str, Any]) -> Trial:
         space = self.spec.space
         with quiet_optuna():
             sign_next(self.study, self.ledger.waiting, identity)

@@ -6,7 +6,7 @@ import pytest
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._spec.space import build_search_space
 from hydra_plugins.optuna_study._study.sampler import StudySampler
-from hydra_plugins.optuna_study._study.study import quiet_optuna
+from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
 
 SAMPLERS = {
     "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3},

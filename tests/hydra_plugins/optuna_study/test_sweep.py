@@ -1,6 +1,7 @@
 """What a study holds, and what is printed, after a sweep of the toy app."""
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._study.study import sign_next
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 THRESHOLD = ("pruner._target_=optuna.pruners.ThresholdPruner", "+pruner.upper=1.5", "num_reports=3")
@@ -239,28 +241,24 @@ def test_an_abandoned_trial_is_run_again(sweep):
 
 
 @pytest.mark.slow
-def test_a_trial_on_another_machine_is_not_changed(sweep):
-    study = sweep("num_trials=1")
-    elsewhere = study.ask(study.trials[0].distributions)
-    elsewhere.set_user_attr(
-        "worker", {"host": "elsewhere", "boot": "b", "pid": 1, "lock": "1.lock"}
-    )
-    study = sweep("num_trials=3")
-    assert states(study) == ["COMPLETE", "RUNNING", "COMPLETE"]
-
-
-@pytest.mark.slow
-def test_a_trial_of_another_container_is_taken_over_when_its_lock_is_free(sweep):
+@pytest.mark.parametrize("lock_is_there", [True, False])
+def test_the_trial_of_another_container_is_taken_over_when_its_lock_is_free(sweep, lock_is_there):
     study = sweep("num_trials=1")
     left = study.ask(study.trials[0].distributions)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    folder = Path("sweeps/toy/.workers")
-    identity = {"host": "container-1", "boot": boot, "pid": 1, "lock": "1.lock"}
-    left.set_user_attr("worker", identity)
-    # If its folder is not shared, nobody can know.
-    assert states(sweep("num_trials=2")) == ["COMPLETE", "RUNNING"]
-    (folder / "1.lock").touch()
+    left.set_user_attr("worker", {"host": "container-1", "pid": 1, "lock": "1.lock"})
+    if lock_is_there:
+        Path("store/.optuna.db.workers/1.lock").touch()
     assert states(sweep("num_trials=2")) == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+def test_a_kill_between_signing_and_asking_leaves_a_trial_that_is_asked_for_next(sweep):
+    whole = sweep("num_trials=3", study="whole")
+    study = sweep("num_trials=1")
+    sign_next(study, (), {"host": "dead", "pid": 1, "lock": "1.lock"})
+    study = sweep("num_trials=3")
+    assert states(study) == ["COMPLETE"] * 3
+    assert points(study) == points(whole)
+    assert {trial.user_attrs["worker"]["pid"] for trial in study.trials} == {os.getpid()}
 
 
 GRID = "sampler={_target_: optuna.samplers.GridSampler}"

@@ -93,13 +93,13 @@ class DatabaseWorker(Worker):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        with super().turn():
-            if not is_postgresql(self._engine):
+        if not is_postgresql(self._engine):
+            with super().turn():
                 yield
-                return
-            lock = partial(lock_database, self._engine, self._lock_name, self._grace_period)
-            with self._holding(repeat_outages(lock)):
-                yield
+            return
+        lock = partial(lock_database, self._engine, self._lock_name, self._grace_period)
+        with self._holding(repeat_outages(lock)):
+            yield
 
     def has_turn(self) -> bool:
         """Whether the server still sees the transaction that has the turn.
