@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import optuna
 import pytest
@@ -120,3 +121,17 @@ def test_a_host_that_was_away_for_too_long_finds_its_trial_closed(database, star
     assert "Traceback" not in output
     trials = require_whole(storage, 3)
     assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_the_job_that_submitit_has_launched(launch, workspace, number):
+    process = launch("-m", "hydra/launcher=submitit_local", "behaviour=hang", "num_trials=4")
+    wait_for(workspace / "hanging-2")
+    # submitit names the files of a job by the process that controls it.
+    jobs = {file.stem.split("_")[0] for file in workspace.glob("sweeps/toy/.submitit/*/*_log.out")}
+    assert any(Path("/proc", job).exists() for job in jobs)
+    process.send_signal(number)
+    output = finish(process)
+    assert process.returncode == 130, output
+    assert "interrupted; to continue: python" in output
+    assert not any(Path("/proc", job).exists() for job in jobs)
