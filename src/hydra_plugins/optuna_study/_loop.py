@@ -25,7 +25,7 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._spec.space import quoted
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import retry, reuse, write_ending
+from hydra_plugins.optuna_study._study.endings import abandon, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
@@ -170,7 +170,7 @@ class StudyLoop:
         for trial in self.worker.find_left(self.ledger.running):
             # It may have ended, or have been closed, a moment ago.
             with contextlib.suppress(UpdateFinishedTrialError):
-                abandoned.append(retry(self.study, trial.number, INTERRUPTED))
+                abandoned.append(abandon(self.study, trial.number))
         if abandoned:
             trials = self.ledger.update()
         left = self.budget.left(self.ledger)

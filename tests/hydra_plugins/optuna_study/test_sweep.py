@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -225,7 +226,7 @@ def test_numbers_and_folders_continue_where_the_study_stopped(sweep):
     assert states(sweep("num_trials=3")) == ["COMPLETE"] * 3
 
 
-def test_an_abandoned_trial_is_run_again(sweep):
+def test_an_abandoned_trial_is_run_again(sweep, capfd):
     study = sweep("num_trials=1")
     dead = study.ask(study.trials[0].distributions)
     dead.set_user_attr("overrides", ["x=0.5", "n=1"])
@@ -234,7 +235,11 @@ def test_an_abandoned_trial_is_run_again(sweep):
     assert states(study) == ["COMPLETE"] + ["FAIL"] * 2 + ["COMPLETE"] * 2
     for number in (dead.number, unsigned.number):
         assert study.trials[number].user_attrs["failure"] == "interrupted"
+        assert study.trials[number].user_attrs["abandoned"]
         assert ("trial", number, "FAIL") in EVENTS
+    # How long a trial ran whose process has gone is not known.
+    line = r"^trial 1 \| interrupted \| x=\S+ n=\d \| best"
+    assert re.search(line, capfd.readouterr().out, re.MULTILINE)
     # The point that was drawn in full is the next one; of the other there is nothing to repeat.
     assert study.trials[3].params == dead.params
     assert "retry_of" not in study.trials[4].user_attrs
