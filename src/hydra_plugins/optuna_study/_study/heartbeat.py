@@ -87,7 +87,8 @@ class DatabaseWorker(Worker):
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._thread.join()
+        # Not for ever: the network may hold up a beat, and the process may end without it.
+        self._thread.join(timeout=self._grace_period)
         self._engine.dispose()
         super().__exit__(*error)
 
