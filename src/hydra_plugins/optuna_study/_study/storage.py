@@ -157,12 +157,11 @@ def lock_database(engine: Engine, name: str, seconds: float) -> Connection:
     """
     connection = engine.connect()
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-    patience = str(round(1000 * seconds))
+    patience = func.set_config(
+        "idle_in_transaction_session_timeout", str(round(1000 * seconds)), True
+    )
     try:
-        connection.execute(
-            select(func.set_config("idle_in_transaction_session_timeout", patience, True))
-        )
-        connection.execute(select(func.pg_advisory_xact_lock(key)))
+        connection.execute(select(patience, func.pg_advisory_xact_lock(key)))
     except BaseException:
         unlock_database(connection)
         raise
