@@ -16,6 +16,9 @@ is busy throughout slows both. Look at the rounds: if they disagree, run it agai
     python benchmarks/sweeper.py                          # make bench; two to five minutes
     python benchmarks/sweeper.py --trials 300 --rounds 1
     python benchmarks/sweeper.py --two-workers            # also with hydra.sweeper.num_workers=2
+    python benchmarks/sweeper.py --server postgresql://USER@HOST/DATABASE    # with its heartbeat
+
+With ``--server`` each run has a study of its own in that database, which is deleted after it.
 """
 
 import argparse
@@ -42,9 +45,11 @@ class Run:
     last_over_first: float
 
 
-def sweep(num_trials: int, *overrides: str) -> Run:
+def sweep(num_trials: int, server: str | None, *overrides: str) -> Run:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        storage = server or f"sqlite:///{folder}/study.db"
         command = [sys.executable, str(TOY), "-m", f"num_trials={num_trials}", *overrides]
+        command.append(f"hydra.sweeper.storage='{storage}'")
         output = Path(folder, "output")
         with output.open("w") as file:
             done = subprocess.run(
@@ -52,16 +57,16 @@ def sweep(num_trials: int, *overrides: str) -> Run:
             )
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{_tail(output)}")
-        return measure(f"sqlite:///{folder}/study.db", num_trials)
+        return measure(storage, num_trials)
 
 
 def _tail(output: Path) -> str:
     return "\n".join(output.read_text().splitlines()[-5:])
 
 
-def plain(num_trials: int) -> Run:
+def plain(num_trials: int, server: str | None) -> Run:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        storage = f"sqlite:///{folder}/study.db"
+        storage = server or f"sqlite:///{folder}/study.db"
         command = [sys.executable, __file__, "--plain", storage, "--trials", str(num_trials)]
         subprocess.run(command, check=True)
         return measure(storage, num_trials)
@@ -80,6 +85,7 @@ def ask_and_tell(storage: str, num_trials: int) -> None:
 
 def measure(storage: str, num_trials: int) -> Run:
     trials = optuna.load_study(study_name="toy", storage=storage).get_trials(deepcopy=False)
+    optuna.delete_study(study_name="toy", storage=storage)
     ends = sorted(
         trial.datetime_complete.timestamp()
         for trial in trials
@@ -102,6 +108,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000, help="of each run; 40 or more")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--two-workers", action="store_true")
+    parser.add_argument("--server", metavar="URL", help="of a database, in place of SQLite")
     parser.add_argument("--plain", metavar="STORAGE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trials < 2 * BLOCK:
@@ -112,14 +119,15 @@ def main() -> None:
     print("round            ms a trial  last/first", flush=True)
     added, ratios = [], []
     for number in range(1, options.rounds + 1):
-        optuna_run = plain(options.trials)
+        optuna_run = plain(options.trials, options.server)
         _print_run(number, "optuna", optuna_run)
-        sweep_run = sweep(options.trials)
+        sweep_run = sweep(options.trials, options.server)
         _print_run(number, "sweeper", sweep_run)
         added.append(sweep_run.ms - optuna_run.ms)
         ratios.append(sweep_run.last_over_first)
         if options.two_workers:
-            _print_run(number, "2 workers", sweep(options.trials, "hydra.sweeper.num_workers=2"))
+            two = sweep(options.trials, options.server, "hydra.sweeper.num_workers=2")
+            _print_run(number, "2 workers", two)
     adds, ratio = statistics.median(added), statistics.median(ratios)
     is_good = adds <= MOST_ADDED_MS and ratio <= MOST_LAST_OVER_FIRST
     print(

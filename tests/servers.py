@@ -1,14 +1,18 @@
-"""A real MLflow server on loopback."""
+"""A real MLflow server and a real PostgreSQL, on loopback."""
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
+import psycopg
 import requests
 
 
@@ -44,3 +48,56 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+class Database:
+    """A real PostgreSQL on loopback, for anyone on this machine; it forgets all at its end."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        self._num_created = 0
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    @staticmethod
+    def folder_of_programs() -> Path | None:
+        """Where its programs are, which few systems have on the path; None: they are not."""
+        places = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+        return next((Path(place).resolve().parent for place in places if place), None)
+
+    def __enter__(self) -> Self:
+        data = f"--pgdata={self.folder}/data"
+        self._run("initdb", data, "--auth=trust", "--username=tester", "--no-sync")
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", f"--pgdata={self.folder}/data", "--wait", f"--options={options}",
+                  f"--log={self.folder}/log", "start")  # fmt: skip
+
+    def stop(self) -> None:
+        self._run("pg_ctl", f"--pgdata={self.folder}/data", "--mode=immediate", "stop")
+
+    def create(self) -> str:
+        """Create an empty database and return its URL."""
+        self._num_created += 1
+        server, name = f"postgresql://tester@127.0.0.1:{self.port}", f"study_{self._num_created}"
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"{server}/{name}".replace("://", "+psycopg://")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # The server refuses to run as root.
+        user = {"user": "nobody"} if os.getuid() == 0 else {}
+        if user:
+            shutil.chown(self.folder, "nobody")
+        folder = self.folder_of_programs()
+        assert folder is not None
+        subprocess.run([folder / program, *arguments], check=True, cwd=self.folder, **user,
+                       stdout=subprocess.DEVNULL)  # fmt: skip

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -13,13 +12,13 @@ from hydra_plugins.optuna_study._console.finals_report import (
     write_finals,
 )
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import Resources, Running, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
-from hydra_plugins.optuna_study._study.endings import fail, read_failure
+from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
@@ -30,7 +29,6 @@ from hydra_plugins.optuna_study.attributes import (
     FINALIST_OF,
     PLAN_SINCE,
     SEEDS,
-    WORKER,
 )
 
 log = logging.getLogger(__name__)
@@ -69,8 +67,7 @@ def run_finals(spec: SweepSpec, study: optuna.Study, resources: Resources) -> No
 
 def _is_searched_elsewhere(study: optuna.Study, worker: Worker) -> bool:
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    signatures = [trial.user_attrs.get(WORKER) for trial in running]
-    return any(worker.can_see(one) and not worker.has_left(one) for one in signatures)
+    return len(worker.find_left(running)) < len(running)
 
 
 def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna.Study:
@@ -169,10 +166,10 @@ def _is_missing(final: FrozenTrial | None) -> bool:
 class FinalsBudget(Budget):
     """Ends when no point waits."""
 
-    def left(self, ledger: Ledger, worker: Worker) -> Left:
+    def left(self, ledger: Ledger) -> Left:
         if ledger.is_waiting:
             return Left.MORE
-        return self._left_to_others(ledger, worker)
+        return Left.RUNNING if ledger.running else Left.NOTHING
 
 
 class FinalsLoop(StudyLoop):
@@ -192,21 +189,9 @@ class FinalsLoop(StudyLoop):
         self._searched = searched
         self.folder = folder
 
-    def _ask(self, identity: dict[str, Any]) -> Running | FrozenTrial | None:
-        asked = super()._ask(identity)
-        if isinstance(asked, Running) and FINALIST_OF not in asked.trial.user_attrs:
-            # A worker on another machine, for which no turn here counts, took the last point
-            # meanwhile. The point that was drawn instead is no finalist.
-            fail(self.study, asked.trial.number, _TAKEN)
-            return None
-        return asked
-
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.settings)
         log.info(format_finals(points, self._searched, self.study, self.spec.objectives))
-
-
-_TAKEN = Failure(FailureKind.INTERRUPTED, "its point was taken on another machine")
 
 
 def _read_points(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[FinalPoint]:

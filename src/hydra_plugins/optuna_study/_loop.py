@@ -25,12 +25,12 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.drawing import draw_point
-from hydra_plugins.optuna_study._study.endings import fail, retry, reuse, write_ending
+from hydra_plugins.optuna_study._study.endings import abandon, fail, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
-from hydra_plugins.optuna_study._study.study import quiet_optuna
-from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS, WORKER
+from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
+from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS
 
 log = logging.getLogger(__name__)
 
@@ -150,22 +150,16 @@ class StudyLoop:
     def _next_trial(self, identity: dict[str, Any]) -> tuple[Running | None, Left]:
         """Draw points until one comes that was not finished before."""
         while not self.interruption.requested:
-            asked: Running | FrozenTrial | None = None
+            running, ended = None, None
             with self.worker.turn():
-                closed, left = self._look()
-                if left is Left.MORE:
-                    asked = self._ask(identity)
-            for trial in closed:
+                abandoned, left = self._look()
+                if left is Left.MORE and self.worker.has_turn():
+                    running, ended = self._take(identity)
+            for trial in abandoned:
                 self._announce(trial)
-            if isinstance(asked, FrozenTrial):
-                self._announce(asked)
-                continue
-            if asked is None:
-                return None, left
-            source = self.ledger.find_same(asked.overrides)
-            if source is None:
-                return asked, Left.MORE
-            self._announce(reuse(self.study, asked.trial, source))
+            if ended is None:
+                return running, left
+            self._announce(ended)
         return None, Left.MORE
 
     def _look(self) -> tuple[list[FrozenTrial], Left]:
@@ -174,15 +168,14 @@ class StudyLoop:
         The point of a closed trial is queued again.
         """
         trials = self.ledger.update()
-        abandoned = [
-            retry(self.study, trial.number, INTERRUPTED)
-            for trial in self.ledger.running
-            if trial.number not in self.running
-            and self.worker.has_left(trial.user_attrs.get(WORKER))
-        ]
+        abandoned = []
+        for trial in self.worker.find_left(self.ledger.running):
+            # It may have ended, or have been closed, a moment ago.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                abandoned.append(abandon(self.study, trial.number))
         if abandoned:
             trials = self.ledger.update()
-        left = self.budget.left(self.ledger, self.worker)
+        left = self.budget.left(self.ledger)
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
             left = Left.NOTHING
             self.budget.reason = (
@@ -191,10 +184,27 @@ class StudyLoop:
             )
         return abandoned, left
 
-    def _ask(self, identity: dict[str, Any]) -> Running | FrozenTrial | None:
-        """Draw a point; a trial that was queued outside of the search space is closed."""
-        self.sampler.worker = identity
+    def _take(self, identity: dict[str, Any]) -> tuple[Running | None, FrozenTrial | None]:
+        """Ask for a trial; returns one to run, or one that has ended already.
+
+        That is one whose point was run before, or was queued outside of the search space.
+        """
+        try:
+            asked = self._ask(identity)
+            if isinstance(asked, FrozenTrial):
+                return None, asked
+            source = self.ledger.find_same(asked.overrides)
+            if source is not None:
+                return None, reuse(self.study, asked.trial, source)
+        except UpdateFinishedTrialError:
+            # This process was stopped meanwhile, for so long that another one closed the trial.
+            return None, None
+        self.worker.holds.add(asked.trial._trial_id)  # noqa: SLF001 - what storages go by
+        return asked, None
+
+    def _ask(self, identity: dict[str, Any]) -> Running | FrozenTrial:
         with quiet_optuna():
+            sign_next(self.study, self.ledger.waiting, identity)
             trial = self.study.ask()
             try:
                 point = draw_point(trial, self.spec)
@@ -258,8 +268,7 @@ class StudyLoop:
         if outcome.values is not None:
             running.repeats.append(list(outcome.values))
             if len(running.repeats) < self.settings.num_seeds:
-                if not leaving:
-                    running.trial.set_user_attr(REPEATS, running.repeats)
+                if not leaving and self._note_repeats(running):
                     self._launch(running)
                     return
                 outcome = failed(INTERRUPTED)
@@ -268,12 +277,23 @@ class StudyLoop:
             with self.worker.turn():
                 frozen = write_ending(self.study, running.trial, outcome, running.repeats)
         except UpdateFinishedTrialError:
-            # Its worker died while this process was busy, and another process closed the trial.
+            # Nothing was heard of this process, or of its worker, for so long that another process
+            # has closed the trial and runs its point.
             log.info("trial %d was closed by another process", finished.number)
             return
+        finally:
+            self.worker.holds.discard(running.trial._trial_id)  # noqa: SLF001 - what storages go by
         self._announce(frozen)
         if not leaving:
             self.budget.count(outcome.failure)
+
+    def _note_repeats(self, running: Running) -> bool:
+        """Write the values of the jobs so far; False: another process has closed the trial."""
+        try:
+            running.trial.set_user_attr(REPEATS, running.repeats)
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def _announce(self, trial: FrozenTrial) -> None:
         self.ledger.update()

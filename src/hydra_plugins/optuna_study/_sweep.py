@@ -1,12 +1,14 @@
 """The sweep, top to bottom: check, open the study, start workers, search, train the best again."""
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import version
+from sqlalchemy import create_engine
 
 from hydra_plugins.optuna_study._configs import plain, save_yaml
 from hydra_plugins.optuna_study._console.commands import format_continue_command
@@ -20,10 +22,12 @@ from hydra_plugins.optuna_study._jobs.processes import ProcessPool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._loop import Resources, StudyLoop
+from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check_spec
 from hydra_plugins.optuna_study._study.budget import Budget
+from hydra_plugins.optuna_study._study.heartbeat import DatabaseWorker
 from hydra_plugins.optuna_study._study.sampler import StudySampler
-from hydra_plugins.optuna_study._study.storage import open_storage, outages
+from hydra_plugins.optuna_study._study.storage import find_file, open_storage, outages
 from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 
 log = logging.getLogger(__name__)
@@ -56,11 +60,14 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
         command = redact(format_continue_command(settings))
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
-        with outages(settings.storage, remedy=remedy), _worker_of(sweep_dir) as worker:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(outages(settings.storage, remedy=remedy))
             with _starting(interruption):
-                save_yaml(redact(plain(app.config)), sweep_dir / "multirun.yaml")
+                _save_config(redact(plain(app.config)), sweep_dir)
+                storage = open_storage(settings.storage)
+                worker = stack.enter_context(_build_worker(settings, sweep_dir))
                 with worker.turn(), quiet_optuna():
-                    study = open_study(open_storage(settings.storage), spec, sampler, pruner)
+                    study = open_study(storage, spec, sampler, pruner)
             pool = _build_pool(spec, app, interruption, worker, num_workers)
             resources = Resources(worker, pool, app.config, interruption, command)
             with contextlib.closing(pool):
@@ -138,10 +145,24 @@ def _build_pool(
     )
 
 
-def _worker_of(sweep_dir: Path) -> Worker:
+def _save_config(config: Any, sweep_dir: Path) -> None:
     try:
-        return Worker(sweep_dir / ".workers")
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        save_yaml(config, sweep_dir / "multirun.yaml")
     except OSError as error:
         raise SweepError(
             f"hydra.sweep.dir={sweep_dir}: it cannot be written ({first_line(error)})"
         ) from error
+
+
+def _build_worker(settings: Settings, sweep_dir: Path) -> Worker:
+    """Register where all that share the storage can see it: beside its file, or in its server."""
+    turn = f"turn-{hashlib.sha256(settings.study_name.encode()).hexdigest()[:16]}"
+    if file := find_file(settings.storage):
+        return Worker(file.with_name(f".{file.name}.workers"), turn=turn)
+    return DatabaseWorker(
+        sweep_dir / ".workers",
+        turn=turn,
+        engine=create_engine(settings.storage),
+        grace_period=settings.grace_period,
+    )

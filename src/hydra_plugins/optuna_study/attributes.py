@@ -24,6 +24,8 @@ DEFAULT = "default"
 POINT = "point"
 # On a trial that runs an interrupted point again: the number of the trial that was interrupted.
 RETRY_OF = "retry_of"
+# On a trial that was closed after its process had gone: its times may be of two clocks.
+ABANDONED = "abandoned"
 # On a trial whose point was finished before: the number of that trial.
 REUSED_FROM = "reused_from"
 # On a trial of finals: the number of the trial of the search that it trains again.

@@ -2,7 +2,7 @@
 
 A sweep runs a *study*, which is kept in a storage. The same command with the same study name
 continues the study up to its budget of finished trials; in a second terminal it adds a worker.
-Workers on one machine share ``hydra.sweep.dir``, so name that folder by the study.
+Workers find each other beside the file of the storage; on several machines, in a PostgreSQL.
 
 A job's config gets ``trial.storage``, ``trial.study`` and ``trial.number``: no overrides, which are
 written and may name a folder. (A launcher other than Hydra's basic one takes overrides alone; a URL

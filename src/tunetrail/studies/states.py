@@ -23,7 +23,9 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def seconds_of(trial: FrozenTrial) -> float | None:
-    return None if trial.duration is None else trial.duration.total_seconds()
+    if trial.duration is None or attributes.ABANDONED in trial.user_attrs:
+        return None
+    return trial.duration.total_seconds()
 
 
 def find_default(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:

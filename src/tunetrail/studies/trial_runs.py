@@ -125,7 +125,8 @@ class TrialRuns:
             if name in run.data.tags and name not in tags:
                 self._client.delete_tag(run_id, name)
         if run.info.status in ("RUNNING", "SCHEDULED"):
-            ended = _milliseconds(trial.datetime_complete)
+            # The clock of the machine that closed the trial may be behind that of the run.
+            ended = max(run.info.start_time, _milliseconds(trial.datetime_complete))
             self._client.set_terminated(run_id, status, end_time=ended)
             release(self._client, run_id, list_tags(run))
         elif run.info.status != status:

@@ -208,6 +208,7 @@ def test_without_a_feasible_trial_there_is_no_best(sweep, capfd):
         ("hydra.sweeper.try_default=1", "hydra.sweeper.try_default=1: give true or false"),
         ("hydra.sweeper.allow_changes=yes", "hydra.sweeper.allow_changes='yes': give true or"),
         ("hydra.sweeper.workers_per_gpu=0", "workers_per_gpu=0: give a whole number from 1 up"),
+        ("hydra.sweeper.grace_period=0.5", "grace_period=0.5: give a number of seconds from 1 up"),
     ],
 )
 def test_a_bad_limit_is_one_line(sweep, override, message):

@@ -11,10 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 from omegaconf import OmegaConf
-from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._finals import FinalsLoop
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 from .test_budget import open_trial
@@ -444,7 +442,7 @@ def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study,
     study = sweep("num_trials=1")
     code = (
         "import json, pathlib; from hydra_plugins.optuna_study._jobs.workers import Worker\n"
-        "with Worker(pathlib.Path('sweeps/toy/.workers')) as worker:\n"
+        "with Worker(pathlib.Path('store/.optuna.db.workers')) as worker:\n"
         "    print(json.dumps(worker.identity), flush=True); input()"
     )
     program = [sys.executable, "-c", code]
@@ -456,32 +454,6 @@ def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study,
         other.kill()
     sweep(*FINALS, "num_trials=1")
     assert len(load_study("toy-finals-2").trials) == 1
-
-
-@pytest.mark.slow
-def test_a_point_that_another_machine_takes_first_is_not_replaced_by_a_drawn_one(
-    sweep, load_finals, monkeypatch, capfd
-):
-    look = FinalsLoop._look
-    elsewhere = {"host": "elsewhere", "boot": "b", "pid": 1, "lock": "1.lock"}
-
-    def look_and_lose(self):
-        answer = look(self)
-        if not self.study.get_trials(states=(TrialState.RUNNING,)):
-            # No turn of this machine holds it off.
-            self.study.ask()
-            running = self.study.get_trials(states=(TrialState.RUNNING,))[0]
-            self.study._storage.set_trial_user_attr(running._trial_id, "worker", elsewhere)
-        return answer
-
-    monkeypatch.setattr(FinalsLoop, "_look", look_and_lose)
-    sweep("hydra.sweeper.finalists=1", FINALS[1], "num_trials=2", recorder())
-    finals = load_finals()
-    assert states(finals) == ["RUNNING", "FAIL"]
-    assert finals.trials[1].user_attrs["failure"] == "its point was taken on another machine"
-    # What is not known yet is not compared.
-    assert "the rest of the finals runs on another machine" in capfd.readouterr().out
-    assert EVENTS[-1][0] == "end"
 
 
 @pytest.mark.slow

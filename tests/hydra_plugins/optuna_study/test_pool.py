@@ -253,7 +253,7 @@ def test_a_stop_reaches_every_worker_within_seconds(launch, workspace, load_stud
     interrupted = [t for t in study.trials if t.user_attrs.get("failure_kind") == "interrupted"]
     assert len(interrupted) == states(study).count("WAITING") == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert list((workspace / "sweeps" / "toy" / ".workers").glob("*-*.lock")) == []
+    assert list((workspace / "store" / ".optuna.db.workers").glob("*-*-*.lock")) == []
 
 
 @pytest.mark.slow

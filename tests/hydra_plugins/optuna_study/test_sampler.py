@@ -6,7 +6,7 @@ import pytest
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._spec.space import build_search_space
 from hydra_plugins.optuna_study._study.sampler import StudySampler
-from hydra_plugins.optuna_study._study.study import quiet_optuna
+from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
 
 SAMPLERS = {
     "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3},
@@ -33,11 +33,11 @@ def draw(space):
     def run(config, storage, num_trials, *, seed=0, worker="w"):
         with quiet_optuna():
             sampler = StudySampler(config, key="sampler", seed=seed, space=space)
-            sampler.worker = {"lock": worker}
             study = optuna.create_study(
                 study_name="s", storage=storage, sampler=sampler, load_if_exists=True
             )
             for _ in range(num_trials):
+                sign_next(study, (), {"lock": worker})
                 trial = study.ask({p.name: p.distribution for p in space.parameters})
                 trial.set_user_attr("overrides", space.overrides(trial.params))
                 study.tell(trial, (trial.params["x"] - 0.3) ** 2 + trial.params["k"])

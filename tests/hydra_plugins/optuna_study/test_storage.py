@@ -1,6 +1,7 @@
 """A database that does not answer for a while is asked again."""
 
 import sqlite3
+import sys
 import threading
 
 import optuna
@@ -62,9 +63,13 @@ def test_an_error_that_will_not_go_away_is_not_retried(impatient, workspace, cap
         ("mysql://h/db", "mysqlclient"),
         ("oracle://h/db", "oracledb"),
         ("mysql+pymysql://h/db", "pymysql"),
+        ("postgresql://h/db", "psycopg[binary]"),
+        ("postgresql+psycopg://h/db", "psycopg[binary]"),
+        ("postgresql+psycopg2://h/db", "psycopg2-binary"),
     ],
 )
-def test_a_driver_that_is_not_installed_is_named(url, package):
+def test_a_driver_that_is_not_installed_is_named(url, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not
     with pytest.raises(SweepError) as caught:
         storage.open_storage(url)
     assert str(caught.value).startswith(f"hydra.sweeper.storage={url} cannot be opened (")

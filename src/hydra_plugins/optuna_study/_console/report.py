@@ -15,7 +15,7 @@ from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
-from hydra_plugins.optuna_study.attributes import FINALIST_OF, REUSED_FROM, SPREAD
+from hydra_plugins.optuna_study.attributes import ABANDONED, FINALIST_OF, REUSED_FROM, SPREAD
 
 TABLE_ROWS = 5
 # In the folder of the study: its best points.
@@ -36,7 +36,8 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_par
     if violated and not failure:
         parts.append(f"violates {', '.join(violated)}")
     parts.append(format_params(trial.params))
-    parts.append(format_seconds(_seconds(trial)))
+    if ABANDONED not in trial.user_attrs:
+        parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
         parts.append(_format_best(ledger.best, num_objectives=len(spec.objectives)))
     num_trials = spec.settings.num_trials

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import sys
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at signals and at other processes while jobs run.
 POLL_SECONDS = 0.5
+# Seconds in which interrupted jobs can close what they have open, before they are killed.
+GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,11 @@ class LauncherPool(InProcessPool):
     def _run(self, number: int, overrides: Sequence[str], own: Mapping[str, Any]) -> JobOutcome:
         given = [*overrides, *self._as_overrides(own)]
         with _quiet_launcher(self.app.launcher):
-            (job,) = self.app.launcher.launch([given], initial_job_idx=number)
+            try:
+                (job,) = self.app.launcher.launch([given], initial_job_idx=number)
+            except KeyboardInterrupt as stop:
+                _cancel_submitted(stop)
+                raise
         error = job._return_value  # noqa: SLF001 - the property prints what it raises
         if isinstance(error, BaseException):
             outcome = read_error(error)
@@ -184,6 +192,25 @@ class LauncherPool(InProcessPool):
                 for key, value in own.items()
             ),
         ]
+
+
+def _cancel_submitted(stop: KeyboardInterrupt) -> None:
+    """End the jobs that submitit has given to a scheduler: they outlive the process that waits.
+
+    Its launcher keeps them to itself, so they are found where the signal has interrupted it.
+    """
+    submitit = sys.modules.get("submitit")
+    if submitit is None:
+        return
+    frames = [frame for frame, _ in traceback.walk_tb(stop.__traceback__)]
+    values = [value for frame in frames for value in frame.f_locals.values()]
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    jobs = {item.job_id: item for item in items if isinstance(item, submitit.Job)}
+    for job in jobs.values():
+        job.cancel(check=False)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and not all(job.done() for job in jobs.values()):
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

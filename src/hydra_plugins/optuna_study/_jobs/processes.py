@@ -22,11 +22,9 @@ from hydra_plugins.optuna_study._jobs.devices import worker_environment
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import JobOutcome, failed, read_error
-from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
+from hydra_plugins.optuna_study._jobs.pool import GRACE_SECONDS, POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, serve
 
-# Seconds in which interrupted jobs can close what they have open, before they are killed.
-GRACE_SECONDS = 10.0
 # Workers that end before they take a job, this many times in a row, end the sweep.
 MAX_START_FAILURES = 3
 

@@ -2,32 +2,38 @@
 
 A worker holds a POSIX record lock on a file of its own, and writes the name of the file on each
 trial that it takes. The kernel drops the lock when the process ends, however it ends. So if the
-lock of a trial is free, its worker is dead. Optuna's heartbeat needs a database, and finds a trial
-stale only after its grace period. A process id may be used again. A flock would be inherited by a
-forked child (a data loader), which would keep a dead worker alive; a record lock is not.
+lock of a trial is free, its worker is dead. A process id may be used again. A flock would be
+inherited by a forked child (a data loader), which would keep a dead worker alive; a record lock is
+not. Past one machine there are no such locks: see ``_study/heartbeat.py``.
 """
 
 import fcntl
-import functools
 import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-_TURN = "turn.lock"
-# The name of a worker's file: no path that leads elsewhere.
-_LOCK = re.compile(r"[\w.-]+\.lock")
+from optuna.trial import FrozenTrial
+
+from hydra_plugins.optuna_study.attributes import WORKER
+
+# The name of a worker's file: no path that leads elsewhere, and no turn.
+_LOCK = re.compile(r"[\w.-]+-\d+-[0-9a-f]{8}\.lock")
 
 
 class Worker:
-    """One process among those that work on a study."""
+    """One process among those that work on a study, all of which share a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Register in a folder that the study's workers on this machine share.
+    def __init__(self, folder: Path, *, turn: str = "turn") -> None:
+        """Register in a folder.
+
+        Args:
+            folder: shared by all that may work on the study.
+            turn: names what is drawn from by one worker at a time.
 
         Raises:
             OSError: the folder cannot be written.
@@ -35,9 +41,11 @@ class Worker:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.absolute()
-        self._turn_path = self.folder / _TURN
+        self._turn_path = self.folder / f"{turn}.lock"
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
         self._path = self.folder / name
+        # Ids of the trials that this process runs, itself or in processes that it has started.
+        self.holds: set[int] = set()
 
     def __enter__(self) -> Self:
         self._file = self._path.open("w")
@@ -51,43 +59,38 @@ class Worker:
     @property
     def identity(self) -> dict[str, Any]:
         """What is written on a trial."""
-        return {
-            "host": socket.gethostname(),
-            "boot": _read_boot_id(),
-            "pid": os.getpid(),
-            "lock": self._path.name,
-        }
+        return {"host": socket.gethostname(), "pid": os.getpid(), "lock": self._path.name}
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Let no other worker on this machine count trials or draw a point meanwhile."""
+        """Let no other worker count trials, draw a point or close a trial meanwhile."""
         with self._turn_path.open("w") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
 
-    def can_see(self, identity: dict[str, Any] | None) -> bool:
-        """Whether this process can find out if a worker is alive.
+    def has_turn(self) -> bool:
+        """Whether it is still this worker's turn; asked right before what only one may do."""
+        return True
 
-        Containers on one machine have different host names but one kernel, which holds the locks.
-        They must share the folder.
-        """
-        identity = _read(identity)
-        if identity is None or identity["host"] == socket.gethostname():
-            return True
-        same_kernel = bool(identity["boot"]) and identity["boot"] == _read_boot_id()
-        return same_kernel and (self.folder / identity["lock"]).exists()
+    def find_left(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """List those of the running trials whose worker is dead."""
+        return [
+            trial
+            for trial in running
+            if trial._trial_id not in self.holds  # noqa: SLF001 - what storages go by
+            and self._has_left(trial.user_attrs.get(WORKER))
+        ]
 
-    def has_left(self, identity: dict[str, Any] | None) -> bool:
+    def _has_left(self, identity: dict[str, Any] | None) -> bool:
         """Whether the worker that took a trial is dead.
 
-        None is a worker that was killed before it could sign the trial. A worker that cannot be
-        seen from here, for example on another machine, counts as alive.
+        None: a trial is signed before it is seen to run, so that something else has made this one.
         """
         identity = _read(identity)
         if identity is None:
             return True
         # To open a file of one's own and close it again would drop its lock.
-        if identity["lock"] == self._path.name or not self.can_see(identity):
+        if identity["lock"] == self._path.name:
             return False
         path = self.folder / identity["lock"]
         try:
@@ -108,16 +111,6 @@ def _read(identity: object) -> dict[str, Any] | None:
     """Read what stands on a trial: anything but the record of a worker counts as none."""
     if not isinstance(identity, dict):
         return None
-    if not all(isinstance(identity.get(name), str) for name in ("host", "boot", "lock")):
+    if not all(isinstance(identity.get(name), str) for name in ("host", "lock")):
         return None
-    name = identity["lock"]
-    return identity if _LOCK.fullmatch(name) and name != _TURN else None
-
-
-@functools.cache
-def _read_boot_id() -> str:
-    """Read the id of this start of the kernel; empty where the system has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+    return identity if _LOCK.fullmatch(identity["lock"]) else None

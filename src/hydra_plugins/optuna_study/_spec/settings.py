@@ -85,6 +85,9 @@ _BOOL = _Kind(lambda value: isinstance(value, bool), "true or false")
 _SECONDS = _Kind(
     lambda value: _is_number(value) and value > 0, "a number of seconds above 0", float
 )
+_GRACE = _Kind(
+    lambda value: _is_number(value) and value >= 1, "a number of seconds from 1 up", float
+)
 _RATE = _Kind(
     lambda value: _is_number(value) and 0 <= value <= 1, "a share of num_trials from 0 to 1", float
 )
@@ -159,6 +162,9 @@ class Settings:
     num_workers: Annotated[int | str, _Row(_WORKERS, 1, Role.PROGRESS)]
     # How many of them share a GPU, where there is one.
     workers_per_gpu: Annotated[int, _Row(_whole(1), 1, Role.PROGRESS)]
+    # On a database server: seconds without a sign of a process, or its machine, after which its
+    # trials are run again.
+    grace_period: Annotated[float, _Row(_GRACE, 60.0, Role.PROGRESS)]
     # Overrides given to every job after all others.
     job_overrides: Annotated[tuple[str, ...], _Row(_STRINGS, [])]
     # Keys whose values may differ when a study is continued.

@@ -5,10 +5,8 @@ from enum import Enum
 
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import Failure, FailureKind
-from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._study.ledger import Ledger
-from hydra_plugins.optuna_study.attributes import WORKER
 
 # Seconds to wait after each outage in a row before a trial is run again.
 OUTAGE_DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -40,12 +38,8 @@ class Budget:
         """Whether the sweep waits for an outage to end."""
         return time.monotonic() < self._pause_ends
 
-    def left(self, ledger: Ledger, worker: Worker) -> Left:
-        """Find whether another trial may start.
-
-        Trials that run on another machine are not waited for: whether they will end cannot be seen
-        from here.
-        """
+    def left(self, ledger: Ledger) -> Left:
+        """Find whether another trial may start."""
         keys = self._settings.keys
         if self._ends is not None and time.monotonic() >= self._ends:
             self.reason = f"{keys['timeout']}={self._settings.timeout:g} s are over"
@@ -57,12 +51,8 @@ class Budget:
             self.reason = f"{since} trials without a new best ({keys['patience']}={patience})"
             return Left.NOTHING
         if ledger.num_finished + len(ledger.running) >= self._settings.num_trials:
-            return self._left_to_others(ledger, worker)
+            return Left.RUNNING if ledger.running else Left.NOTHING
         return Left.MORE
-
-    def _left_to_others(self, ledger: Ledger, worker: Worker) -> Left:
-        signatures = (trial.user_attrs.get(WORKER) for trial in ledger.running)
-        return Left.RUNNING if any(map(worker.can_see, signatures)) else Left.NOTHING
 
     def count(self, failure: Failure | None) -> None:
         """Count how a trial ended.

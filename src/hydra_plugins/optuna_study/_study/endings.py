@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_study._jobs.failure import TRIED_AGAIN, Failure, FailureKind
+from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, TRIED_AGAIN, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.outcome import JobOutcome
 from hydra_plugins.optuna_study._study.study import quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
+    ABANDONED,
     ENQUEUED,
     FAILURE,
     FAILURE_KIND,
@@ -88,6 +90,12 @@ def reuse(study: optuna.Study, trial: Trial, source: FrozenTrial) -> FrozenTrial
     return _tell(study, trial, source.state, values)
 
 
+def abandon(study: optuna.Study, number: int) -> FrozenTrial:
+    """Close a trial whose process is gone, as :func:`retry` does."""
+    _mark(study, number, ABANDONED, True)
+    return retry(study, number, INTERRUPTED)
+
+
 def retry(study: optuna.Study, number: int, failure: Failure) -> FrozenTrial:
     """Queue the point of a trial again, then close the trial as failed.
 
@@ -131,12 +139,19 @@ def _tell(
     values: Sequence[float] | None = None,
 ) -> FrozenTrial:
     with quiet_optuna():
-        return study.tell(trial, values, state, skip_if_finished=True)
+        told = study.tell(trial, values, state, skip_if_finished=True)
+    if told.state is not state:
+        raise UpdateFinishedTrialError(f"trial {told.number} has ended as {told.state.name}")
+    return told
 
 
 def _write_failure(study: optuna.Study, number: int, failure: Failure) -> None:
+    _mark(study, number, FAILURE, failure.text)
+    _mark(study, number, FAILURE_KIND, str(failure.kind))
+
+
+def _mark(study: optuna.Study, number: int, name: str, value: Any) -> None:
     # Not through a Trial: when one is made of a trial that exists, Optuna draws its point anew.
     storage = study._storage  # noqa: SLF001 - Optuna has no public way to mark a trial by its number
     trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)  # noqa: SLF001 - as above
-    storage.set_trial_user_attr(trial_id, FAILURE, failure.text)
-    storage.set_trial_user_attr(trial_id, FAILURE_KIND, str(failure.kind))
+    storage.set_trial_user_attr(trial_id, name, value)

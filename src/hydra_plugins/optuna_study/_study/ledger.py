@@ -27,7 +27,7 @@ class Ledger:
         self.num_since_best = 0
         self.seconds_finished = 0.0
         self.running: list[FrozenTrial] = []
-        self.is_waiting = False
+        self.waiting: list[FrozenTrial] = []
 
     def update(self) -> list[FrozenTrial]:
         """Read what has happened since the last call, and return all trials."""
@@ -39,11 +39,16 @@ class Ledger:
         still_open = [trial for trial in looked_at if not trial.state.is_finished()]
         self._open = [trial.number for trial in still_open]
         self.running = [trial for trial in still_open if trial.state is TrialState.RUNNING]
-        self.is_waiting = len(still_open) > len(self.running)
+        self.waiting = [trial for trial in still_open if trial.state is TrialState.WAITING]
         ended = [trial for trial in looked_at if trial.state in FINISHED]
         for trial in sorted(ended, key=_completed):
             self._read(trial)
         return trials
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a point waits to be run."""
+        return any("fixed_params" in trial.system_attrs for trial in self.waiting)
 
     def find_same(self, overrides: Sequence[str]) -> FrozenTrial | None:
         """Find the finished trial of a point under the present config."""

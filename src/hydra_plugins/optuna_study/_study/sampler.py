@@ -18,11 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 from hydra_plugins.optuna_study._study.evolution import ReplayedCmaEs
-from hydra_plugins.optuna_study.attributes import FAILURE, OVERRIDES, RETRY_OF, WORKER
+from hydra_plugins.optuna_study.attributes import FAILURE, OVERRIDES, RETRY_OF
 
 
 class StudySampler(BaseSampler):
-    """Builds the configured sampler anew for each trial, and signs the trial with its worker.
+    """Builds the configured sampler anew for each trial.
 
     A sampler of Optuna carries a random state from trial to trial, which is lost when the process
     ends: five trials, a stop and five more would not be the same ten as without the stop. Here the
@@ -57,8 +57,6 @@ class StudySampler(BaseSampler):
             )
         self._key = key
         self._seed = seed
-        # Identity of the worker that takes the next trial.
-        self.worker: dict[str, Any] | None = None
         self._space = space
         self._config = dict(config)
         self._class = self._load_class()
@@ -84,10 +82,8 @@ class StudySampler(BaseSampler):
         return len(taken) >= self.grid_size
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        storage = study._storage  # noqa: SLF001 - a sampler has no public way to mark a trial
-        # First of all, so that the process of a trial without a signature has died before this.
-        storage.set_trial_user_attr(trial._trial_id, WORKER, self.worker)  # noqa: SLF001 - as above
-        trials = storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - as above
+        # Not from the study: Hyperband shows a sampler only a part of the trials.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001 - there is no other way to all
         # A point that is run again keeps its first place.
         first = trial
         while RETRY_OF in first.user_attrs:

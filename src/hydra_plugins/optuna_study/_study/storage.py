@@ -1,19 +1,21 @@
 """The storage of studies."""
 
+import contextlib
 import fcntl
 import functools
+import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -22,6 +24,8 @@ from hydra_plugins.optuna_study._jobs.failure import is_outage
 from hydra_plugins.optuna_study._spec.settings import STORAGE_WANTED
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Seconds that a writer waits for another one. SQLite waits 5, too few on a slow disk.
 SQLITE_TIMEOUT = 60
@@ -45,6 +49,12 @@ def absolute_storage(storage: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def find_file(storage: str) -> Path | None:
+    """Return the file that holds a storage; None: a database server does."""
+    path = Path(storage) if _is_journal(storage) else _sqlite_path(_parse_url(storage))
+    return None if path is None else path.resolve()
+
+
 def open_storage(storage: str) -> BaseStorage:
     """Open a storage, and make the folder of its file.
 
@@ -63,7 +73,7 @@ def open_storage(storage: str) -> BaseStorage:
             return journal
         if path := _sqlite_path(_parse_url(storage)):
             return get_storage(_open_sqlite(storage, path))
-        return get_storage(PatientStorage(storage))
+        return get_storage(_open_server(storage))
     except (
         OSError,
         SQLAlchemyError,
@@ -88,26 +98,30 @@ def _remedy(error: BaseException) -> str:
     return f"give {STORAGE_WANTED}"
 
 
-def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
+def repeat_outages(call: Callable[[], T]) -> T:
     """Repeat a call after each outage, with growing pauses, before its error is raised."""
+    for delay in OUTAGE_DELAYS:
+        try:
+            return call()
+        except (SQLAlchemyError, StorageInternalError) as error:
+            if not is_outage(error):
+                raise
+            cause = error.__cause__ or error
+            log.warning("the storage fails (%s); next try in %g s", first_line(cause), delay)
+            time.sleep(delay)
+    return call()
 
+
+def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: "PatientStorage", *args: Any, **kwargs: Any) -> Any:
         if getattr(self._of_thread, "in_call", False):
             return method(self, *args, **kwargs)
-        for delay in OUTAGE_DELAYS:
-            self._of_thread.in_call = True
-            try:
-                return method(self, *args, **kwargs)
-            except (SQLAlchemyError, StorageInternalError) as error:
-                if not is_outage(error):
-                    raise
-                cause = error.__cause__ or error
-                log.warning("the storage fails (%s); next try in %g s", first_line(cause), delay)
-                time.sleep(delay)
-            finally:
-                self._of_thread.in_call = False
-        return method(self, *args, **kwargs)
+        self._of_thread.in_call = True
+        try:
+            return repeat_outages(lambda: method(self, *args, **kwargs))
+        finally:
+            self._of_thread.in_call = False
 
     return call
 
@@ -129,6 +143,49 @@ class PatientStorage(RDBStorage):
 _CALLED_BY_CACHE = ("_get_trials", "_create_new_trial", "_set_trial_param")
 for _name in (*BaseStorage.__abstractmethods__, *_CALLED_BY_CACHE):
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
+
+
+def is_postgresql(engine: Engine) -> bool:
+    """Whether a server can give locks to processes on several machines."""
+    return engine.dialect.name == "postgresql"
+
+
+def lock_database(engine: Engine, name: str, seconds: float) -> Connection:
+    """Wait for a lock of PostgreSQL, which belongs to a transaction of the returned connection.
+
+    The server ends it with the process, and if nothing is heard of the process for some seconds.
+    """
+    connection = engine.connect()
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    patience = func.set_config(
+        "idle_in_transaction_session_timeout", str(round(1000 * seconds)), True
+    )
+    try:
+        connection.execute(select(patience, func.pg_advisory_xact_lock(key)))
+    except BaseException:
+        unlock_database(connection)
+        raise
+    return connection
+
+
+def unlock_database(connection: Connection) -> None:
+    """Give back a lock, which the server may have taken back already."""
+    with contextlib.suppress(SQLAlchemyError):
+        connection.rollback()
+    connection.close()
+
+
+def _open_server(storage: str) -> PatientStorage:
+    engine = create_engine(storage)
+    if not is_postgresql(engine):
+        return PatientStorage(storage)
+    # As with SQLite: of several processes that find no tables, some fail.
+    lock = lock_database(engine, "tables", SQLITE_TIMEOUT)
+    try:
+        return PatientStorage(storage)
+    finally:
+        unlock_database(lock)
+        engine.dispose()
 
 
 def _open_sqlite(storage: str, path: Path) -> PatientStorage:

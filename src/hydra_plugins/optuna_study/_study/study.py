@@ -2,8 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import optuna
 from hydra.utils import instantiate
@@ -13,7 +14,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._functions import load_redact
@@ -29,6 +30,7 @@ from hydra_plugins.optuna_study.attributes import (
     OBJECTIVES,
     PLAN_SINCE,
     SEARCH_SPACE,
+    WORKER,
 )
 
 log = logging.getLogger(__name__)
@@ -132,6 +134,25 @@ def open_study(
         if point not in seen:
             study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
     return study
+
+
+def sign_next(
+    study: optuna.Study, waiting: Sequence[FrozenTrial], identity: Mapping[str, Any]
+) -> None:
+    """Sign the trial that is asked for next, before anyone can see that it runs.
+
+    Args:
+        study: of the trial; only one process may do this at a time.
+        waiting: its trials that wait.
+        identity: of the worker that takes the trial.
+
+    """
+    if not waiting:
+        trial = optuna.create_trial(state=TrialState.WAITING, user_attrs={WORKER: dict(identity)})
+        study.add_trial(trial)
+        return
+    storage, trial_id = study._storage, waiting[0]._trial_id  # noqa: SLF001 - Optuna has no public way to mark a trial that waits
+    storage.set_trial_user_attr(trial_id, WORKER, identity)
 
 
 def _require_kind(study: optuna.Study, settings: Settings, final_of: str | None) -> None:

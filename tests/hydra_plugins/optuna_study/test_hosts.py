@@ -1,0 +1,137 @@
+"""Hosts on one study: real processes with names of their own, a real PostgreSQL, real kills."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from servers import Database
+
+from .conftest import APP
+from .test_processes import finish, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def database():
+    """A server on loopback without any table."""
+    if Database.folder_of_programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with Database() as database:
+        yield database
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a sweep in the clone of a host; none outlives the test."""
+    processes = []
+
+    def run(host, storage, *overrides, clone=None):
+        folder = tmp_path / (clone or host)
+        folder.mkdir(exist_ok=True)
+        sweep = [sys.executable, str(APP), "-m", f"hydra.sweeper.storage='{storage}'", *overrides]
+        if can_rename():
+            sweep = ["unshare", "-u", "sh", "-c", f'hostname {host}; exec "$@"', "sh", *sweep]
+        process = subprocess.Popen(
+            sweep, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def can_rename():
+    """Whether a process may have a host name of its own."""
+    unshare = shutil.which("unshare")
+    return unshare and subprocess.run([unshare, "-u", "true"], check=False).returncode == 0
+
+
+def list_trials(storage):
+    opened = optuna.storages.RDBStorage(storage)
+    trials = optuna.load_study(study_name="toy", storage=opened).trials
+    opened.engine.dispose()
+    return trials
+
+
+def require_whole(storage, num_trials):
+    """Require the exact total, no point twice, and each interrupted point run again."""
+    trials = list_trials(storage)
+    assert Counter(t.state.name for t in trials if t.state.name != "FAIL") == {
+        "COMPLETE": num_trials
+    }
+    complete = [t for t in trials if t.state.name == "COMPLETE"]
+    assert len({tuple(t.params.items()) for t in complete}) == num_trials
+    failed = [t for t in trials if t.state.name == "FAIL"]
+    assert {t.user_attrs["failure"] for t in failed} <= {"interrupted"}
+    again = {t.user_attrs.get("retry_of") for t in trials}
+    assert {t.number for t in failed if t.params} <= again
+    return trials
+
+
+@pytest.mark.parametrize("server", ["postgresql", "sqlite"])
+def test_two_clones_on_hosts_of_one_name_start_a_study_together(request, start, tmp_path, server):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    if server == "postgresql":
+        storage = request.getfixturevalue("database").create()
+    hosts = [start("same", storage, "num_trials=16", clone=clone) for clone in ("one", "two")]
+    outputs = [finish(host) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
+    trials = require_whole(storage, 16)
+    assert len(trials) == 16
+    assert len({trial.user_attrs["worker"]["pid"] for trial in trials}) == 2
+
+
+def test_no_trial_is_lost_whichever_host_is_killed_whenever(database, start):
+    storage = database.create()
+    command = (storage, "num_trials=24", "behaviour=slow", "hydra.sweeper.grace_period=1.5")
+    hosts = {name: start(name, *command) for name in ("one", "two")}
+    moments = random.Random(5)
+    for _ in range(4):
+        time.sleep(moments.uniform(1.5, 3.5))
+        name = moments.choice(list(hosts))
+        hosts[name].kill()
+        hosts[name] = start(name, *command)
+    outputs = [finish(host) for host in hosts.values()]
+    assert [host.returncode for host in hosts.values()] == [0, 0], outputs
+    require_whole(storage, 24)
+
+
+def test_a_host_that_was_away_for_too_long_finds_its_trial_closed(database, start, tmp_path):
+    storage = database.create()
+    command = (storage, "num_trials=3", "hydra.sweeper.grace_period=1")
+    away = start("one", *command, "behaviour=crawl")
+    wait_for(tmp_path / "one/sweeps/toy/trial-0")
+    away.send_signal(signal.SIGSTOP)
+    finish(start("two", *command))
+    away.send_signal(signal.SIGCONT)
+    output = finish(away)
+    assert away.returncode == 0, output
+    assert "trial 0 was closed by another process" in output
+    assert "Traceback" not in output
+    trials = require_whole(storage, 3)
+    assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_the_job_that_submitit_has_launched(launch, workspace, number):
+    process = launch("-m", "hydra/launcher=submitit_local", "behaviour=hang", "num_trials=4")
+    wait_for(workspace / "hanging-2")
+    # submitit names the files of a job by the process that controls it.
+    jobs = {file.stem.split("_")[0] for file in workspace.glob("sweeps/toy/.submitit/*/*_log.out")}
+    assert any(Path("/proc", job).exists() for job in jobs)
+    process.send_signal(number)
+    output = finish(process)
+    assert process.returncode == 130, output
+    assert "interrupted; to continue: python" in output
+    assert not any(Path("/proc", job).exists() for job in jobs)
