@@ -219,7 +219,7 @@ def test_a_wrong_metric_is_found_before_the_first_trial(
     [
         ("sampler=tpee", "sampler=tpee: there is no such choice (found: cmaes, gp, "),
         ("pruner=meridian", "did you mean pruner=median?"),
-        ("hydra/launcher=joblib", "hydra/launcher=joblib: there is no such choice (found: basic)"),
+        ("hydra/launcher=joblib", "hydra/launcher=joblib: there is no such choice (found: basic"),
         (
             "trainer.learning_rate=1e-4 trainer.num_train_epochs=2",
             "nothing to search: every key has one value; give one a choice(…), ",
