@@ -56,11 +56,21 @@ def load_study(workspace: Path) -> Sweep:
 
 
 @pytest.fixture
-def sweep(load_study: Sweep, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
-    """Run ``python app.py -m …`` in this process and return the study."""
-    monkeypatch.setattr(sys, "argv", ["app.py", "-m"])
+def own_logging() -> Iterator[None]:
+    """Take back what Hydra sets up for a job, and close its files."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def sweep(load_study: Sweep, monkeypatch: pytest.MonkeyPatch, own_logging: None) -> Sweep:
+    """Run ``python app.py -m …`` in this process and return the study."""
+    monkeypatch.setattr(sys, "argv", ["app.py", "-m"])
 
     def run(
         *overrides: str, task: Callable[..., Any] = job, study: str = "toy", conf: str = CONF
@@ -71,8 +81,7 @@ def sweep(load_study: Sweep, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]
             )
         return load_study(study)
 
-    yield run
-    root.handlers, root.level = handlers, level
+    return run
 
 
 @pytest.fixture

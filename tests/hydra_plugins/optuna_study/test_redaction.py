@@ -96,6 +96,7 @@ def names_and_files_with(folder: Path, *texts: str) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize("asked", ["", "hydra.sweeper.redact=hiding.redact"])
 def test_the_storage_of_a_job_is_in_no_file_and_no_folders_name(
     workspace: Path, function: str, config_loader: ConfigLoader, asked: str

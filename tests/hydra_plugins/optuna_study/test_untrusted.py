@@ -65,38 +65,36 @@ def test_a_waiting_point_outside_the_search_space_is_closed_and_said(sweep, load
     assert cfg.name is None
 
 
-HERE = {"host": socket.gethostname(), "boot": "", "pid": 1}
-BOOT = Path("/proc/sys/kernel/random/boot_id")
+HERE = {"host": socket.gethostname(), "pid": 1}
 RECORDS = {
     "any file": {**HERE, "lock": "VICTIM"},
     "a file above": {**HERE, "lock": "../../../victim"},
-    "what guards the turns": {**HERE, "lock": "turn.lock"},
-    "a link": {**HERE, "lock": "link.lock"},
+    "what guards the turns": {**HERE, "lock": "TURN"},
+    "a link": {**HERE, "lock": "link-1-0123abcd.lock"},
     "no name": {**HERE, "lock": 7},
     "an empty name": {**HERE, "lock": ""},
     "a folder": {**HERE, "lock": "."},
     "no host": {"lock": "VICTIM"},
     "no record": "worker",
     "a list": ["VICTIM"],
-    "a file above, of another container": {
-        **HERE, "host": "container-1", "boot": BOOT.read_text().strip(),
-        "lock": "../../../victim",
-    },
-}  # fmt: skip
+    "a file above, of another container": {"host": "container-1", "lock": "../../../victim"},
+}
 
 
 def test_the_record_of_a_worker_names_no_file_to_delete(sweep, load_study, workspace):
     sweep("num_trials=1")
     victim = workspace / "victim"
     victim.write_text("precious")
-    (workspace / "sweeps/toy/.workers/link.lock").symlink_to(victim)
+    folder = workspace / "store/.optuna.db.workers"
+    (folder / "link-1-0123abcd.lock").symlink_to(victim)
+    [turn] = folder.glob("turn-*")
     for record in RECORDS.values():
-        text = json.dumps(record).replace("VICTIM", str(victim))
+        text = json.dumps(record).replace("VICTIM", str(victim)).replace("TURN", turn.name)
         attributes = {"worker": json.loads(text)}
         load_study().add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=attributes))
     study = sweep("num_trials=2")
     assert victim.read_text() == "precious"
-    assert (workspace / "sweeps/toy/.workers/turn.lock").exists()
+    assert turn.exists()
     for number, kind in enumerate(RECORDS, start=1):
         assert study.trials[number].state is TrialState.FAIL, kind
     assert study.trials[-1].state is TrialState.COMPLETE
@@ -105,7 +103,8 @@ def test_the_record_of_a_worker_names_no_file_to_delete(sweep, load_study, works
 def test_a_forged_record_does_not_drop_the_lock_of_who_reads_it(tmp_path):
     with Worker(tmp_path) as worker:
         forged = {**worker.identity, "pid": -1}
-        assert not worker.has_left(forged)
+        running = optuna.create_trial(state=TrialState.RUNNING, user_attrs={"worker": forged})
+        assert worker.find_left([running]) == []
         done = subprocess.run(
             [sys.executable, "-c", LOCK, str(tmp_path / forged["lock"])], check=False
         )
