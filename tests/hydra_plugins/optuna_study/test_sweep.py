@@ -403,6 +403,13 @@ def test_an_unknown_key_is_found_before_there_is_a_study(sweep, workspace):
     assert not (workspace / "sweeps").exists()
 
 
+def test_a_storage_in_the_home_folder(sweep, workspace, monkeypatch):
+    monkeypatch.setenv("HOME", str(workspace / "store"))
+    study = sweep("hydra.sweeper.storage='sqlite:///~/optuna.db'", "num_trials=1")
+    assert states(study) == ["COMPLETE"]
+    assert not (workspace / "~").exists()
+
+
 @pytest.mark.slow
 def test_a_study_lives_in_a_journal_as_well(sweep):
     def load(path="deep/study.log", name="toy"):

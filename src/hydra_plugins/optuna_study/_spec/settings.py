@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -69,6 +70,11 @@ def _with_text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(name): item for name, item in value.items()}
 
 
+def _expand(storage: str) -> str:
+    """Expand the ~ of a file."""
+    return re.sub(r"^(sqlite:///)?~/", lambda found: f"{found[1] or ''}{Path.home()}/", storage)
+
+
 def _whole(low: int) -> _Kind:
     return _Kind(lambda value: _is_whole(value) and value >= low, f"a whole number from {low} up")
 
@@ -79,7 +85,7 @@ _NAME = _Kind(
     str,
 )
 _TEXT = _Kind(lambda value: isinstance(value, str) and value != "", "a text")
-_STORAGE = _Kind(_TEXT.fits, STORAGE_WANTED)
+_STORAGE = _Kind(_TEXT.fits, STORAGE_WANTED, _expand)
 _KEY = _Kind(_TEXT.fits, "the key that holds the seed of a job")
 _BOOL = _Kind(lambda value: isinstance(value, bool), "true or false")
 _SECONDS = _Kind(
