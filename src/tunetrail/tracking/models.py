@@ -5,7 +5,8 @@ import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def log_model(
 ) -> None:
     """Log the model with signature and input example.
 
-    It is loaded once as a user loads it, and belongs to the run only if its answers are those of
-    the run.
+    Before its files go to the store it is loaded as a user loads it, and must give the answers of
+    the run. Not from the store: MLflow runs the code in a model, and others may change it there.
 
     Args:
         model: as ``from_pretrained`` can load it.
@@ -102,9 +103,12 @@ def log_model(
         # of runs with and without a model would show them.
         logged = mlflow.initialize_logged_model("model", source_run_id=run_log.run_id)
         try:
-            info = Model.log(
+            Model.log(
                 None,
-                _Flavor(_copy_served()),
+                _Flavor(
+                    _copy_served(),
+                    partial(_require_answers, example=example, expected=task.answers(table)),
+                ),
                 model_id=logged.model_id,
                 name="model",
                 transformers_model={"model": model, "tokenizer": tokenizer},
@@ -120,7 +124,6 @@ def log_model(
                 # It would be loaded once more, only to warn where _require_answers raises.
                 validate_serving_input=False,
             )
-            _require_answers(info.model_uri, example, task.answers(table))
         except Exception as error:
             # Half a model is of no use, and the run needs the space to log its failure.
             remove_model(run_log.client, logged)
@@ -160,15 +163,15 @@ def _list_requirements() -> list[str]:
     return [line for line in list_packages() if line.split("==")[0] in _PACKAGES]
 
 
-def _require_answers(uri: str, example: list[dict[str, Any]], expected: pd.DataFrame) -> None:
+def _require_answers(path: str, *, example: list[dict[str, Any]], expected: pd.DataFrame) -> None:
     """Load the model as a user does, and compare its answers with those of the run."""
-    path = list(sys.path)
+    before = list(sys.path)
     try:
-        found = mlflow.pyfunc.load_model(uri).predict(example)
+        found = mlflow.pyfunc.load_model(path).predict(example)
     except Exception as error:
         raise InputError(f"the logged model does not answer: {first_line(error)}") from error
     finally:
-        sys.path[:] = path
+        sys.path[:] = before
     for number, row in enumerate(example):
         got, own = found.iloc[number].to_dict(), expected.iloc[number].to_dict()
         if not all(_agree(got.get(name), value) for name, value in own.items()):
@@ -192,8 +195,8 @@ class _Flavor:
     become other inputs, and a text of 2,000 words ends in a MemoryError.
     """
 
-    def __init__(self, code: Path) -> None:
-        self._code = code
+    def __init__(self, code: Path, check: Callable[[str], None]) -> None:
+        self._code, self._check = code, check
 
     def save_model(
         self,
@@ -219,6 +222,7 @@ class _Flavor:
         mlflow_model.flavors["transformers"]["task"] = task
         mlflow_model.flavors["python_function"]["loader_module"] = f"{self._code.name}.base"
         mlflow_model.save(str(Path(path) / "MLmodel"))
+        self._check(path)
 
 
 @contextlib.contextmanager

@@ -83,9 +83,11 @@ def read_section(parent: RunLog) -> str:
 def _read_lines(key: Mapping[str, Any], parent: RunLog) -> list[str] | None:
     """Read the summary of the same finals if nothing was left undone."""
     before = _artifacts_of(parent).mapping(_DONE)
-    if before is None or before["key"] != json.loads(json.dumps(key)):
+    if before is None or before.get("key") != json.loads(json.dumps(key)):
         return None
-    return list(before["said"]) if before["complete"] else None
+    said = before.get("said")
+    is_said = isinstance(said, list) and said and all(isinstance(line, str) for line in said)
+    return said if is_said and before.get("complete") is True else None
 
 
 def _artifacts_of(parent: RunLog) -> Artifacts:
