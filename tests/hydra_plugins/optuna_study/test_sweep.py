@@ -284,10 +284,31 @@ def test_a_group_that_is_left_open_is_searched(sweep, workspace, capfd):
     conf = shutil.copytree(Path(__file__).parent / "app" / "conf", workspace / "conf")
     config = (conf / "config.yaml").read_text("utf-8")
     (conf / "config.yaml").write_text(config.replace("- shape: round", "- shape: ???"))
-    arguments = ("shape=round,square", "num_trials=4", "hydra.sweeper.try_default=true")
+    # the callback sees a config of each choice first
+    arguments = ("shape=round,square", "num_trials=4", "hydra.sweeper.try_default=true", recorder())
     study = sweep(*arguments, conf=str(conf))
     assert {trial.params["shape"] for trial in study.trials} == {"round", "square"}
     assert "the default config is not tried: the config leaves shape open" in capfd.readouterr().out
+
+
+class Refuses(StudyCallback):
+    """Refuses a square whose n is 0, and every x of 1."""
+
+    def before_study(self, config, searched):
+        if config.x == 1 or (config.shape.offset == 1 and config.n == 0):
+            raise ValueError(f"x={config.x}, n={config.n} cannot be")
+
+
+def test_a_value_that_no_job_can_have_is_refused_before_the_study(sweep, workspace):
+    refuses = f"+hydra.sweeper.callbacks.r={{_target_: {__name__}.Refuses}}"
+    message = r"^x=0\.5,1: no trial can have x=1 \(x=1, n=0 cannot be\)$"
+    with pytest.raises(SweepError, match=message):
+        sweep("x=0.5,1", "n=0,1", refuses)
+    assert not (workspace / "sweeps").exists()
+    # with another n a square can be
+    assert len(sweep("shape=round,square", "n=0,1", "x=0.5", "num_trials=2", refuses).trials) == 2
+    with pytest.raises(SweepError, match="no trial can have shape=square"):
+        sweep("shape=round,square", "x=0.5,0.6", "n=0", "study=other", refuses)
 
 
 @pytest.mark.slow
