@@ -133,7 +133,7 @@ def planted(tiny: list[str]) -> list[str]:
         "+plain={direct: '${oc.env:PLAIN_VARIABLE}', inside: 'a-${oc.env:PLAIN_VARIABLE}-b'}",
         "+through=${plain.inside}",
         "tracking.run_name=run-${oc.env:PLAIN_VARIABLE}",
-        f"+trainer.hub_token={AS_HUB_TOKEN}",
+        f"+hub_token={AS_HUB_TOKEN}",
         f"+login={{user: me, password: {AS_PASSWORD}, tokens: [{token(AS_PASSWORD)}]}}",
         f"+note={token(AS_PASSWORD)}",
         f"+mail.smtp_pass={AS_PASSWORD}",
@@ -196,7 +196,7 @@ def test_a_single_run_writes_no_secret_while_it_trains_nor_at_its_end(
     assert "through: a-${oc.env:PLAIN_VARIABLE}-b" in config
     assert "hub_token: '***'" in config
     assert "hub_token: '***'" in read_all(workspace, ".hydra/config.yaml")
-    assert "+trainer.hub_token=***" in read_all(workspace, ".hydra/overrides.yaml")
+    assert "+hub_token=***" in read_all(workspace, ".hydra/overrides.yaml")
     assert "logged ***" in read_all(workspace, "train.log")
     code = read_all(workspace, "code.json")
     assert "src/planted_method.py" in code
@@ -274,7 +274,7 @@ def test_a_fault_in_code_ends_with_a_traceback_without_secrets(
     _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     said = err[err.index("Error executing job with overrides") :]
-    assert "'+trainer.hub_token=***'" in said
+    assert "'+hub_token=***'" in said
     assert "RuntimeError: raised *** ***" in said
     assert [marker for marker in MARKERS if marker in said] == []
     assert find(workspace) == {}

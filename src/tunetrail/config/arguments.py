@@ -27,7 +27,10 @@ _OURS = {
     "disable_tqdm": "leave it out: a single run shows one progress bar, a trial none",
     "do_train": "use python train.py",
     "resume_from_checkpoint": "use resume=RUN_ID",
-    "push_to_hub": "push the logged model, a folder that from_pretrained loads",
+    **dict.fromkeys(
+        ("push_to_hub", "hub_token", "hub_model_id"),
+        "push the logged model, a folder that from_pretrained loads",
+    ),
     "fsdp": "a run uses one process",
     "deepspeed": "a run uses one process",
     "batch_eval_metrics": "the task scores the rows of a split together",
