@@ -32,7 +32,7 @@ _OF_HYDRA = ("hydra", "defaults")
 # As runs record a value that comes from the environment.
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")
 # Arguments of TrainingArguments that upload, or name a file that says where to write.
-_SENDING = ("push_to_hub", "hub_token", "hub_model_id", "deepspeed")
+_SENDING = ("push_to_hub", "hub_model_id", "deepspeed")
 # What a rerun sets itself, and what to use instead.
 _OURS = {
     "tracking.uri": "use --uri",
