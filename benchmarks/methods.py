@@ -200,7 +200,9 @@ def _measure_steps(*overrides: str) -> Steps:
     clock = StepClock()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         arguments = build_arguments(cfg, task, Path(folder))
-        model = method.prepare(model, new=loader.new, autocast=autocast_type(arguments))
+        model = method.prepare(model, new=loader.new)
+        if (dtype := autocast_type(arguments)) is not None:
+            method.hold(model, dtype)
         trainer = MeasuringTrainer(
             task=task,
             splits={"validation": encoded.splits["validation"]},

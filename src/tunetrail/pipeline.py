@@ -165,7 +165,9 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
     # gets the same head as a run of its own.
     transformers.set_seed(cfg.training_seed)
     model, new = _load_model(parts)
-    model = parts.method.prepare(model, new=new, autocast=autocast_type(arguments))
+    model = parts.method.prepare(model, new=new)
+    if (dtype := autocast_type(arguments)) is not None:
+        parts.method.hold(model, dtype)
     for name, text in parts.method.describe(model, parts.tokenizer).items():
         run_log.text(text, name)
     trainer = MeasuringTrainer(

@@ -302,7 +302,9 @@ def test_frozen_layers_held_as_autocast_casts_them_take_half_the_memory_and_chan
     method = lora()
     merged, sizes = [], []
     for autocast in (None, torch.bfloat16):
-        model = method.prepare(load(), autocast=autocast)
+        model = method.prepare(load())
+        if autocast is not None:
+            method.hold(model, autocast)
         body = model.get_base_model().base_model
         frozen = [p for m in body.modules() if isinstance(m, torch.nn.Linear | Conv1D)
                   for p in m.parameters(recurse=False) if not p.requires_grad]  # fmt: skip
@@ -318,7 +320,8 @@ def test_frozen_layers_held_as_autocast_casts_them_take_half_the_memory_and_chan
 
 def test_a_checkpoint_that_changed_during_the_training_is_refused() -> None:
     method = lora()
-    model = method.prepare(build("bert"), autocast=torch.bfloat16)
+    model = method.prepare(build("bert"))
+    method.hold(model, torch.bfloat16)
     other = build("bert")
     with torch.no_grad():
         other.bert.encoder.layer[1].output.dense.weight[3, 4] += 1

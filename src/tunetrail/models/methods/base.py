@@ -62,20 +62,12 @@ class Method(Protocol):
 
         """
 
-    def prepare(
-        self,
-        model: PreTrainedModel,
-        *,
-        new: Collection[str] = (),
-        autocast: torch.dtype | None = None,
-    ) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
         """Return the model ready to train: only what is trained requires a gradient.
 
         Args:
             model: with the weights that training starts from.
             new: names of the weights that no checkpoint has; they are random.
-            autocast: the type to which training and evaluation cast the weights of linear layers
-                at each pass; None in full precision.
 
         Raises:
             InputError: the architecture cannot be trained this way.
@@ -87,8 +79,17 @@ class Method(Protocol):
     ) -> Mapping[str, str]:
         """Return texts that are logged with the run, by the name of their file; may be empty."""
 
+    def hold(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        """Hold weights in the type to which each pass casts them, where that changes no result.
+
+        Args:
+            model: as :meth:`prepare` returned it.
+            dtype: of autocast; not called in full precision.
+
+        """
+
     def restore(self, model: PreTrainedModel, reload: Callable[[], PreTrainedModel]) -> None:
-        """Give all weights of the trained model full precision, once it is trained.
+        """Undo :meth:`hold`, once the model is trained.
 
         Args:
             model: as :meth:`prepare` returned it.
@@ -133,6 +134,9 @@ class TrainsWeights:
     def describe(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, str]:
         del model, tokenizer
         return {}
+
+    def hold(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        del model, dtype
 
     def restore(self, model: PreTrainedModel, reload: Callable[[], PreTrainedModel]) -> None:
         del model, reload

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -43,14 +42,7 @@ class Frozen(WholeModel):
         if isinstance(size, bool) or not isinstance(size, int | float) or not size >= 0:
             raise InputError(f"method.cache_gb={size}: must be a number of 0 or more")
 
-    def prepare(
-        self,
-        model: PreTrainedModel,
-        *,
-        new: Collection[str] = (),
-        autocast: torch.dtype | None = None,
-    ) -> PreTrainedModel:
-        del autocast
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
         body = model.base_model
         assert isinstance(body, PreTrainedModel)
         body.requires_grad_(False)

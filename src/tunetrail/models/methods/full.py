@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel
 
 from tunetrail.models.methods.base import WholeModel
@@ -15,12 +14,6 @@ class Full(WholeModel):
 
     name: str
 
-    def prepare(
-        self,
-        model: PreTrainedModel,
-        *,
-        new: Collection[str] = (),
-        autocast: torch.dtype | None = None,
-    ) -> PreTrainedModel:
-        del new, autocast
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
+        del new
         return model

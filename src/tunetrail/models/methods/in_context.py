@@ -107,18 +107,15 @@ class InContext:
             examples=examples,
         )
 
-    def prepare(
-        self,
-        model: PreTrainedModel,
-        *,
-        new: Collection[str] = (),
-        autocast: torch.dtype | None = None,
-    ) -> PreTrainedModel:
-        del new, autocast
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> PreTrainedModel:
+        del new
         return model
 
     def describe(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, str]:
         return {"prompt.txt": describe_prompt(model.prompt, tokenizer)}
+
+    def hold(self, model: Any, dtype: torch.dtype) -> None:
+        del model, dtype
 
     def restore(self, model: Any, reload: Callable[[], PreTrainedModel]) -> None:
         del model, reload

@@ -57,18 +57,8 @@ class Lora(TrainsWeights):
                 "[q_proj,v_proj], all-linear, or null for the default of the architecture"
             )
 
-    def prepare(
-        self,
-        model: PreTrainedModel,
-        *,
-        new: Collection[str] = (),
-        autocast: torch.dtype | None = None,
-    ) -> Any:
-        """Put the matrices into the model; what comes back stands for it in training.
-
-        With ``autocast`` the frozen layers are held in its type. Each pass would cast them to it,
-        and keep what it cast until the gradients are computed, so this changes no result.
-        """
+    def prepare(self, model: PreTrainedModel, *, new: Collection[str] = ()) -> Any:
+        """Put the matrices into the model; what comes back stands for it in training."""
         del new
         config = LoraConfig(
             r=self.rank,
@@ -79,7 +69,6 @@ class Lora(TrainsWeights):
             # How GPT-2 stores its weights; peft finds it out by itself, with a warning.
             fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in _layers(model).values()),
         )
-        layers = _layers(model).values()
         try:
             with warnings.catch_warnings():
                 # peft 0.21 uses a name that transformers 5.23 has deprecated.
@@ -92,9 +81,15 @@ class Lora(TrainsWeights):
             ) from error
         # With a name peft would ask the hub at each checkpoint whether the vocabulary has grown.
         config.base_model_name_or_path = ""
-        if autocast is not None:
-            _hold(adapted, layers, autocast)
         return adapted
+
+    def hold(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        """Hold the frozen layers in the type to which each pass casts them.
+
+        A pass would also keep what it has cast until the gradients are computed.
+        """
+        assert isinstance(model, PeftModel)
+        _hold(model, _layers(model.get_base_model()).values(), dtype)
 
     def restore(self, model: PreTrainedModel, reload: Callable[[], PreTrainedModel]) -> None:
         assert isinstance(model, PeftModel)
@@ -167,11 +162,12 @@ def _layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
 
 
 def _hold(model: torch.nn.Module, layers: Iterable[torch.nn.Module], dtype: torch.dtype) -> None:
-    """Hold ``layers``, which are frozen, in another type."""
+    """Hold what of ``layers`` is frozen in another type."""
     embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
     # A layer may share its weight with one that looks up tokens, which autocast leaves alone.
     shared = {id(parameter) for part in embeddings for parameter in part.parameters()}
-    held = {id(p) for layer in layers for p in layer.parameters(recurse=False)} - shared
+    frozen = (p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad)
+    held = {id(parameter) for parameter in frozen} - shared
     for parameter in model.parameters():
         # What was read from disk maps its file, which stays in memory until nothing uses it.
         data = parameter.data
