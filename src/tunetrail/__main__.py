@@ -5,14 +5,21 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from tunetrail.config.terminal import clean_tracebacks, say, say_error
+from tunetrail.config.terminal import clean, clean_tracebacks, say, say_error
 from tunetrail.errors import InputError
 
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # Heavy libraries are imported when a command runs, so that --help answers at once.
 _INTERRUPTED = 130
 COMMANDS: tuple[str, ...] = ("rerun", "compare", "lineage", "predict", "export", "repair")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave with a line that repeats what was typed, without secrets."""
+        super().error(clean(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="tunetrail", description=__doc__)
+    parser = _Parser(prog="tunetrail", description=__doc__)
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     modules = {name: importlib.import_module(f"tunetrail.commands.{name}") for name in COMMANDS}
     for name, module in modules.items():

@@ -83,6 +83,12 @@ def _replace(value: Any, hidden: tuple[str, ...]) -> Any:
     return value
 
 
+def redact_command(redact: Redact, text: str) -> str:
+    """Take secrets out of a text that ends in commands to paste; say so, for they are needed."""
+    shown = str(redact(text))
+    return shown if shown == text else f"{shown}  # put in what was typed where it says ***"
+
+
 def redact_of(config: DictConfig) -> Redact:
     """Load the function that a config with Hydra's node names."""
     sweeper = config.hydra.sweeper

@@ -16,7 +16,7 @@ from hydra_plugins.optuna_study._configs import plain, quoted
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._console.status import StatusLines
 from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
-from hydra_plugins.optuna_study._functions import load_redact
+from hydra_plugins.optuna_study._functions import load_redact, redact_command
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
@@ -309,7 +309,8 @@ class StudyLoop:
             return  # interrupted before the first trial
         if self.budget.reason:
             log.info("stopped: %s", self.budget.reason)
-        log.info(self.redact(format_summary(self.study, self.ledger, self.spec)))
+        summary = format_summary(self.study, self.ledger, self.spec)
+        log.info(redact_command(self.redact, summary))
         # Another process may be adding to the file.
         with self.worker.turn():
             write_results(self.ledger.best, self.resources.folder, self.spec.objectives)

@@ -14,7 +14,12 @@ from hydra_plugins.optuna_study._configs import plain, save_yaml
 from hydra_plugins.optuna_study._console.commands import format_continue_command
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
-from hydra_plugins.optuna_study._functions import find_passwords, load_redact, redacted_errors
+from hydra_plugins.optuna_study._functions import (
+    find_passwords,
+    load_redact,
+    redact_command,
+    redacted_errors,
+)
 from hydra_plugins.optuna_study._jobs.devices import count_workers
 from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.pool import App, InProcessPool, LauncherPool, Pool
@@ -57,7 +62,7 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
                 settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
             )
             pruner = build_pruner(spec)
-        command = redact(format_continue_command(settings))
+        command = redact_command(redact, format_continue_command(settings))
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with contextlib.ExitStack() as stack:

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tunetrail.config.paths import locate
 from tunetrail.errors import InputError, first_line
 
 # A config of this project has 5 kB and nests 5 deep. What takes minutes to parse is no such config.
@@ -25,8 +26,10 @@ _MAX_DEPTH = 30
 # Never taken from a record: where to write, and which job of which study it is.
 _PLACES = ("tracking", "registry", "cache_dir")
 _JOB = ("study", "trial", "resume")
-# The argument of a source that is in the store of the runs.
-_STORE = "tracking_uri"
+# Arguments of sources: the store of the runs, and where downloads go.
+_STORE, _CACHE = "tracking_uri", "cache_dir"
+# What a record holds keys under, and what stands for it in an older one.
+_GROUPS: dict[str, dict[str, Any]] = {"data.source": {}, "model.source": {}, "sweep": {"sweep": {}}}
 # Hydra reads these two itself, before any code of the project runs.
 _OF_HYDRA = ("hydra", "defaults")
 # As runs record a value that comes from the environment.
@@ -181,12 +184,11 @@ def require_safe(
 
     Raises:
         InputError: it has a target that the project's own YAML does not name, an interpolation, a
-            hidden secret, a folder to write to outside of the store, or a key of Hydra's.
+            hidden secret, a folder to write to outside of the store, a key of Hydra's, or lacks one
+            of this project's.
 
     """
-    for name in _OF_HYDRA:
-        if name in recorded:
-            raise InputError(f"{name}: this project records no such key; refused")
+    _require_form(recorded)
     _require_known_targets(recorded, project.targets)
     folders = [folder.resolve() for folder in store_dirs]
     kept = {name: value for name, value in recorded.items() if name not in (*_PLACES, *_JOB)}
@@ -201,16 +203,30 @@ def require_safe(
             raise InputError(f"{key}={value}: would upload the results; refused")
 
 
+def _require_form(recorded: Mapping[str, Any]) -> None:
+    for name in _OF_HYDRA:
+        if name in recorded:
+            raise InputError(f"{name}: this project records no such key; refused")
+    for name, lacking in _GROUPS.items():
+        if not isinstance(_find({**lacking, **recorded}, name), dict):
+            raise InputError(f"{name}: the record has no keys under it, and a run's has; refused")
+
+
 def use_store(config: Mapping[str, Any], uri: str) -> dict[str, Any]:
     """Let a recorded config read models from the store that the record itself was read from.
 
     The recorded URI may be anybody's, the store may be reached in another way now, and a password
     was not recorded.
     """
-    return {
-        name: use_store(value, uri) if isinstance(value, dict) else uri if name == _STORE else value
-        for name, value in config.items()
-    }
+    replaced: dict[str, Any] = _replace(config, {_STORE: uri})
+    return replaced
+
+
+def _replace(node: Any, own: Mapping[str, str]) -> Any:
+    """Replace the values of some names, wherever they are."""
+    if isinstance(node, Mapping):
+        return {k: own[k] if k in own else _replace(value, own) for k, value in node.items()}
+    return [_replace(value, own) for value in node] if isinstance(node, list) else node
 
 
 @dataclass(frozen=True)
@@ -220,11 +236,13 @@ class Trusted:
     Attributes:
         targets: that may be built.
         variables: of the environment, that may be read.
+        cache_dir: that downloads go to, whatever was recorded.
 
     """
 
     targets: frozenset[str]
     variables: frozenset[str]
+    cache_dir: str
 
 
 def list_variables(content: Any) -> frozenset[str]:
@@ -246,13 +264,13 @@ def resolve_config(text: str, *, trusted: Trusted, uri: str) -> DictConfig:
             or cannot be resolved.
 
     """
-    recorded = use_store(parse_config(text), uri)
+    recorded = _replace(parse_config(text), {_STORE: uri, _CACHE: trusted.cache_dir})
     for key, name, value in _walk(recorded):
         if isinstance(value, str) and name != _STORE:
             _require_known_variables(key, value, trusted.variables)
         if name in _SENDING and value:
             raise InputError(f"{key}={value}: would upload the results; refused")
-    config = OmegaConf.create(recorded)
+    config: DictConfig = OmegaConf.create(recorded)
     try:
         # An interpolation may give a mapping with a target.
         resolved = OmegaConf.to_container(config, resolve=True)
@@ -293,7 +311,10 @@ def _require_plain(key: str, value: str) -> None:
 
 
 def _require_inside(key: str, value: str, folders: Sequence[Path]) -> None:
-    path = Path(value).expanduser().resolve()
+    try:
+        path = locate(value).resolve()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{key}={value[:80]!r}: {first_line(error)}; give {key}=PATH") from error
     if not any(path.is_relative_to(folder) for folder in folders):
         raise InputError(f"{key}={value}: is outside of the store; give {key}=PATH to allow it")
 

@@ -15,6 +15,7 @@ from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.confinement import require_run_id
 from tunetrail.tracking.places import complete_run_id, search_runs
+from tunetrail.tracking.recorded_files import read_files
 from tunetrail.tracking.store import connect_existing, look_up, require_active, store_errors
 
 # Times differ from run to run, means over seeds are the study's, not the run's, and the size of the
@@ -146,7 +147,7 @@ def _read(client: MlflowClient, run: Run, artifacts: Artifacts) -> RunRecord:
         machine=None if machine is None else flatten(machine),
         seeds=artifacts.mapping("environment/seeds.json"),
         splits=None if data is None else _read_splits(data),
-        files=None if data is None else _read_files(data),
+        files=None if data is None else read_files(data),
         model=artifacts.mapping("environment/model.json"),
         metrics={
             name: _read_history(client, run.info.run_id, name)
@@ -196,15 +197,4 @@ def _read_splits(data: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
         name: (str(split["sha256"]), split["num_rows"])
         for name, split in (splits.items() if isinstance(splits, dict) else ())
         if isinstance(split, dict) and "sha256" in split and isinstance(split.get("num_rows"), int)
-    }
-
-
-def _read_files(data: Mapping[str, Any]) -> dict[str, str] | None:
-    files = data.get("files")
-    if not isinstance(files, list):
-        return None
-    return {
-        str(file["name"]): str(file["sha256"])
-        for file in files
-        if isinstance(file, dict) and {"name", "sha256"} <= file.keys()
     }

@@ -21,9 +21,9 @@ from tunetrail.runs.agreement import check_agreement, format_verdict
 from tunetrail.runs.child import build_environment, require_own_sources, run_train
 from tunetrail.runs.code_trees import checked_out, list_code, list_patched, open_trees
 from tunetrail.runs.differences import describe, lay_out, shorten
-from tunetrail.runs.recorded_files import require_recorded_files
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
+from tunetrail.tracking.recorded_files import require_recorded_files
 from tunetrail.tracking.run_log import CHOICES, add_to_run
 from tunetrail.tracking.starts import resolve_run
 from tunetrail.tracking.store import find_database
@@ -128,7 +128,12 @@ def run_again(
     recorded = parse_config(original.config_text)
     given = parse_given(overrides, recorded)
     require_safe(recorded, code, given=given, store_dirs=_store_dirs(present, given, uri))
-    require_recorded_files(recorded, original.files or {}, given)
+    require_recorded_files(
+        recorded,
+        original.files or {},
+        given=given,
+        remedy="give that key on the command line to read it all the same",
+    )
     _require_start(original, recorded, given, uri=uri)
     config = build_config(recorded, code, present, given=given, uri=uri, run_name=run_name)
     environment = build_environment(code.root, num_threads=num_threads, num_gpus=original.num_gpus)

@@ -283,7 +283,8 @@ class TrackStudy:
 def _list_trusted(config: DictConfig) -> Trusted:
     """List what the project's YAML and this study's own config name."""
     chosen = OmegaConf.to_container(config, resolve=False)
-    return Trusted(load_project(ROOT).targets | list_targets(chosen), list_variables(chosen))
+    targets = load_project(ROOT).targets | list_targets(chosen)
+    return Trusted(targets, list_variables(chosen), cache_dir=config.cache_dir)
 
 
 def _params_of_search(study: optuna.Study, config: DictConfig) -> dict[str, Any]:

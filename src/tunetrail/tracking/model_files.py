@@ -17,7 +17,11 @@ _INDEX = "model.safetensors.index.json"
 _WEIGHTS = ".safetensors"
 # No config or index is larger; a vocabulary is.
 _MOST_BYTES = 64 * 2**20
-# Keys of config.json and tokenizer_config.json that lead to code, or to weights in other formats.
+# Keys of any of these are arguments of what is loaded.
+_CONFIGS = (
+    "config.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json",
+)  # fmt: skip
+# Those that lead to code, or to weights in other formats.
 _LEADING = ("auto_map", "quantization_config", "transformers_weights", "base_model_name_or_path")
 
 
@@ -44,7 +48,7 @@ def require_harmless(*folders: Path, root: Path | None, source: str) -> None:
             )
         _require_own_shards(folder, source)
         if root is not None:
-            for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+            for name in _CONFIGS:
                 _require_plain_keys(folder / name, source)
 
 
@@ -85,7 +89,7 @@ def _require_plain_keys(path: Path, source: str) -> None:
     for key, value in _walk(_read(path, source)):
         # A tokenizer opens the file that such a key names, wherever it is; one may implement
         # attention by code of the hub.
-        names_file = key.endswith("_file") and isinstance(value, str)
+        names_file = key.endswith(("_file", "_files")) and bool(value)
         names_code = key.endswith("_implementation") and "/" in str(value)
         if (key in _LEADING and value is not None) or names_file or names_code:
             raise InputError(

@@ -1,5 +1,6 @@
 """What an app does not want written is written nowhere."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins.optuna_study._configs import Composer, number_job
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._functions import load_redact
+from hydra_plugins.optuna_study._functions import load_redact, redact_command
 from hydra_plugins.optuna_study._jobs.job import run_job
 
 Sweep = Callable[..., optuna.Study]
@@ -79,6 +80,15 @@ def test_the_line_that_ends_a_sweep_goes_through_it(sweep: Sweep, function: str)
 def test_a_function_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(SweepError, match=r"hydra.sweeper.redact=no\.such: no such function"):
         load_redact("no.such", None)
+
+
+def test_a_command_to_paste_says_that_something_was_taken_out() -> None:
+    command = "python app.py -m hydra.sweeper.storage=postgresql://me:pw@host/db"
+    redact = load_redact(None, "postgresql://me:pw@host/db")
+    shown = redact_command(redact, command)
+    assert "postgresql://me:***@host/db  # put in" in shown
+    assert shlex.split(shown, comments=True)[-1].endswith("me:***@host/db")
+    assert redact_command(redact, "python app.py -m n=1") == "python app.py -m n=1"
 
 
 PASSWORD = "Pl4nted%2FSecret"

@@ -223,6 +223,14 @@ LEADING: dict[str, tuple[str, dict[str, Any]]] = {
         "components/tokenizer/tokenizer_config.json",
         {"vocab_file": "/etc/passwd"},
     ),
+    "a vocabulary elsewhere, among special tokens": (
+        "components/tokenizer/special_tokens_map.json",
+        {"vocab_file": "/etc/passwd"},
+    ),
+    "a tokenizer elsewhere, by its version": (
+        "components/tokenizer/tokenizer_config.json",
+        {"fast_tokenizer_files": ["../../../tokenizer.4.0.0.json"]},
+    ),
     "another model": ("model/adapter_config.json", {"base_model_name_or_path": "/etc"}),
     "weights elsewhere": (
         "model/model.safetensors.index.json",

@@ -71,3 +71,23 @@ def test_a_table_of_answers_is_written_for_a_terminal(monkeypatch: pytest.Monkey
     seen = os.read(ours, 1000).decode()
     os.close(ours)
     assert seen.split() == ["text,label", r"\x1b[31mred,\u202eb"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["rerun", "0a1b2c3d", "--hub-token=Pl4ntedSecret"],
+        ["rerun", "0a1b2c3d", "--threads", "https://me:Pl4ntedSecret@host"],
+        ["predict", "x", "--no-such=hf_Pl4ntedSecretAbCdEfGhIjKl"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_command_does_not_know_is_said_without_secrets(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(typed)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "***" in said
+    assert "Pl4nted" not in said

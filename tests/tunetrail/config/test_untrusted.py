@@ -29,7 +29,9 @@ from tunetrail.tracking.run_log import open_run
 URI = "sqlite:///mlruns/mlflow.db"
 Record = Callable[..., str]
 # What a study's own config names.
-TRUSTED = Trusted(load_project(ROOT).targets, frozenset({"ROWS", "NO_SUCH_VARIABLE"}))
+TRUSTED = Trusted(
+    load_project(ROOT).targets, frozenset({"ROWS", "NO_SUCH_VARIABLE"}), cache_dir="mine/cache"
+)
 
 
 @pytest.fixture
@@ -111,6 +113,15 @@ REFUSED = {
     "a path that climbs out": (
         "trainer.logging_dir", "mlruns/../../x", "trainer.logging_dir=mlruns/../../x: is outside",
     ),
+    "a path that is none": (
+        "model.source.cache_dir", "\0", "model.source.cache_dir='\\x00': ",
+    ),
+    "the home of nobody": (
+        "model.source.cache_dir", "~nobody-there/x", "cache_dir=~nobody-there/x: is outside",
+    ),
+    "a number for keys": ("data", 5, "data.source: the record has no keys under it"),
+    "a list for keys": ("model.source", [1], "model.source: the record has no keys under it"),
+    "a text for keys": ("sweep", "x", "sweep: the record has no keys under it"),
     "sending weights away": ("trainer.push_to_hub", True, "trainer.push_to_hub=True: would upload"),
 }  # fmt: skip
 
@@ -196,9 +207,13 @@ def test_the_record_of_a_winner_may_read_the_environment_and_name_what_the_study
     monkeypatch.setenv("ROWS", "/data/rows.csv")
     put(config, "data.source.train", "${oc.env:ROWS}")
     put(config, "method._target_", "mine.apply")
-    known = Trusted(TRUSTED.targets | {"mine.apply"}, TRUSTED.variables)
+    known = Trusted(TRUSTED.targets | {"mine.apply"}, TRUSTED.variables, TRUSTED.cache_dir)
+    put(config, "model.source.more", [{"cache_dir": "/etc/cron.d", "tracking_uri": "sqlite:///x"}])
     recorded = load_recorded(yaml.safe_dump(config), trusted=known, uri=URI)
     assert recorded.values["data"]["source"]["train"] == "/data/rows.csv"
+    assert recorded.values["model"]["source"]["more"] == [
+        {"cache_dir": "mine/cache", "tracking_uri": URI}
+    ]
 
 
 TEXTS = {
@@ -225,6 +240,7 @@ def test_a_good_config_passes_and_does_not_say_where_to_write(
     config["cache_dir"] = "/elsewhere"
     config["trial"] |= {"number": 3, "storage": "sqlite:///x.db", "study": "s"}
     config["sweep"]["custom_search_space"] = "trap.spring"
+    config["data"]["label_names"] = [{"tracking_uri": "${oc.env:HOME}"}]
     config["sweep"]["objectives"] = {"validation/loss": "minimize"}
     del config["diagnostics"], config["checks"]["leakage"]
     project = load_project(ROOT)
@@ -233,6 +249,7 @@ def test_a_good_config_passes_and_does_not_say_where_to_write(
     written = OmegaConf.create(text)
     assert "elsewhere" not in text
     assert "trap" not in text
+    assert "HOME" not in text
     assert written.tracking.uri == URI
     assert written.tracking.run_name == "again"
     assert not written.tracking.log_model

@@ -13,13 +13,15 @@ from tunetrail.evaluation.held_out import Recorded, load_recorded
 from tunetrail.studies.finals.finalists import Finalist
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tasks.base import Metric
-from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.artifacts import Artifacts, read_artifact
 from tunetrail.tracking.provenance.fingerprints import (
     SplitFingerprint,
     combine_fingerprints,
     fingerprint_data,
 )
+from tunetrail.tracking.recorded_files import read_files, require_recorded_files
 from tunetrail.tracking.run_log import RunSummary, add_to_run
+from tunetrail.tracking.store import connect_existing
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def load_winner(
 def load_data(record: WinnerRecord) -> None:
     """Prepare the rows as the winner's run did, if they are still the same."""
     try:
+        _require_own_files(record)
         data = record.recorded.load_data()
         prints = fingerprint_data(data.dataset)
         used = record.last.tags["tunetrail.data_fingerprint"]
@@ -107,3 +110,12 @@ def load_data(record: WinnerRecord) -> None:
         record.undone.append(f"test and baselines: {error}")
         return
     record.data, record.fingerprints = data, prints
+
+
+def _require_own_files(record: WinnerRecord) -> None:
+    uri, run_id = record.terms.uri, record.last.run_id
+    client = connect_existing(uri)
+    report = Artifacts(client, client.get_run(run_id)).mapping("reports/data.json") or {}
+    require_recorded_files(
+        record.recorded.values, read_files(report) or {}, remedy="put it back as it was"
+    )

@@ -47,6 +47,7 @@ def config(**changes: Any) -> DictConfig:
         "seed": 1,
         "score_test": False,
         "tracking": TRACKING,
+        "cache_dir": "mlruns/cache",
         "registry": {"name": NAME},
         "sampler": {"_target_": "sampler"},
         "pruner": {"_target_": "pruner"},
@@ -392,6 +393,21 @@ def test_changed_data_is_not_scored_and_the_same_command_completes_the_end(
     assert any(line.startswith("test         accuracy") for line in said)
     (version,) = finals.versions()
     assert sorted(version.aliases) == ["champion"]
+
+
+def test_a_record_that_was_changed_reads_no_other_file(
+    run: Callable[..., Any], workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What an error says of a file would be in the store: its first line, as names of columns."""
+    finals = Finals(run, seeds=1)
+    final = finals.add(4e-3, 0.9, enqueued="default")
+    private = tmp_path_factory.mktemp("home") / "private.csv"
+    private.write_text("precious,words\n1,2\n")
+    record = finals.artifact("config.yaml", finals.runs_of(final)[0])
+    record.write_text(record.read_text().replace("train: train.csv", f"train: {private}"))
+    said = finals.end()
+    assert f"test and baselines: data.source.train={private}: " in said[-1]
+    assert "precious" not in "\n".join(said) + finals.artifact("report.md").read_text()
 
 
 def test_a_server_holds_it_all_as_well(run: Callable[..., Any], workspace: Path) -> None:

