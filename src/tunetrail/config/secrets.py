@@ -65,28 +65,46 @@ _IN_URL = re.compile(
     r"(?<=://)(?:[^\s:/@\"'<>]*+:(?!\d+(?:[/?#,\s]|$))[^\s\"'<>]{0,2000}|[^\s:/@\"'<>?#]++)@"
 )
 _QUERY = re.compile(r"(?i)([?&](?:key|sig|signature|x-amz-[a-z-]+)=)[^&\s\"'#<>]+")
-_WEBHOOK = re.compile(r"(?<=://hooks\.slack\.com/services/)[\w/]{20,}")
+_WEBHOOK = re.compile(
+    r"(?<=://hooks\.slack\.com/services/)[\w/]{20,}"
+    r"|(?<=/api/webhooks/)\d+/[\w-]{20,}|(?<=\.webhook\.office\.com/)\S{20,}"
+)
 _BEARER = re.compile(
     r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)(?=\S*\d)[\w.~+/=-]{8,}"
 )
+# Secrets that begin with the mark of who has issued them; most are followed by random letters.
 _SHAPES = re.compile(
     r"""
       (?<![A-Za-z0-9])(?:
         hf_[A-Za-z0-9]{16,}                          # Hugging Face
       | gh[pousr]_[A-Za-z0-9]{16,} | github_pat_\w{16,}
-      | glpat-[\w-]{16,}                             # GitLab
-      | sk-(?=[\w-]*\d)[\w-]{16,}                    # OpenAI, Anthropic and others
-      | (?:AKIA|ASIA)[0-9A-Z]{16}                    # AWS
+      | gl(?:pat|rt|dt|ptt|soat|cbt)-[\w-]{16,}      # GitLab
+      | sk-(?=[\w-]{0,60}\d)[\w-]{16,}               # OpenAI, Anthropic and others
+      | (?:gsk|r8|fw|sk|pcsk|jina|wandb_v1)_(?=\w{0,60}\d)\w{24,}   # Groq, Replicate and others
+      | (?:xai|pplx|nvapi|tvly)-(?=[\w-]{0,60}\d)[\w-]{24,}        # xAI, Perplexity, NVIDIA, Tavily
+      | lsv2_[ps][tk]_\w{32,}                        # LangSmith
+      | A(?:KIA|SIA|BIA|CCA)[0-9A-Z]{16}             # AWS
       | xox[a-z]-[\w-]{10,} | xapp-[\w-]{10,}        # Slack
-      | AIza[\w-]{30,} | ya29\.[\w-]{16,}            # Google
-      | npm_[A-Za-z0-9]{30,} | pypi-[\w-]{40,}
-      | dapi[0-9a-f]{32} | dop_v1_[0-9a-f]{40,}      # Databricks, DigitalOcean
-      | [srp]k_(?:live|test)_[A-Za-z0-9]{16,} | SG\.[\w-]{16,}\.[\w-]{16,}   # Stripe, SendGrid
-      | eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*           # JSON Web Tokens
+      | AIza[\w-]{30,} | ya29\.[\w-]{16,} | GOCSPX-[\w-]{20,} | 1//0[\w-]{30,}   # Google
+      | [\w~.-]{3}[78]Q~[\w~.-]{31,34}               # Microsoft Entra
+      | npm_[A-Za-z0-9]{30,} | pypi-[\w-]{40,} | rubygems_[0-9a-f]{40,} | dckr_[op]at_[\w-]{20,}
+      | dapi[0-9a-f]{32} | do[opr]_v1_[0-9a-f]{40,}  # Databricks, DigitalOcean
+      | gl(?:sa|c)_[\w=+/]{20,} | sntry[su]_[\w=+/-]{20,} | NRAK-[A-Z0-9]{20,}    # telemetry
+      | figd_[\w-]{20,} | lin_api_\w{20,} | ntn_\w{20,} | ATATT3[\w=-]{20,}      # offices
+      | hv[bsr]\.[\w-]{20,} | \w{14}\.atlasv1\.[\w-]{20,} | dp\.[a-z]{2,5}\.\w{30,}   # vaults
+      | sbp_[0-9a-f]{40} | pscale_\w+?_[\w.-]{30,} | PMAK-[0-9a-f]{24}-[0-9a-f]{34}
+      | shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32} | sq0[a-z]{3}-[\w-]{22,}   # Shopify, Square
+      | [srp]k_(?:live|test)_[A-Za-z0-9]{16,} | whsec_[\w+/=]{24,}    # Stripe
+      | SG\.[\w-]{16,}\.[\w-]{16,}                   # SendGrid
+      | \d{8,10}:AA[\w-]{33} | [MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}   # Telegram, Discord
+      | eyJ[\w-]{8,999}\.(?:eyJ[\w-]{8,9999}\.[\w-]*|[\w-]*(?:\.[\w-]+){3})   # JSON Web Tokens
+      | AGE-SECRET-KEY-1[0-9A-Z]{58}
       )
-    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+    | -{4,5}\ ?BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?\ ?-{4,5}
+      .*?(?:-{4,5}\ ?END\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?\ ?-{4,5}|\Z)
+    | ^Private-Lines:.*?(?:^Private-MAC:|\Z)         # PuTTY
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 # name=value or name: value; says_secret decides about the name.
 _ASSIGNED = re.compile(

@@ -61,10 +61,49 @@ def test_secrets_are_hidden_and_the_rest_stays(text: str, hidden: str) -> None:
     assert redact(hidden) == hidden
 
 
+# Letters and digits as issued; no sign that an editor or a scanner would look for.
+R = "a1B2c3D4e5" * 9
+HEX = "0a1b2c3d4e5f" * 6
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "-----BEGIN PGP " + "PRIVATE KEY BLOCK-----\n\nabc\n-----END PGP PRIVATE KEY BLOCK-----",
+        "-----BEGIN OPENSSH " + "PRIVATE KEY-----\nabc\n",
+        "---- BEGIN SSH2 ENCRYPTED " + "PRIVATE KEY ----\nabc",
+        "Private-Lines: 8\nabc\nabc\n",
+        "AGE-SECRET-KEY-1" + "Q2W3" * 14 + "ER",
+        "eyJ" + R[:20] + ".." + R[:16] + "." + R[:30] + "." + R[:22],
+        *(mark + R[:40] for mark in (
+            "gsk_", "r8_", "fw_", "sk_", "pcsk_", "jina_", "wandb_v1_", "xai-", "pplx-", "nvapi-",
+            "tvly-", "glrt-", "gldt-", "GOCSPX-", "1//0", "dckr_pat_", "glsa_", "glc_", "sntrys_",
+            "figd_", "lin_api_", "ntn_", "ATATT3", "hvs.", "dp.pt.", "pscale_tkn_", "sq0csp-",
+            "whsec_", "ghs_",
+        )),
+        *(mark + HEX[:40] for mark in ("rubygems_", "doo_v1_", "sbp_", "sk-or-v1-", "lsv2_pt_")),
+        "shpat_" + HEX[:32], "PMAK-" + HEX[:24] + "-" + HEX[:34], "abc8Q~" + R[:34],
+        R[:14] + ".atlasv1." + R[:60], "1234567890:AA" + R[:33], "NRAK-" + R[:27].upper(),
+        "M" + R[:23] + "." + R[:6] + "." + R[:27], "ABIA" + R[:16].upper(),
+        "https://discord.com/api/webhooks/12345678/" + R[:60],
+        "https://x.webhook.office.com/webhookb2/" + R[:60],
+    ],
+)  # fmt: skip
+def test_secrets_are_known_by_their_form_without_a_name(secret: str) -> None:
+    shown = redact(f"a {secret}" if "Private-Lines" not in secret else f"a\n{secret}")
+    assert "***" in shown
+    assert R[:16] not in shown
+    assert HEX[:16] not in shown
+    assert "abc" not in shown
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "trainer.learning_rate=3e-4",
+        "task-sk-learn-with-many-words-and-no-number, r8_ fw_ sk_learn_model_selection_split",
+        "-----BEGIN PUBLIC KEY-----\nabc\n-----END PUBLIC KEY-----, a PRIVATE KEY",
+        "https://h/api/webhooks/12, 2026-11-26 20:15:38, 12345678:AA",
         "trainer.learning_rate=tag(log,interval(1e-5,1e-3))",
         "model.source.path=sentence-transformers/all-MiniLM-L6-v2",
         "sqlite:////home/me/mlruns/mlflow.db",
@@ -181,3 +220,5 @@ def test_a_log_record_is_formatted_without_its_secrets() -> None:
 
 def test_a_long_text_takes_no_time() -> None:
     redact("a" * 1_000_000 + "/b.c" * 100_000 + "key token " * 50_000)
+    for part in ("sk-", "-eyJaaaaaaaa", "gsk_", "pscale_a", "-----BEGIN A ", "\nPrivate-Lines:"):
+        redact(part * 20_000)

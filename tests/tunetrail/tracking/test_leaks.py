@@ -34,6 +34,7 @@ PLANTED = {
     "Dockerfile": [f"ENV API_TOKEN={V}", f"ENV API_TOKEN {V}", f"ARG DB_PASSWORD={W}"],
     "Makefile": [f"TOKEN := {V}", f"\tHF_TOKEN={V} python x.py"],
     "a.py": [
+        f"# gsk_{V}{V}{V}",
         f"# password: {V}", f"# the password is {V}", f'PASSWORD = "{W}"', f"f(password='{W}')",
         f"os.environ['API_KEY'] = '{V}'", f'os.environ.setdefault("DB_PASS", "{V}")',
         f"get(u, auth=('me', '{V}'))", f"add('--token', default='{V}')", f"x = '{KEY}'",
