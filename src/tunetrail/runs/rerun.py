@@ -138,15 +138,18 @@ def run_again(
     config = build_config(recorded, code, present, given=given, uri=uri, run_name=run_name)
     environment = build_environment(code.root, num_threads=num_threads, num_gpus=original.num_gpus)
     require_own_sources(code.root, environment)
+    checkpoint_dir = locate(present.config["tracking"]["checkpoint_dir"])
+    before = {folder.name for folder in checkpoint_dir.glob("*")}
     try:
         exit_code = run_train(code.root, config, overrides=overrides, environment=environment)
     finally:
         run_id = find_by_name(run_name, uri=uri)
         if run_id is not None:
             _note_origin(run_id, original, uri=uri)
-            # An interrupted run keeps its checkpoints, but a rerun is never resumed.
-            folder = locate(present.config["tracking"]["checkpoint_dir"]) / run_id
-            shutil.rmtree(folder, ignore_errors=True)
+            # An interrupted run keeps its checkpoints, but a rerun is never resumed. Whoever writes
+            # to the store may have given its name to another run.
+            if run_id not in before:
+                shutil.rmtree(checkpoint_dir / run_id, ignore_errors=True)
     repeated = None if run_id is None else load_record(run_id, uri=uri)
     if repeated is None or (exit_code and not repeated.metrics):
         raise InputError(

@@ -22,7 +22,7 @@ _CONFIGS = (
     "config.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json",
 )  # fmt: skip
 # Those that lead to code, or to weights in other formats.
-_LEADING = ("auto_map", "quantization_config", "transformers_weights", "base_model_name_or_path")
+_LEADING = ("auto_map", "quantization_config", "transformers_weights")
 
 
 def require_harmless(*folders: Path, root: Path | None, source: str) -> None:

@@ -168,6 +168,24 @@ def test_a_refused_config_starts_nothing(
         assert num_runs() == number
 
 
+def test_a_rerun_deletes_no_checkpoints_that_were_there(
+    config: dict[str, Any], record: Record, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can write to the store can give another run the name of the rerun meanwhile."""
+    original, other = record(config), record(config)
+    precious = workspace / "mlruns/checkpoints" / other / "checkpoint-1"
+    precious.mkdir(parents=True)
+
+    def train_and_tamper(root: Path, text: str, **_: Any) -> int:
+        name = yaml.safe_load(text)["tracking"]["run_name"]
+        MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db").update_run(other, name=name)
+        return 0
+
+    monkeypatch.setattr("tunetrail.runs.rerun.run_train", train_and_tamper)
+    main(["rerun", original])
+    assert precious.is_dir()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
