@@ -3,8 +3,10 @@
 import json
 import pickle
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -239,6 +241,30 @@ def test_a_malformed_record_ends_the_sweep_before_anything_runs(sweep, load_stud
         load_study("other").set_user_attr(name, value)
         with pytest.raises(SweepError, match=f"study other holds .*{name}"):
             sweep("num_trials=3", study="other")
+
+
+UNREADABLE = (
+    ("trial_params", "distribution_json", "{}"),
+    ("trial_params", "param_value", None),
+    ("trial_values", "value_type", "INF_POS"),
+    ("trial_user_attributes", "value_json", "{nope"),
+    ("trial_user_attributes", "value_json", "[" * 5000 + "]" * 5000),
+    ("trials", "state", "DONE"),
+    ("trials", "datetime_start", "yesterday"),
+)
+
+
+def test_a_row_that_optuna_cannot_read_is_one_line(sweep, workspace):
+    sweep("num_trials=1")
+    path = workspace / "store/optuna.db"
+    sound = path.read_bytes()
+    for table, column, value in UNREADABLE:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        with pytest.raises(SweepError, match=r"^study toy holds what this sweeper") as caught:
+            sweep("num_trials=2")
+        assert "\n" not in str(caught.value), (table, column)
+        path.write_bytes(sound)
 
 
 def test_no_command_is_printed_for_a_point_outside_the_search_space(sweep, load_study, capsys):

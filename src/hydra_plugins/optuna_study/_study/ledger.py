@@ -7,7 +7,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._study.records import FINISHED, require_sound
+from hydra_plugins.optuna_study._study.records import FINISHED, read_trials, require_sound
 from hydra_plugins.optuna_study.attributes import OVERRIDES, PLAN_SINCE
 
 
@@ -31,7 +31,7 @@ class Ledger:
 
     def update(self) -> list[FrozenTrial]:
         """Read what has happened since the last call, and return all trials."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = read_trials(self._study)
         numbers = [*self._open, *range(self._num_read, len(trials))]
         looked_at = [trials[number] for number in numbers]
         require_sound(self._study, looked_at, num_trials=len(trials))

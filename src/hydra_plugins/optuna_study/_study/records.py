@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes as names
-from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._jobs.failure import FailureKind
 
 # How trials end that count.
@@ -85,6 +85,19 @@ _OF_TRIAL = {
     names.REPEAT_CONSTRAINTS: _MAPPINGS,
     names.RUN_ID: _TEXT,
 }
+
+
+def read_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Read all trials of a study.
+
+    Raises:
+        SweepError: one holds what Optuna itself cannot read.
+
+    """
+    try:
+        return study.get_trials(deepcopy=False)
+    except (ValueError, TypeError, LookupError, AssertionError, RecursionError) as error:
+        raise _error(f"study {study.study_name}", first_line(error)) from error
 
 
 def require_sound(

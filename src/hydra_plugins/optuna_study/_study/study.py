@@ -21,7 +21,7 @@ from hydra_plugins.optuna_study._functions import load_redact
 from hydra_plugins.optuna_study._spec.plan import Plan
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
-from hydra_plugins.optuna_study._study.records import require_sound
+from hydra_plugins.optuna_study._study.records import read_trials, require_sound
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
     FINAL_OF,
@@ -117,7 +117,7 @@ def open_study(
         )
 
     study = create()
-    require_sound(study, study.get_trials(deepcopy=False))
+    require_sound(study, read_trials(study))
     _require_kind(study, settings, final_of)
     if not any(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
         # Nothing was run yet, so the study takes whatever is asked now.
