@@ -12,6 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 from servers import Database
+from sqlalchemy import NullPool, create_engine, inspect, text
+
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._study.storage import open_storage
 
 from .conftest import APP
 from .test_processes import finish, wait_for
@@ -121,6 +125,31 @@ def test_a_host_that_was_away_for_too_long_finds_its_trial_closed(database, star
     assert "Traceback" not in output
     trials = require_whole(storage, 3)
     assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_refused"),
+    [
+        ("CREATE TABLE c (id INT)", False),
+        ("CREATE TABLE alembic_version (version_num TEXT)", True),
+        ("CREATE TABLE trials (drug TEXT)", True),
+    ],
+)
+def test_a_database_in_which_another_program_has_tables_of_the_same_names_is_refused(
+    database, statement, is_refused
+):
+    url = database.create()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    before = inspect(engine).get_table_names()
+    if not is_refused:
+        open_storage(url)._backend.engine.dispose()
+        return
+    with pytest.raises(SweepError) as caught:
+        open_storage(url)
+    assert inspect(engine).get_table_names() == before
+    assert f"(its tables: {before[0]}); give another database" in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
