@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tunetrail.config.store_key import store_named
 from tunetrail.config.terminal import clean_tracebacks, say, say_error
 from tunetrail.errors import InputError
 
@@ -43,7 +44,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.parse_args(arguments)  # prints what it does not know, and exits
     else:
         asked.overrides += rest
-    return int(modules[asked.command].run(asked))
+    with store_named("--uri"):
+        return int(modules[asked.command].run(asked))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ def test_an_error_that_will_not_go_away_is_not_retried(impatient, workspace, cap
     assert "again in" not in caplog.text
 
 
+def test_a_server_that_does_not_answer_at_the_start_is_told_at_once():
+    with pytest.raises(SweepError, match=r"Connection refused\); start its server, or"):
+        storage.open_storage("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
 # Statements that make the file of a stranger, and the tables that are named of it.
 FOREIGN = {
     "a table": (["CREATE TABLE c (id INT)"], "c"),

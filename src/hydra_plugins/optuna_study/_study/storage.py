@@ -91,14 +91,16 @@ def open_storage(storage: str) -> BaseStorage:
         cause = error.__cause__ or error
         raise SweepError(
             f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
-            f"{_remedy(cause)}"
+            f"{_remedy(storage, error)}"
         ) from error
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(storage: str, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = _DRIVERS.get(error.name, error.name)
         return f"install the driver of that database: pip install '{package}'"
+    if is_outage(error) and find_file(storage) is None:
+        return "start its server, or correct its address, user or password"
     return f"give {STORAGE_WANTED}"
 
 
