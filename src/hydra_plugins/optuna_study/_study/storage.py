@@ -136,7 +136,7 @@ class PatientStorage(RDBStorage):
     """A database that may not answer for half a minute.
 
     A call may have been carried out before its answer was lost. Repeated, it sets what is set, or
-    creates a second trial without a signature, which the next worker closes.
+    creates a second trial that waits, which is the next one to be drawn.
     """
 
     def __init__(self, url: str, **arguments: Any) -> None:
