@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from tunetrail.config.store_key import store_named
 from tunetrail.config.terminal import clean, clean_tracebacks, say, say_error
 from tunetrail.errors import InputError
 
@@ -50,7 +51,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.parse_args(arguments)  # prints what it does not know, and exits
     else:
         asked.overrides += rest
-    return int(modules[asked.command].run(asked))
+    with store_named("--uri"):
+        return int(modules[asked.command].run(asked))
 
 
 if __name__ == "__main__":

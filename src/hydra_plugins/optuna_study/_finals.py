@@ -212,7 +212,7 @@ def _compare(
     with resources.worker.turn():
         points = _read_points(study, finals, spec.settings)
         if any(p.final is not None and not p.final.state.is_finished() for p in points):
-            log.info("the rest of the finals runs on another machine, which compares them")
+            log.info("the rest of the finals runs in another process, which compares them")
             return
         write_finals(points, finals, resources.folder)
         complete = {p.number: p.complete.number for p in points if p.complete}

@@ -25,7 +25,7 @@ from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.drawing import draw_point
-from hydra_plugins.optuna_study._study.endings import abandon, fail, reuse, write_ending
+from hydra_plugins.optuna_study._study.endings import abandon, fail, retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.storage import absolute_storage
@@ -210,6 +210,9 @@ class StudyLoop:
                 point = draw_point(trial, self.spec)
             except ForeignPointError as error:
                 return fail(self.study, trial.number, Failure(FailureKind.ERROR, str(error)))
+        if not self.worker.has_turn():
+            # Another process may have drawn the same point meanwhile.
+            return retry(self.study, trial.number, INTERRUPTED)
         overrides = self.spec.space.overrides(point)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, overrides)

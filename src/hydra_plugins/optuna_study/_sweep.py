@@ -58,10 +58,14 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
                 settings.num_workers, workers_per_gpu=settings.workers_per_gpu, keys=settings.keys
             )
             num_workers = min(places, settings.num_trials)
-            sampler = StudySampler(
-                settings.sampler, key=settings.keys["sampler"], seed=settings.seed, space=spec.space
-            )
-            pruner = build_pruner(spec)
+            with quiet_optuna():
+                pruner = build_pruner(spec)
+                sampler = StudySampler(
+                    settings.sampler,
+                    key=settings.keys["sampler"],
+                    seed=settings.seed,
+                    space=spec.space,
+                )
         command = redact_command(redact, format_continue_command(settings))
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)

@@ -10,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from tunetrail.config.record import flatten, flatten_params
 from tunetrail.config.secrets import redact
+from tunetrail.config.store_key import store_key
 from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
@@ -124,9 +125,7 @@ def find_run(client: MlflowClient, asked: str, *, uri: str) -> Run:
     run_id = complete_run_id(client, asked)
     run = None if run_id is None else look_up(client.get_run, run_id)
     if run is None:
-        raise InputError(
-            f"run {asked} is not in {redact(uri)}; give the store it was logged to with --uri"
-        )
+        raise InputError(f"run {asked} is not in {redact(uri)}; give its store with {store_key()}")
     require_active(client, run)
     return run
 

@@ -64,7 +64,7 @@ def open_model(name: str, *, uri: str) -> Iterator[SavedModel]:
     try:
         client = connect_existing(uri)
         with store_errors(uri):
-            place = find_place(client, name, uri=uri, option="--uri")
+            place = find_place(client, name, uri=uri)
     except InputError as error:
         raise type(error)(f"model {name} is not a directory here, and {error}") from error
     with scratch() as copy:

@@ -98,7 +98,7 @@ def read_table(*, uri: str, run_id: str, path: str) -> pd.DataFrame:
 
 
 def _require(uri: str, run_id: str, path: str) -> bytes:
-    client = connect_existing(uri, option="tracking.uri")
+    client = connect_existing(uri)
     with store_errors(uri):
         run = look_up(client.get_run, run_id)
         content = None if run is None else Artifacts(client, run).content(path)

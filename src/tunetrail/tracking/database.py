@@ -28,6 +28,7 @@ from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from sqlalchemy.engine import Engine
 
 from tunetrail.config.secrets import redact
+from tunetrail.config.store_key import show_store, store_key
 from tunetrail.errors import InputError, first_line
 
 log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def _refuse(found: Found, *, uri: str, path: Path | None = None) -> NoReturn:
     """Say what a database is, and what to do; ``path`` is None for one of a server."""
     shown = ", ".join(found.tables[:3]) + (", …" if len(found.tables) > 3 else "")
     missing = ", ".join(sorted(Base.metadata.tables.keys() - set(found.tables))[:3])
-    other = "set tracking.uri to another store"
+    other = f"give another store with {store_key()}"
     upgrade = "bring them up to date with `mlflow db upgrade` after a backup"
     anew = "drop the database and create it again"
     if path is not None:
@@ -231,7 +232,7 @@ def _refuse(found: Found, *, uri: str, path: Path | None = None) -> NoReturn:
         State.DAMAGED: f"tables of MLflow are missing ({missing}); put a backup back, or {other}",
         State.FOREIGN: f"it is a database of something else (its tables: {shown}); {other}",
     }
-    raise InputError(f"tracking.uri={redact(uri)}: {why[found.state]}")
+    raise InputError(f"{show_store(uri)}: {why[found.state]}")
 
 
 def _make(path: Path) -> None:
@@ -268,10 +269,10 @@ def _upgrade(path: Path, found: Found, *, uri: str) -> None:
                 mlflow_database._upgrade_db(engine)  # noqa: SLF001 - as above
         except Exception as error:
             raise InputError(
-                f"tracking.uri={redact(uri)}: its tables cannot be upgraded from {found.revision} "
+                f"{show_store(uri)}: its tables cannot be upgraded from {found.revision} "
                 f"({first_line(getattr(error, 'orig', None) or error)}), such as after an upgrade "
-                f"that was killed; put a copy from before it back to {path}, or set tracking.uri "
-                "to a new file"
+                f"that was killed; put a copy from before it back to {path}, or give "
+                f"a new file with {store_key()}"
             ) from error
         with contextlib.closing(sqlite3.connect(aside)) as copy:
             copy.backup(live)

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail import served
 from tunetrail.config.secrets import redact
+from tunetrail.config.store_key import store_key
 from tunetrail.errors import InputError, one_line
 from tunetrail.served.base import ServedModel, load_model, load_tokenizer
 from tunetrail.tracking.confinement import (
@@ -79,7 +80,7 @@ def search_runs(client: MlflowClient, condition: str) -> list[Run]:
     return list(client.search_runs(experiments, condition, max_results=10))
 
 
-def find_place(client: MlflowClient, name: str, *, uri: str, option: str) -> Place:
+def find_place(client: MlflowClient, name: str, *, uri: str) -> Place:
     """Find a model by the id of its run, or by ``NAME@ALIAS`` or ``NAME/VERSION``.
 
     The first 8 digits of an id or more are enough. ``NAME`` alone is its champion; ``models:/`` may
@@ -88,18 +89,18 @@ def find_place(client: MlflowClient, name: str, *, uri: str, option: str) -> Pla
     Args:
         client: of the store.
         name: as above.
-        uri, option: of the store, and what names another one, for errors.
+        uri: of the store, for errors.
 
     Raises:
         InputError: there is no such model.
 
     """
     if (run_id := complete_run_id(client, name)) is not None:
-        return find_in_run(client, find_run(client, run_id, uri=uri, option=option))
+        return find_in_run(client, find_run(client, run_id, uri=uri))
     return _find_in_registry(client, name, uri)
 
 
-def find_run(client: MlflowClient, run_id: str, *, uri: str, option: str) -> Run:
+def find_run(client: MlflowClient, run_id: str, *, uri: str) -> Run:
     """Look a run up.
 
     Raises:
@@ -108,7 +109,7 @@ def find_run(client: MlflowClient, run_id: str, *, uri: str, option: str) -> Run
     """
     run = look_up(client.get_run, run_id)
     if run is None:
-        raise InputError(f"run {run_id} is not in {redact(uri)}; give its store with {option}")
+        raise InputError(f"run {run_id} is not in {redact(uri)}; give its store with {store_key()}")
     require_active(client, run)
     return run
 

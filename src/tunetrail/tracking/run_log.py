@@ -22,6 +22,7 @@ from mlflow.tracking import MlflowClient
 from tunetrail.config.paths import locate
 from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
+from tunetrail.config.store_key import store_key
 from tunetrail.errors import InputError, chain_of, describe
 from tunetrail.tracking import processes
 from tunetrail.tracking.artifacts import Artifacts
@@ -325,12 +326,12 @@ def add_to_run(*, uri: str, run_id: str) -> RunLog:
 
 
 def _find_run(uri: str, run_id: str) -> tuple[MlflowClient, Run]:
-    client = connect_existing(uri, option="tracking.uri")
+    client = connect_existing(uri)
     with store_errors(uri):
         run = look_up(client.get_run, run_id)
         if run is None:
             raise InputError(
-                f"run {run_id} is not in {redact(uri)}; set tracking.uri to the store that holds it"
+                f"run {run_id} is not in {redact(uri)}; give its store with {store_key()}"
             )
         require_active(client, run)
     return client, run

@@ -28,7 +28,7 @@ from tunetrail.tracking.store import connect_existing, look_up, store_errors
 # Tag of a run that started from the model of an earlier run: the id of that run.
 INITIALIZED_FROM = "tunetrail.initialized_from"
 # What a person sets, for errors.
-_KEY, _STORE = "model.run_id", "tracking.uri"
+_KEY = "model.run_id"
 
 
 def load_run(*, run_id: str, tracking_uri: str, cache_dir: str) -> Checkpoint:
@@ -99,9 +99,9 @@ def list_ancestors(client: MlflowClient, run: Run) -> Iterator[Run | str]:
 def _find(name: object, uri: str) -> tuple[Run, Place]:
     if not isinstance(name, str):
         raise InputError("it must be a text; put it in quotes")
-    client = connect_existing(uri, option=_STORE)
+    client = connect_existing(uri)
     run_id = complete_run_id(client, name) or _run_of_version(client, name, uri)
-    run = find_run(client, run_id, uri=uri, option=_STORE)
+    run = find_run(client, run_id, uri=uri)
     _require_finished(run)
     for _ in list_ancestors(client, run):
         pass
@@ -109,7 +109,7 @@ def _find(name: object, uri: str) -> tuple[Run, Place]:
 
 
 def _run_of_version(client: MlflowClient, name: str, uri: str) -> str:
-    place = find_place(client, name, uri=uri, option=_STORE)
+    place = find_place(client, name, uri=uri)
     run = None if place.run_id is None else look_up(client.get_run, place.run_id)
     if run is None:
         raise InputError(

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tunetrail.config.paths import locate
 from tunetrail.config.secrets import redact
+from tunetrail.config.store_key import show_store, store_key
 from tunetrail.errors import InputError, OutageError, chain_of, first_line
 from tunetrail.tracking import database
 
@@ -70,7 +71,7 @@ def connect(uri: str) -> MlflowClient:
     _require_scheme(uri)
     if uri.startswith("sqlite:"):
         path = find_database(uri)
-        make_folder(path.parent, key=f"tracking.uri={uri}")
+        make_folder(path.parent, key=show_store(uri))
         with store_errors(uri), quiet_mlflow():
             database.make_ready(path, uri=uri)
     elif _is_database(uri):
@@ -83,9 +84,7 @@ def _require_scheme(uri: str) -> None:
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file") or (scheme.startswith("sqlite") and not _SQLITE.match(uri)):
         found = "MLflow has no plain-file stores any more" if "sqlite" not in scheme else "no path"
-        raise InputError(
-            f"tracking.uri={redact(uri)}: {found}; use sqlite:///PATH or http://HOST:PORT"
-        )
+        raise InputError(f"{show_store(uri)}: {found}; use sqlite:///PATH or http://HOST:PORT")
 
 
 def _is_database(uri: str) -> bool:
@@ -114,18 +113,14 @@ def find_database(uri: str) -> Path:
     path = locate(uri.removeprefix("sqlite:///")).resolve()
     if "?" in str(path) or unquote(str(path)) != str(path):
         raise InputError(
-            f"tracking.uri={uri}: {path} has ? or % in its name, which MLflow takes for a part of "
-            "a URL; rename the folder, or set tracking.uri=sqlite:///PATH to a path without"
+            f"{show_store(uri)}: {path} has ? or % in its name, which MLflow takes for a part of "
+            "a URL; rename the folder, or give sqlite:///PATH with a path without"
         )
     return path
 
 
-def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
+def connect_existing(uri: str) -> MlflowClient:
     """Connect to a store that must exist already; nothing is written to it.
-
-    Args:
-        uri: of the store.
-        option: what names another store, for the remedy of an error.
 
     Raises:
         OutageError: the server does not answer.
@@ -136,7 +131,7 @@ def connect_existing(uri: str, *, option: str = "--uri") -> MlflowClient:
     if uri.startswith("sqlite:"):
         if not (path := find_database(uri)).is_file():
             raise InputError(
-                f"no store in {path}; give another with {option}, or change to the folder "
+                f"no store in {path}; give another with {store_key()}, or change to the folder "
                 "that train.py was started in"
             )
         with store_errors(uri):
@@ -165,15 +160,15 @@ def repair_tables(uri: str) -> str | None:
 def _require_server(uri: str) -> None:
     error = ask_server(uri)
     if error is not None and uri in _known_servers:
-        log.warning("tracking.uri=%s does not answer; waiting for it", redact(uri))
+        log.warning("%s does not answer; waiting for it", show_store(uri))
         error = _await_server(uri)
         if error is not None:
             raise outage_error(uri, error)
     if error is not None:
         kind = InputError if _is_refusal(error) else OutageError
         raise kind(
-            f"tracking.uri={redact(uri)}: no MLflow server answers there "
-            f"({type(error).__name__}); start it, or leave tracking.uri at its default"
+            f"{show_store(uri)}: no MLflow server answers there "
+            f"({type(error).__name__}); start it, or leave {store_key()} at its default"
         )
     _known_servers.add(uri)
 
@@ -268,7 +263,7 @@ def store_errors(uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise InputError(
-            f"tracking.uri={redact(uri)}: the driver of that database is not installed (no module "
+            f"{show_store(uri)}: the driver of that database is not installed (no module "
             f"{error.name}); install it, for example with pip install 'psycopg[binary]' or "
             "pip install mysqlclient"
         ) from error
@@ -283,7 +278,7 @@ def _unusable(uri: str, error: Exception) -> InputError:
     causes = (link.orig for link in chain_of(error) if isinstance(link, DBAPIError))
     text = first_line(next(causes, None) or error)
     return InputError(
-        f"tracking.uri={redact(uri)}: the store cannot be used ({redact(text)}); "
+        f"{show_store(uri)}: the store cannot be used ({redact(text)}); "
         "check its path, the space on its disk, your permissions and who else has it open"
     )
 
@@ -295,7 +290,7 @@ def explain_loss(client: MlflowClient, run_id: str, error: Exception) -> InputEr
     uri = client.tracking_uri
     if uri.startswith("sqlite:") and not find_database(uri).is_file():
         return InputError(
-            f"tracking.uri={redact(uri)}: the store was moved or deleted while run {run_id} was "
+            f"{show_store(uri)}: the store was moved or deleted while run {run_id} was "
             "open; put it back, or start the run again"
         )
     if any(isinstance(link, DBAPIError) for link in chain_of(error)):
@@ -325,7 +320,7 @@ def find_outage(error: BaseException) -> BaseException | None:
 
 def outage_error(uri: str, cause: BaseException) -> OutageError:
     return OutageError(
-        f"tracking.uri={redact(uri)}: the store does not answer any more "
+        f"{show_store(uri)}: the store does not answer any more "
         f"({type(cause).__name__}); start it and repeat the command"
     )
 

@@ -12,9 +12,13 @@ from pathlib import Path
 import optuna
 import pytest
 from servers import Database
+from sqlalchemy import NullPool, create_engine, inspect, text
+
+from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._study.storage import open_storage
 
 from .conftest import APP
-from .test_processes import finish, wait_for
+from .test_processes import finish, wait_for, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -57,16 +61,24 @@ def can_rename():
     return unshare and subprocess.run([unshare, "-u", "true"], check=False).returncode == 0
 
 
-def list_trials(storage):
+def list_trials(storage, study):
     opened = optuna.storages.RDBStorage(storage)
-    trials = optuna.load_study(study_name="toy", storage=opened).trials
-    opened.engine.dispose()
-    return trials
+    try:
+        return optuna.load_study(study_name=study, storage=opened).trials
+    finally:
+        opened.engine.dispose()
 
 
-def require_whole(storage, num_trials):
+def count_complete(storage, study):
+    try:
+        return sum(trial.state.name == "COMPLETE" for trial in list_trials(storage, study))
+    except KeyError:
+        return 0
+
+
+def require_whole(storage, num_trials, study="toy"):
     """Require the exact total, no point twice, and each interrupted point run again."""
-    trials = list_trials(storage)
+    trials = list_trials(storage, study)
     assert Counter(t.state.name for t in trials if t.state.name != "FAIL") == {
         "COMPLETE": num_trials
     }
@@ -75,7 +87,8 @@ def require_whole(storage, num_trials):
     failed = [t for t in trials if t.state.name == "FAIL"]
     assert {t.user_attrs["failure"] for t in failed} <= {"interrupted"}
     again = {t.user_attrs.get("retry_of") for t in trials}
-    assert {t.number for t in failed if t.params} <= again
+    # What is no whole point yet is drawn again, and not queued.
+    assert {t.number for t in failed if "overrides" in t.user_attrs} <= again
     return trials
 
 
@@ -121,6 +134,69 @@ def test_a_host_that_was_away_for_too_long_finds_its_trial_closed(database, star
     assert "Traceback" not in output
     trials = require_whole(storage, 3)
     assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 3
+
+
+def test_no_point_is_drawn_twice_when_the_database_takes_the_turn_away_meanwhile(database, start):
+    storage = database.create()
+    command = (storage, "num_trials=8", "behaviour=slow")
+    command += ("hydra.sweeper.custom_search_space=turns.lose_turn",)
+    hosts = [start(name, *command) for name in ("one", "two")]
+    outputs = [finish(host) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
+    trials = require_whole(storage, 8)
+    assert [trial.number for trial in trials if trial.state.name == "FAIL"] == [3]
+
+
+def test_a_restart_of_the_database_and_a_killed_host_lose_no_trial_and_no_final(
+    database, start, tmp_path
+):
+    storage = database.create()
+    command = (storage, "num_trials=5", "behaviour=slow", "hydra.sweeper.grace_period=2")
+    command += ("hydra.sweeper.finalists=3", "hydra.sweeper.final_seeds=3")
+    hosts = [start("one", *command)]
+    wait_for(tmp_path / "one/sweeps/toy/trial-0")
+    hosts.append(start("two", *command))
+    wait_until(lambda: count_complete(storage, "toy") > 2, "no trials")
+    database.stop()
+    database.start()
+    wait_until(lambda: count_complete(storage, "toy-finals-3") > 0, "no finals")
+    hosts[0].kill()
+    hosts[0] = start("one", *command)
+    outputs = [finish(host) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
+    assert not any("Traceback" in output for output in outputs)
+    require_whole(storage, 5)
+    finals = require_whole(storage, 3, "toy-finals-3")
+    complete = [trial for trial in finals if trial.state.name == "COMPLETE"]
+    assert len({trial.user_attrs["finalist_of"] for trial in complete}) == 3
+    assert {len(trial.user_attrs["repeats"]) for trial in complete} == {3}
+    for trial in complete:
+        assert trial.value == pytest.approx(abs(trial.params["x"]) + trial.params["n"])
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_refused"),
+    [
+        ("CREATE TABLE c (id INT)", False),
+        ("CREATE TABLE alembic_version (version_num TEXT)", True),
+        ("CREATE TABLE trials (drug TEXT)", True),
+    ],
+)
+def test_a_database_in_which_another_program_has_tables_of_the_same_names_is_refused(
+    database, statement, is_refused
+):
+    url = database.create()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    before = inspect(engine).get_table_names()
+    if not is_refused:
+        open_storage(url)._backend.engine.dispose()
+        return
+    with pytest.raises(SweepError) as caught:
+        open_storage(url)
+    assert inspect(engine).get_table_names() == before
+    assert f"(its tables: {before[0]}); give another database" in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

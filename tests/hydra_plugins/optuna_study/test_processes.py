@@ -10,10 +10,14 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def wait_for(path, seconds=60):
+def wait_for(path):
+    wait_until(path.exists, f"{path} did not appear")
+
+
+def wait_until(is_so, otherwise, seconds=60):
     deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
+    while not is_so():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.05)
 
 

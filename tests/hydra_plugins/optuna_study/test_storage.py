@@ -1,8 +1,10 @@
-"""A database that does not answer for a while is asked again."""
+"""What a storage may be, and that one that does not answer for a while is asked again."""
 
+import shutil
 import sqlite3
 import sys
 import threading
+from contextlib import closing
 
 import optuna
 import pytest
@@ -55,6 +57,69 @@ def test_an_error_that_will_not_go_away_is_not_retried(impatient, workspace, cap
     with pytest.raises(KeyError):
         study._storage.get_trial(10_000)
     assert "again in" not in caplog.text
+
+
+def test_a_server_that_does_not_answer_at_the_start_is_told_at_once():
+    with pytest.raises(SweepError, match=r"Connection refused\); start its server, or"):
+        storage.open_storage("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+# Statements that make the file of a stranger, and the tables that are named of it.
+FOREIGN = {
+    "a table": (["CREATE TABLE c (id INT)"], "c"),
+    "names as Optuna's": (
+        ["CREATE TABLE trials (drug TEXT)", "CREATE TABLE studies (study_id INT)"],
+        "studies, trials",
+    ),
+    "versions of its own": (
+        ["CREATE TABLE version_info (version TEXT)", "CREATE TABLE c (id INT)"],
+        "c, version_info",
+    ),
+    "alembic": (
+        [
+            "CREATE TABLE alembic_version (version_num TEXT)",
+            "CREATE TABLE d (id INT)",
+            "CREATE TABLE e (id INT)",
+            "CREATE TABLE f (id INT)",
+        ],
+        "alembic_version, d, e, …",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path, name):
+    path = tmp_path / "foreign.db"
+    statements, tables = FOREIGN[name]
+    execute(path, *statements)
+    before = path.read_bytes()
+    with pytest.raises(SweepError) as caught:
+        storage.open_storage(f"sqlite:///{path}")
+    assert str(caught.value) == (
+        f"hydra.sweeper.storage=sqlite:///{path} belongs to something else (its tables: {tables}); "
+        "give sqlite:///FILE of a new file"
+    )
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["foreign.db"]
+
+
+def test_a_kill_while_the_tables_were_made_or_tables_beside_them_are_no_fault(
+    tmp_path, empty_database
+):
+    columns = "study_id INTEGER NOT NULL PRIMARY KEY, study_name VARCHAR(512) NOT NULL"
+    execute(tmp_path / "killed.db", f"CREATE TABLE studies ({columns})")
+    shutil.copy(empty_database, tmp_path / "beside.db")
+    execute(tmp_path / "beside.db", "CREATE TABLE c (id INT)")
+    (tmp_path / "empty.db").touch()
+    for name in ("killed", "beside", "empty"):
+        optuna.create_study(storage=storage.open_storage(f"sqlite:///{tmp_path}/{name}.db"))
+
+
+def execute(path, *statements):
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,6 @@ class Harm:
 SAMPLERS = ["CmaEsSampler", "TPESampler", "GPSampler", "NSGAIISampler", "QMCSampler"]
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize(
     ("name", "more"),
     [

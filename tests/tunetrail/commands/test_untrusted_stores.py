@@ -47,7 +47,7 @@ def refused(*arguments: str) -> str:
 
 
 def find(name: str) -> Any:
-    place = find_place(connect(URI), name, uri=URI, option="--uri")
+    place = find_place(connect(URI), name, uri=URI)
     return find_files(fetch(place, Path()), source=place.source)
 
 

@@ -580,7 +580,7 @@ def remove_store(bench: Bench) -> None:
     [
         (delete_run, "was deleted; restore it with `MLFLOW_TRACKING_URI=sqlite.* mlflow runs rest"),
         (delete_experiment, "with its experiment tests; restore it .* mlflow experiments restore"),
-        (delete_run_for_good, "is not in .*; set tracking.uri to the store that holds it"),
+        (delete_run_for_good, "is not in .*; give its store with tracking.uri"),
         (remove_store, "no store in .*mlflow.db; give another with tracking.uri"),
     ],
 )

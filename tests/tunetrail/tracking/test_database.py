@@ -91,7 +91,7 @@ def require_refused(uri: str, message: str, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().err.splitlines()
     assert len(said) == len(commands), said
     for line in said:
-        assert f"tracking.uri={uri}: " in line
+        assert f"--uri={uri}: " in line
         assert message in line
 
 

@@ -83,7 +83,7 @@ def test_an_earlier_run_is_continued_in_place(client: MlflowClient) -> None:
     assert again.run_id == log.run_id
     absent = open_run(**STORE, run_id="absent")
     with (
-        pytest.raises(InputError, match=r"run absent is not in .*; set tracking\.uri"),
+        pytest.raises(InputError, match=r"run absent is not in .*; give its store with"),
         absent,
     ):
         pass

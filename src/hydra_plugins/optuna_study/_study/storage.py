@@ -7,17 +7,19 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages._rdb.models import BaseModel, VersionInfoModel
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._jobs.failure import is_outage
@@ -37,6 +39,8 @@ _DRIVERS = {
 }
 # Seconds between tries while the database does not answer.
 OUTAGE_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_TABLES = BaseModel.metadata.tables
+_VERSION = VersionInfoModel.__tablename__
 
 
 def absolute_storage(storage: str) -> str:
@@ -87,14 +91,16 @@ def open_storage(storage: str) -> BaseStorage:
         cause = error.__cause__ or error
         raise SweepError(
             f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
-            f"{_remedy(cause)}"
+            f"{_remedy(storage, error)}"
         ) from error
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(storage: str, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = _DRIVERS.get(error.name, error.name)
         return f"install the driver of that database: pip install '{package}'"
+    if is_outage(error) and find_file(storage) is None:
+        return "start its server, or correct its address, user or password"
     return f"give {STORAGE_WANTED}"
 
 
@@ -130,7 +136,7 @@ class PatientStorage(RDBStorage):
     """A database that may not answer for half a minute.
 
     A call may have been carried out before its answer was lost. Repeated, it sets what is set, or
-    creates a second trial without a signature, which the next worker closes.
+    creates a second trial that waits, which is the next one to be drawn.
     """
 
     def __init__(self, url: str, **arguments: Any) -> None:
@@ -175,16 +181,50 @@ def unlock_database(connection: Connection) -> None:
     connection.close()
 
 
+def _require_own(engine: Engine, storage: str, among: Container[str] | None = None) -> None:
+    """Check that a database is Optuna's, or empty, before Optuna writes its tables into it.
+
+    Args:
+        engine: of the database, from which is only read.
+        storage: names it, for messages.
+        among: names of tables that count; None: all do.
+
+    Raises:
+        SweepError: it belongs to something else.
+
+    """
+    database = inspect(engine)
+    names = [name for name in database.get_table_names() if among is None or name in among]
+
+    def is_own(name: str) -> bool:
+        columns = {column["name"] for column in database.get_columns(name)}
+        return name in _TABLES and columns.issuperset(_TABLES[name].columns.keys())
+
+    # A kill while Optuna made its tables leaves some of them; this is of the first two.
+    is_made = _VERSION in names and is_own(_VERSION)
+    if not is_made and not all(map(is_own, names)):
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        wanted = "sqlite:///FILE of a new file" if among is None else "another database"
+        raise SweepError(
+            f"hydra.sweeper.storage={_shown(storage)} belongs to something else (its tables: "
+            f"{shown}); give {wanted}"
+        )
+
+
 def _open_server(storage: str) -> PatientStorage:
     engine = create_engine(storage)
-    if not is_postgresql(engine):
-        return PatientStorage(storage)
-    # As with SQLite: of several processes that find no tables, some fail.
-    lock = lock_database(engine, "tables", SQLITE_TIMEOUT)
     try:
-        return PatientStorage(storage)
+        # Other programs may have tables of other names there.
+        _require_own(engine, storage, among={*_TABLES, "alembic_version"})
+        if not is_postgresql(engine):
+            return PatientStorage(storage)
+        # As with SQLite: of several processes that find no tables, some fail.
+        lock = lock_database(engine, "tables", SQLITE_TIMEOUT)
+        try:
+            return PatientStorage(storage)
+        finally:
+            unlock_database(lock)
     finally:
-        unlock_database(lock)
         engine.dispose()
 
 
@@ -196,12 +236,12 @@ def _open_sqlite(storage: str, path: Path) -> PatientStorage:
     machine: on a network file system, use a database server.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    wait = {"timeout": SQLITE_TIMEOUT}
+    _require_own(create_engine(storage, connect_args=wait, poolclass=NullPool), storage)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         # Optuna creates its tables without a lock: if several processes find none, some fail.
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        opened = PatientStorage(
-            storage, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
-        )
+        opened = PatientStorage(storage, engine_kwargs={"connect_args": wait})
     event.listen(opened.engine, "connect", _write_ahead)
     opened.engine.dispose()
     return opened

@@ -1,0 +1,29 @@
+"""What names the store of the runs: a key of the config, or an option of a command."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from tunetrail.config.secrets import redact
+
+_key: ContextVar[str] = ContextVar("store_key", default="tracking.uri")
+
+
+def store_key() -> str:
+    """Return what a person sets to choose another store."""
+    return _key.get()
+
+
+def show_store(uri: str) -> str:
+    """Write a store as the start of a message has it."""
+    return f"{store_key()}={redact(uri)}"
+
+
+@contextlib.contextmanager
+def store_named(key: str) -> Iterator[None]:
+    """Let messages name the store by another key meanwhile."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
