@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datasets import DatasetDict
 
 from tunetrail.data import columns, splits
-from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
+from tunetrail.data.leakage import check_leakage, drop_leaks
+from tunetrail.data.leaks import LeakageReport
 from tunetrail.data.quality import QualityReport, check_quality, clean
 from tunetrail.data.sources import SourceFile, list_files
 
