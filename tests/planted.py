@@ -91,8 +91,8 @@ def _other_link(text: str, draw: Draw, others: Sequence[str]) -> str:
 
 def _half(text: str, draw: Draw, others: Sequence[str]) -> str:
     """Keep half of the text, and go on as other texts do."""
-    words = text.split()
-    other = [word for _ in range(40) for word in draw.choice(others).split()]
+    words = normalise(text).split()
+    other = [word for _ in range(40) for word in normalise(draw.choice(others)).split()]
     half = len(words) // 2
     return " ".join(words[:half] + other[: len(words) - half])
 

@@ -44,7 +44,7 @@ def check_leakage(dataset: DatasetDict) -> LeakageReport:
     """Compare the splits with each other, examples of a prompt too; nothing is changed.
 
     It takes a second or two for 30,000 tweets, and is bounded whatever the texts: see
-    ``PairLeakage.looked_up``. Needs ``require_text``.
+    ``PairLeakage.is_complete``. Needs ``require_text``.
     """
     texts = _read_splits(dataset)
     return LeakageReport(
@@ -69,7 +69,7 @@ def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
     texts = _read_splits(dataset)
     dropped = {}
     parts = dict(dataset.items())
-    looked_up = None
+    is_complete = True
     for split, against in (("validation", ["test"]), ("train", ["validation", "test"])):
         gone: set[str] = set()
         for held_out in against:
@@ -78,7 +78,7 @@ def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
                 gone |= texts[split].unique.keys() & texts[held_out].unique.keys()
                 for found in _near_matches(texts[split], texts[held_out]):
                     gone |= {keys[i] for i in np.unique(found.source)}
-                    looked_up = found.looked_up or looked_up
+                    is_complete &= found.is_complete
         if not gone:
             continue
         kept = [index for index, key in enumerate(texts[split].keys) if key not in gone]
@@ -89,7 +89,7 @@ def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
             )
         dropped[split] = len(parts[split]) - len(kept)
         parts[split] = parts[split].select(kept)
-    return DatasetDict(parts), LeakageCleaning(dropped=dropped, looked_up=looked_up)
+    return DatasetDict(parts), LeakageCleaning(dropped=dropped, is_complete=is_complete)
 
 
 def _read_splits(dataset: DatasetDict) -> dict[str, _Texts]:
@@ -135,7 +135,7 @@ def _near_matches(source: _Texts, held_out: _Texts) -> Iterator[Matches]:
     for found in find_near(source.compared, held_out.compared):
         same = source.beside[found.source] == held_out.beside[found.held_out]
         yield Matches(
-            found.source[same], found.held_out[same], found.similarity[same], found.looked_up
+            found.source[same], found.held_out[same], found.similarity[same], found.is_complete
         )
 
 
@@ -144,9 +144,9 @@ def _check_pair(
 ) -> PairLeakage:
     exact = {text: index for index, text in reversed(list(enumerate(source.texts)))}
     near: dict[int, tuple[float, int]] = {}
-    looked_up = None
+    is_complete = True
     for found in _near_matches(source, held_out):
-        looked_up = found.looked_up or looked_up
+        is_complete &= found.is_complete
         # The most similar of each text; of those the first.
         order = np.lexsort((found.source, -found.similarity, found.held_out))
         texts, firsts = np.unique(found.held_out[order], return_index=True)
@@ -182,7 +182,7 @@ def _check_pair(
             _describe(kind, similarity, _pick(held_out, i), _pick(source, j))
             for kind, similarity, i, j in shown
         ),
-        looked_up=looked_up,
+        is_complete=is_complete,
     )
 
 

@@ -10,6 +10,10 @@ from tunetrail.templates.sections import Section, Table
 NUM_EXAMPLES = 5
 # Of an earlier run, in the report that programs read.
 _MOST_ROWS = 1000
+INCOMPLETE = (
+    "not all pairs of texts were compared, because too many share too many words: near rows may be "
+    "missing"
+)
 _HEADER = ("held out", "found in", "rows", "exact", "normalised", "near", "share", "other label")
 
 
@@ -34,8 +38,7 @@ class Leak:
 class PairLeakage:
     """Rows of ``held_out`` that are in ``source`` too; each counts once, for its best match.
 
-    Where ``looked_up`` is a number, not all pairs were compared: a word that more texts have was
-    looked up in so many of them, and near rows may be missing.
+    If it is not ``complete``, near rows may be missing: not all pairs of texts were compared.
     """
 
     source: str
@@ -46,7 +49,7 @@ class PairLeakage:
     num_near: int
     num_other_label: int
     examples: tuple[Leak, ...]
-    looked_up: int | None = None
+    is_complete: bool = True
 
     @property
     def num_leaked(self) -> int:
@@ -123,13 +126,9 @@ class LeakageReport:
             [
                 *(found or ["no row is in two splits"]),
                 *(run.line() for run in self.earlier if run.num_leaked or run.unknown),
-                *self._left_out(),
+                *([] if all(pair.is_complete for pair in self.pairs) else [INCOMPLETE]),
             ]
         )
-
-    def _left_out(self) -> list[str]:
-        limited = [pair.looked_up for pair in self.pairs if pair.looked_up is not None]
-        return [say_limit(min(limited))] if limited else []
 
     def to_dict(self) -> dict[str, Any]:
         pairs = [
@@ -204,27 +203,19 @@ class LeakageReport:
         ]
 
 
-def say_limit(looked_up: int) -> str:
-    """Say what was not compared."""
-    return (
-        f"not all pairs were compared: a word that more than {looked_up:,} texts of a split have "
-        f"was looked up in {looked_up:,} of them, so near rows may be missing"
-    )
-
-
 @dataclass(frozen=True)
 class LeakageCleaning:
     """Rows that ``drop_leaks`` dropped from each split."""
 
     dropped: dict[str, int]
-    looked_up: int | None = None
+    is_complete: bool = True
 
     def summary(self) -> str:
         """Say in one line what was dropped."""
         found = [f"{number:,} from {split}" for split, number in self.dropped.items() if number]
         if not found:
             return "no row was in two splits"
-        limit = "" if self.looked_up is None else f"; {say_limit(self.looked_up)}"
+        limit = "" if self.is_complete else f"; {INCOMPLETE}"
         return f"rows that are in a held-out split too were dropped: {', '.join(found)}{limit}"
 
 

@@ -38,9 +38,11 @@ _NUM_MINIMA = 512
 # A candidate shares so many of the rarest words: with one there would be many more to look at.
 _HITS = 2
 _FEWEST_WORDS = 4
-# Products of two words that are held in memory at once (about 12 bytes each), and that are made at
-# most: about 20 s.
-_CHUNK, _MOST_PRODUCTS = 5_000_000, 1_000_000_000
+# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most: about
+# 10 s. A word is looked up in fewer of the texts that have it if there would be more.
+_CHUNK, _MOST_HITS = 5_000_000, 400_000_000
+# Words of candidates that are compared at most, about 5 s: from then on of the likeliest ones.
+_MOST_CHECKED, _LIKELIEST = 300_000_000, 20
 # Scripts that put no space between words: each character counts as one.
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
@@ -92,14 +94,13 @@ class Compared:
 class Matches:
     """Pairs of places in two sets that are near, and what they share of their words.
 
-    ``looked_up`` is the number of texts that each word was looked up in where more have it, and
-    None if all pairs were compared.
+    If it is not ``complete``, so many texts share so many words that not all pairs were compared.
     """
 
     source: Places
     held_out: Places
     similarity: npt.NDArray[np.float64]
-    looked_up: int | None
+    is_complete: bool
 
 
 def compare_sets(parts: Sequence[Sequence[str]]) -> list[Compared]:
@@ -119,8 +120,8 @@ def find_near(source: Compared, held_out: Compared) -> Iterator[Matches]:
     """Find all pairs that are near, some at a time; of a set with itself each of them twice."""
     for swapped, (shorter, longer) in enumerate([(held_out, source), (source, held_out)]):
         for found in _find_inside(shorter, longer, strictly=bool(swapped)):
-            i, j, similarity, looked_up = found
-            yield Matches(*((i, j) if swapped else (j, i)), similarity, looked_up)
+            i, j, similarity, is_complete = found
+            yield Matches(*((i, j) if swapped else (j, i)), similarity, is_complete)
 
 
 def group_near(texts: Sequence[str]) -> npt.NDArray[np.intp]:
@@ -220,12 +221,13 @@ def _align(parts: Sequence[_Sequences]) -> list[_Sets]:
     return sets
 
 
-_Inside = tuple[Places, Places, npt.NDArray[np.float64], int | None]
+# Places in both sets, a number for each pair, and whether all pairs were compared.
+_Found = tuple[Places, Places, npt.NDArray[np.float64], bool]
 
 
-def _find_inside(shorter: Compared, longer: Compared, *, strictly: bool) -> Iterator[_Inside]:
+def _find_inside(shorter: Compared, longer: Compared, *, strictly: bool) -> Iterator[_Found]:
     """Find pairs of texts that are near, the first of which is the shorter one."""
-    for i, j, common, looked_up in _share(shorter.words, longer.words, SAME_WORDS, strictly):
+    for i, j, common, is_complete in _share(shorter.words, longer.words, SAME_WORDS, strictly):
         few, many = shorter.words.sizes[i], longer.words.sizes[j]
         similarity = 2 * common / (few + many)
         is_telling = shorter.is_telling[i]
@@ -234,17 +236,17 @@ def _find_inside(shorter: Compared, longer: Compared, *, strictly: bool) -> Iter
         inside = _share_neighbours(shorter.sequences, i[rest], longer.sequences, j[rest])
         is_near[rest] = inside >= SAME_INSIDE
         similarity[rest] = inside
-        yield i[is_near], j[is_near], similarity[is_near], looked_up
-    for i, j, common, looked_up in _share(shorter.minima, longer.minima, SAME_NEIGHBOURS, strictly):
+        yield i[is_near], j[is_near], similarity[is_near], is_complete
+    for i, j, common, is_complete in _share(
+        shorter.minima, longer.minima, SAME_NEIGHBOURS, strictly
+    ):
         many = np.maximum(shorter.minima.sizes[i], longer.minima.sizes[j])
         similarity = common / many
         is_near = (similarity >= SAME_NEIGHBOURS) & (shorter.is_long[i] | longer.is_long[j])
-        yield i[is_near], j[is_near], similarity[is_near], looked_up
+        yield i[is_near], j[is_near], similarity[is_near], is_complete
 
 
-def _share(
-    shorter: _Sets, longer: _Sets, least: float, strictly: bool
-) -> Iterator[tuple[Places, Places, npt.NDArray[np.float64], int | None]]:
+def _share(shorter: _Sets, longer: _Sets, least: float, strictly: bool) -> Iterator[_Found]:
     """Find pairs of sets that have at least that share of the smaller one in common.
 
     If they have, the larger set holds at least ``_HITS`` of the rarest of the smaller one, of which
@@ -253,55 +255,68 @@ def _share(
     wanted = np.ceil(shorter.sizes * least - 1e-9).astype(np.int64)
     rarest = np.where(wanted >= _FEWEST_WORDS, shorter.sizes - wanted + _HITS, 0)
     matrix = shorter.matrix
-    within = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], shorter.sizes)
-    kept = np.flatnonzero(within < np.repeat(rarest, shorter.sizes))
-    starts = np.concatenate([[0], np.cumsum(np.minimum(rarest, shorter.sizes))])
-    rare = sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
+    rare = _first(matrix, rarest)
     texts_of = longer.matrix.T.tocsr()
     numbers = np.diff(texts_of.indptr)
-    looked_up = _limit(np.bincount(rare.indices, minlength=len(numbers)), numbers)
-    if looked_up is not None:
-        texts_of = _first(texts_of, looked_up)
+    most = _limit(np.bincount(rare.indices, minlength=len(numbers)), numbers)
+    is_complete = most is None
+    if most is not None:
+        texts_of = _first(texts_of, np.full(len(numbers), most))
         numbers = np.diff(texts_of.indptr)
     products = np.concatenate([[0], np.cumsum(numbers[rare.indices])])[rare.indptr]
-    start = 0
+    start, checked = 0, 0
     while start < len(wanted):
-        most = products[start] + _CHUNK
-        stop = max(start + 1, int(np.searchsorted(products, most, side="right")) - 1)
+        end = products[start] + _CHUNK
+        stop = max(start + 1, int(np.searchsorted(products, end, side="right")) - 1)
         hits = (rare[start:stop] @ texts_of).tocoo()
         few, many = shorter.sizes[hits.row + start], longer.sizes[hits.col]
         found = (hits.data >= _HITS) & ((many > few) if strictly else (many >= few))
-        i, j = hits.row[found].astype(np.int64) + start, hits.col[found].astype(np.int64)
-        common = np.concatenate(
-            [
-                _count_common(matrix[i[n : n + _PAIRS]], longer.matrix[j[n : n + _PAIRS]])
-                for n in range(0, len(i), _PAIRS)
-            ]
-            or [np.empty(0)]
+        candidates = sparse.csr_matrix(
+            (hits.data[found], (hits.row[found], hits.col[found])), shape=hits.shape
         )
-        kept = common >= wanted[i]
-        yield i[kept], j[kept], common[kept], looked_up
+        checked += int(few[found].sum() + many[found].sum())
+        if checked > _MOST_CHECKED and np.diff(candidates.indptr).max(initial=0) > _LIKELIEST:
+            is_complete = False
+            candidates = _likeliest(candidates)
+        i, j = candidates.tocoo().row.astype(np.int64) + start, candidates.indices.astype(np.int64)
+        common = [
+            _count_common(matrix[i[n : n + _PAIRS]], longer.matrix[j[n : n + _PAIRS]])
+            for n in range(0, len(i), _PAIRS)
+        ]
+        counted = np.concatenate([np.empty(0), *common])
+        kept = counted >= wanted[i]
+        yield i[kept], j[kept], counted[kept], is_complete
         start = stop
 
 
 def _limit(wanted: Places, numbers: Places) -> int | None:
     """Choose in how many texts each word is looked up; None is all that have it."""
     most = int(numbers.max(initial=0))
-    if float(wanted @ numbers) <= _MOST_PRODUCTS:
+    if float(wanted @ numbers) <= _MOST_HITS:
         return None
-    while most > 1 and float(wanted @ np.minimum(numbers, most)) > _MOST_PRODUCTS:
+    while most > 1 and float(wanted @ np.minimum(numbers, most)) > _MOST_HITS:
         most //= 2
     return most
 
 
-def _first(texts_of: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
-    numbers = np.diff(texts_of.indptr)
-    within = np.arange(texts_of.nnz) - np.repeat(texts_of.indptr[:-1], numbers)
-    kept = np.flatnonzero(within < most)
+def _first(matrix: sparse.csr_matrix, most: Places) -> sparse.csr_matrix:
+    """Keep so many of the first entries of each row."""
+    numbers = np.diff(matrix.indptr)
+    within = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], numbers)
+    kept = np.flatnonzero(within < np.repeat(most, numbers))
     starts = np.concatenate([[0], np.cumsum(np.minimum(numbers, most))])
-    return sparse.csr_matrix(
-        (texts_of.data[kept], texts_of.indices[kept], starts), shape=texts_of.shape
+    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
+
+
+def _likeliest(candidates: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Keep the entries of each row that share most of the rarest words."""
+    numbers = np.diff(candidates.indptr)
+    order = np.lexsort((-candidates.data, np.repeat(np.arange(len(numbers)), numbers)))
+    ordered = sparse.csr_matrix(
+        (candidates.data[order], candidates.indices[order], candidates.indptr),
+        shape=candidates.shape,
     )
+    return _first(ordered, np.full(len(numbers), _LIKELIEST))
 
 
 def _count_common(some: sparse.csr_matrix, others: sparse.csr_matrix) -> npt.NDArray[np.float64]:
