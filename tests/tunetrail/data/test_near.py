@@ -87,7 +87,7 @@ def test_texts_that_share_words_are_not_near(
 ) -> None:
     others = short_texts[300:]
     assert planted_share(DIFFERENT[kind], short_texts[:300], others) < 0.01
-    assert planted_share(DIFFERENT[kind], long_texts, others) < 0.01
+    assert planted_share(DIFFERENT[kind], long_texts, others) < 0.05
 
 
 def test_the_index_finds_exactly_the_pairs_of_the_definition() -> None:
