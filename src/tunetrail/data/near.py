@@ -205,7 +205,9 @@ def _number_repeats(words: _Sequences) -> _Sequences:
 def _align(parts: Sequence[_Sequences]) -> list[_Sets]:
     """Give each code of all sets a number, the rarest first."""
     _, columns, counts = np.unique(
-        np.concatenate([part.codes for part in parts]), return_inverse=True, return_counts=True
+        np.concatenate([np.empty(0, dtype=np.uint64), *(part.codes for part in parts)]),
+        return_inverse=True,
+        return_counts=True,
     )
     ranks = np.empty(len(counts), dtype=np.int32)
     ranks[np.argsort(counts, kind="stable")] = np.arange(len(counts), dtype=np.int32)

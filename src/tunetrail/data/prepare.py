@@ -73,12 +73,13 @@ class PreparedData:
                     "or set checks.leakage=warn"
                 )
             parts[split] = parts[split].select(kept)
-        dataset = DatasetDict(parts)
+        compared = {name for pair in self.leakage.pairs for name in (pair.source, pair.held_out)}
         report = replace(
-            check_leakage(dataset), earlier=tuple(replace(run, known={}) for run in earlier)
+            check_leakage(DatasetDict({name: parts[name] for name in parts if name in compared})),
+            earlier=tuple(replace(run, known={}) for run in earlier),
         )
         notes = (*self.notes, *unknown, f"dropped from the held-out splits: {found}")
-        return replace(self, dataset=dataset, leakage=report, notes=notes)
+        return replace(self, dataset=DatasetDict(parts), leakage=report, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,12 @@ def prepare_data(
     if trains:
         dataset = DatasetDict({**dataset, "train": drawn})
     shown = {} if trains or not len(drawn) else {EXAMPLES: drawn}
+    # What is neither trained on nor shown cannot leak.
+    used = dataset if trains else {name: dataset[name] for name in dataset if name != "train"}
     return PreparedData(
         dataset=DatasetDict({**dataset, **shown}),
         quality=None if quality in _OFF else check_quality(dataset),
-        leakage=None if leakage in _OFF else check_leakage(dataset),
+        leakage=None if leakage in _OFF else check_leakage(DatasetDict({**used, **shown})),
         notes=whole.notes,
         files=whole.files,
     )
