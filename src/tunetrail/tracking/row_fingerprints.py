@@ -127,10 +127,11 @@ def _read(client: MlflowClient, run: Run) -> tuple[Fingerprints, bool]:
         InputError: it cannot be used.
 
     """
-    content = Artifacts(client, run).content(_path("train"))
+    path = _path("train")
+    content = Artifacts(client, run).content(path, most=_MOST_ROWS * _BYTES.itemsize)
     if content is None:
         raise InputError("it recorded no fingerprints of its rows")
     number, rest = divmod(len(content), _BYTES.itemsize)
-    if rest or number > _MOST_ROWS:
-        raise InputError(f"its {_path('train')} holds no fingerprints ({len(content):,} bytes)")
+    if rest:
+        raise InputError(f"its {path} holds no fingerprints ({len(content):,} bytes)")
     return np.frombuffer(content, dtype=_BYTES), number == _MOST_ROWS

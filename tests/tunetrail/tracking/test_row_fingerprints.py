@@ -73,7 +73,7 @@ def put_run(client: MlflowClient, content: bytes | None, **tags: str) -> str:
         (b"", 0, ""),
         (b"123", 0, "holds no fingerprints (3 bytes)"),
         (None, 0, "it recorded no fingerprints of its rows"),
-        (bytes(8 * 4_000_001), 0, "holds no fingerprints (32,000,008 bytes)"),
+        (bytes(8 * 4_000_001), 0, "32,000,008 bytes, and 8,000,000 are the most; refused"),
     ],
     ids=["rows", "no rows", "odd", "none", "large"],
 )
