@@ -32,7 +32,7 @@ from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_tri
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task, TrainingRows, order_metrics
-from tunetrail.tracking import recording
+from tunetrail.tracking import recording, row_fingerprints
 from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 # What checks.*=clean drops; a broken character alone is no reason to lose a row.
 _DROPPED = {
     "quality": "empty, repeated and contradictory rows",
-    "leakage": "the rows of train that are in a held-out split, too",
+    "leakage": "the rows of train that are held out, too, and held-out rows of earlier runs",
 }
 
 
@@ -117,7 +117,9 @@ def run(cfg: DictConfig) -> float | list[float]:
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured)
             _log_result(run_log, parts, result, fit, validation, keep=keep)
-            _log_shares(run_log, result, sampling=samples.seconds, generation=generating)
+            recording.log_shares(
+                run_log, result.seconds, sampling=samples.seconds, generation=generating
+            )
             if keep and cfg.tracking.log_model:
                 example = parts.splits["validation"].take(choose_examples(validation))
                 _log_model(run_log, parts, trainer, example, step=result.best.step)
@@ -135,6 +137,8 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     require_suited(task, method, checkpoint)
     tokenizer = load_tokenizer(checkpoint)
     data = load_rows(cfg, task, method)
+    earlier = row_fingerprints.log_rows(run_log, data, checkpoint, trains=method.trains)
+    data = data.with_earlier(earlier, policy=cfg.checks.leakage, in_study=trial is not None)
     missing = find_missing_labels(data.dataset, task.metrics)
     recording.log_data(run_log, data, missing)
     _apply_checks(data, cfg)
@@ -288,14 +292,6 @@ def _speed(result: TrainingResult) -> dict[str, float]:
         "speed/train_samples_per_second": result.train_samples_per_second,
         "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
     }
-
-
-def _log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
-    """Log what of a training other work took, where there was any."""
-    for name, value in seconds.items():
-        if value:
-            shares = {f"speed/{name}_seconds": value, f"speed/{name}_share": value / result.seconds}
-            run_log.metrics(shares)
 
 
 def _log_result(

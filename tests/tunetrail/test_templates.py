@@ -26,7 +26,7 @@ def test_a_value_that_a_template_lacks_is_an_error() -> None:
 
 
 def test_empty_sections_leave_one_blank_line() -> None:
-    text = render("leakage", summary="s", near_similarity=0.8, pairs=[], examples=[])
+    text = render("leakage", summary="s", near="", pairs=[], earlier=[], examples=[])
     assert text.startswith("# Leakage between splits\n\ns.\n\n| held out |")
     assert "\n\n\n" not in text
     assert text.endswith("test.\n")

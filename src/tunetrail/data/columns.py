@@ -18,6 +18,8 @@ ROLES = (
     "text", "text_pair", "label", "labels", "tokens", "tags", "prompt", "completion", "messages",
     "question", "context", "answers",
 )  # fmt: skip
+# Own columns of tasks that read two texts: of a pair, of a question and its context.
+_TWO_TEXTS = (("first", "second"), ("question", "context"))
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?")
 
 
@@ -83,6 +85,14 @@ def read_groups(part: Dataset) -> list[str]:
     has_groups = part.features["group"] != Value("null")
     found: list[str] = part["group" if has_groups else "text"][:]
     return found
+
+
+def read_two_texts(part: Dataset) -> list[tuple[str, str]] | None:
+    """Return both texts of each row, of which ``text`` is made; None where there is one."""
+    for names in _TWO_TEXTS:
+        if {*names} <= {*part.column_names}:
+            return list(zip(*(part[name][:] for name in names), strict=True))
+    return None
 
 
 def read_strata(part: Dataset) -> tuple[list[int | None], list[str]]:

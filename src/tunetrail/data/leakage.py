@@ -1,151 +1,34 @@
-"""Rows of one split that are in another too, exactly or nearly."""
+"""Find rows of one split that are in another too, exactly or nearly, and drop them."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, DatasetDict
-from scipy import sparse
-from scipy.sparse import csgraph
-from sklearn.feature_extraction.text import HashingVectorizer
 
+from tunetrail.data.columns import read_targets, read_two_texts
 from tunetrail.data.duplicates import normalise
+from tunetrail.data.leaks import NUM_EXAMPLES, Leak, LeakageCleaning, LeakageReport, PairLeakage
+from tunetrail.data.near import Compared, Matches, compare_sets, find_near
 from tunetrail.errors import InputError
-from tunetrail.templates import quote, render
 
-# Cosine of the sets of 5-grams from which two texts count as near duplicates. On the tweets, pairs
-# above it differ by "RT", a comment of a word or two, or "IPhone6" for "iPhone 6"; below 0.75
-# most pairs only share a subject.
-NEAR_SIMILARITY = 0.8
-# Products of rows that are held in memory at once: 32 MB where all of them are similar.
-_CHUNK_CELLS = 4_000_000
-_NUM_EXAMPLES = 5
-_PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
-
-
-@dataclass(frozen=True)
-class Leak:
-    """A row of the held-out split and the row of the other split that it matches best.
-
-    ``kind`` is exact, normalised or near; rows are numbered from 0 in their source split.
-    """
-
-    kind: str
-    similarity: float
-    held_out_row: int
-    held_out_label: str
-    held_out_text: str
-    source_row: int
-    source_label: str
-    source_text: str
-
-
-@dataclass(frozen=True)
-class PairLeakage:
-    """Rows of ``held_out`` that are in ``source`` too; each counts once, for its best match."""
-
-    source: str
-    held_out: str
-    num_rows: int
-    num_exact: int
-    num_normalised: int
-    num_near: int
-    num_other_label: int
-    examples: tuple[Leak, ...]
-
-    @property
-    def num_leaked(self) -> int:
-        """Return the number of held-out rows that match any row of the source."""
-        return self.num_exact + self.num_normalised + self.num_near
-
-    @property
-    def share(self) -> float:
-        """Return the share of the held-out split that is leaked."""
-        return self.num_leaked / self.num_rows
-
-
-@dataclass(frozen=True)
-class LeakageReport:
-    """What ``check_leakage`` found, for each pair of splits."""
-
-    pairs: tuple[PairLeakage, ...]
-
-    @property
-    def problems(self) -> int:
-        """Held-out rows that leaked, summed over the pairs."""
-        return sum(pair.num_leaked for pair in self.pairs)
-
-    def summary(self) -> str:
-        """Say in one line how many rows of each held-out split are in another."""
-        if not self.problems:
-            return "no row is in two splits"
-        found = (
-            f"{p.num_leaked:,} of {p.num_rows:,} {p.held_out} rows are in {p.source} too "
-            f"({p.num_exact:,} exact, {p.num_normalised:,} normalised, {p.num_near:,} near)"
-            for p in self.pairs
-            if p.num_leaked
-        )
-        return "; ".join(found)
-
-    def to_dict(self) -> dict[str, Any]:
-        pairs = [
-            asdict(pair) | {"num_leaked": pair.num_leaked, "share": pair.share}
-            for pair in self.pairs
-        ]
-        return {"problems": self.problems, "summary": self.summary(), "pairs": pairs}
-
-    def to_markdown(self) -> str:
-        """Write the page that a person reads."""
-        summary = self.summary()
-        return render(
-            "leakage",
-            summary=summary[0].upper() + summary[1:],
-            near_similarity=NEAR_SIMILARITY,
-            pairs=[
-                [
-                    pair.held_out,
-                    pair.source,
-                    f"{pair.num_rows:,}",
-                    f"{pair.num_exact:,}",
-                    f"{pair.num_normalised:,}",
-                    f"{pair.num_near:,}",
-                    f"{pair.share:.1%}",
-                    f"{pair.num_other_label:,}",
-                ]
-                for pair in self.pairs
-            ],
-            examples=[
-                (pair.held_out, pair.source, [_example_row(leak) for leak in pair.examples])
-                for pair in self.pairs
-                if pair.examples
-            ],
-        )
-
-
-@dataclass(frozen=True)
-class LeakageCleaning:
-    """Rows that ``drop_leaks`` dropped from each split."""
-
-    dropped: dict[str, int]
-
-    def summary(self) -> str:
-        """Say in one line what was dropped."""
-        found = [f"{number:,} from {split}" for split, number in self.dropped.items() if number]
-        if not found:
-            return "no row was in two splits"
-        return f"rows that are in a held-out split too were dropped: {', '.join(found)}"
+# The last two: rows that stand in a prompt.
+_PAIRS = (
+    ("train", "validation"), ("train", "test"), ("validation", "test"),
+    ("examples", "validation"), ("examples", "test"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Texts:
     """One split as it is compared: its different normalised texts, and where they are.
 
-    ``first`` holds for each the index of the first row that has it, ``features`` its set of
-    character 5-grams as a unit vector.
+    ``first`` holds for each the index of the first row that has it. ``beside`` is what must be the
+    same: of two texts in a row the one with fewer words, such as the question beside a context.
     """
 
     part: Dataset
@@ -153,16 +36,17 @@ class _Texts:
     keys: list[str]
     unique: dict[str, int]
     first: list[int]
-    features: sparse.csr_matrix
+    beside: npt.NDArray[np.int64]
+    compared: Compared
 
 
 def check_leakage(dataset: DatasetDict) -> LeakageReport:
-    """Compare each pair of the splits train, validation and test; nothing is changed.
+    """Compare the splits with each other, examples of a prompt too; nothing is changed.
 
-    All pairs of rows are compared, in bounded memory. 1,000 against 1,000 tweets take 0.2 s,
-    30,000 against 4,000 about 5 s. Needs ``require_text``.
+    It takes a second or two for 30,000 tweets, and is bounded whatever the texts: see
+    ``PairLeakage.is_complete``. Needs ``require_text``.
     """
-    texts = {split: _read_texts(part) for split, part in dataset.items()}
+    texts = _read_splits(dataset)
     return LeakageReport(
         pairs=tuple(
             _check_pair(source, texts[source], held_out, texts[held_out])
@@ -170,18 +54,6 @@ def check_leakage(dataset: DatasetDict) -> LeakageReport:
             if source in texts and held_out in texts
         )
     )
-
-
-def group_near(part: Dataset) -> npt.NDArray[np.intp]:
-    """Return the number of each row's group: rows that are near each other, also over others."""
-    texts = _read_texts(part)
-    pairs = [(found, others) for found, others, _ in _near_matches(texts, texts)]
-    ends = [np.concatenate(side) for side in zip(*pairs, strict=True)]
-    number = len(texts.unique)
-    graph = sparse.coo_matrix((np.ones(len(ends[0])), ends), shape=(number, number))
-    _, groups = csgraph.connected_components(graph, directed=False)
-    found: npt.NDArray[np.intp] = groups[[texts.unique[key] for key in texts.keys]]
-    return found
 
 
 def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
@@ -194,14 +66,19 @@ def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
         InputError: nothing of a split is left.
 
     """
-    texts = {split: _read_texts(part) for split, part in dataset.items()}
+    texts = _read_splits(dataset)
     dropped = {}
     parts = dict(dataset.items())
+    is_complete = True
     for split, against in (("validation", ["test"]), ("train", ["validation", "test"])):
         gone: set[str] = set()
         for held_out in against:
             if split in texts and held_out in texts:
-                gone |= _leaked_keys(texts[split], texts[held_out])
+                keys = list(texts[split].unique)
+                gone |= texts[split].unique.keys() & texts[held_out].unique.keys()
+                for found in _near_matches(texts[split], texts[held_out]):
+                    gone |= {keys[i] for i in np.unique(found.source)}
+                    is_complete &= found.is_complete
         if not gone:
             continue
         kept = [index for index, key in enumerate(texts[split].keys) if key not in gone]
@@ -212,51 +89,54 @@ def drop_leaks(dataset: DatasetDict) -> tuple[DatasetDict, LeakageCleaning]:
             )
         dropped[split] = len(parts[split]) - len(kept)
         parts[split] = parts[split].select(kept)
-    return DatasetDict(parts), LeakageCleaning(dropped=dropped)
+    return DatasetDict(parts), LeakageCleaning(dropped=dropped, is_complete=is_complete)
 
 
-def _read_texts(part: Dataset) -> _Texts:
-    texts = part["text"][:]
-    keys = [normalise(text) for text in texts]
-    unique: dict[str, int] = {}
-    first = []
-    for index, key in enumerate(keys):
-        if key not in unique:
-            unique[key] = len(unique)
-            first.append(index)
-    # Hashed and not weighted by how rare an n-gram is: whether two texts match must not depend on
-    # which others are in the set: a subset of a cleaned set must be clean too.
-    vectorizer = HashingVectorizer(
-        analyzer="char_wb",
-        ngram_range=(5, 5),
-        lowercase=False,
-        binary=True,
-        alternate_sign=False,
-        dtype=np.float32,
-    )
-    return _Texts(part, texts, keys, unique, first, vectorizer.transform(unique))
+def _read_splits(dataset: DatasetDict) -> dict[str, _Texts]:
+    """Normalise the texts of all splits, and prepare them to be compared."""
+    names: dict[str, int] = {}
+    rows = {split: _read_rows(part, names) for split, part in dataset.items()}
+    compared = compare_sets([found for *_, found in rows.values()])
+    texts = {}
+    for (split, (keys, beside, _)), prepared in zip(rows.items(), compared, strict=True):
+        unique: dict[str, int] = {}
+        first = []
+        for index, key in enumerate(keys):
+            if key not in unique:
+                unique[key] = len(unique)
+                first.append(index)
+        part = dataset[split]
+        texts[split] = _Texts(part, part["text"][:], keys, unique, first, beside, prepared)
+    return texts
 
 
-def _near_matches(
-    source: _Texts, held_out: _Texts
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
-    """Compare all different texts of both, a block of the held-out ones at a time.
+def _read_rows(
+    part: Dataset, names: dict[str, int]
+) -> tuple[list[str], npt.NDArray[np.int64], list[str]]:
+    """Return the key of each row; for each different one, what must be the same and may be near.
 
-    Gives indices of ``source.unique``, those of ``held_out.unique``, and their similarities.
+    The first of these is a number that ``names`` holds.
     """
-    transposed = source.features.T.tocsr()
-    size = max(1, _CHUNK_CELLS // len(source.unique))
-    starts = [*range(0, len(held_out.unique), size), len(held_out.unique)]
-    for start, stop in pairwise(starts):
-        block = (held_out.features[start:stop] @ transposed).tocoo()
-        near = block.data >= NEAR_SIMILARITY
-        yield block.col[near], block.row[near] + start, block.data[near]
+    keys = [normalise(text) for text in part["text"][:]]
+    two = read_two_texts(part)
+    if two is None:
+        unique = list(dict.fromkeys(keys))
+        return keys, np.zeros(len(unique), dtype=np.int64), unique
+    ordered = {
+        key: sorted((normalise(text) for text in both), key=lambda text: len(text.split()))
+        for key, both in zip(keys, two, strict=True)
+    }
+    beside = [names.setdefault(shorter, len(names)) for shorter, _ in ordered.values()]
+    return keys, np.array(beside, dtype=np.int64), [longer for _, longer in ordered.values()]
 
 
-def _leaked_keys(source: _Texts, held_out: _Texts) -> set[str]:
-    keys = list(source.unique)
-    near = {keys[i] for found, *_ in _near_matches(source, held_out) for i in np.unique(found)}
-    return near | (source.unique.keys() & held_out.unique.keys())
+def _near_matches(source: _Texts, held_out: _Texts) -> Iterator[Matches]:
+    """Find what is near of the different texts of both, some pairs at a time."""
+    for found in find_near(source.compared, held_out.compared):
+        same = source.beside[found.source] == held_out.beside[found.held_out]
+        yield Matches(
+            found.source[same], found.held_out[same], found.similarity[same], found.is_complete
+        )
 
 
 def _check_pair(
@@ -264,36 +144,32 @@ def _check_pair(
 ) -> PairLeakage:
     exact = {text: index for index, text in reversed(list(enumerate(source.texts)))}
     near: dict[int, tuple[float, int]] = {}
-    for sources, texts, similarities in _near_matches(source, held_out):
-        # Ascending, so that the most similar of a text is written last and stays.
-        for i in np.argsort(similarities, kind="stable"):
-            near[int(texts[i])] = (float(similarities[i]), int(sources[i]))
-    leaks = []
+    is_complete = True
+    for found in _near_matches(source, held_out):
+        is_complete &= found.is_complete
+        # The most similar of each text; of those the first.
+        order = np.lexsort((found.source, -found.similarity, found.held_out))
+        texts, firsts = np.unique(found.held_out[order], return_index=True)
+        for text, i in zip(texts.tolist(), order[firsts].tolist(), strict=True):
+            best = (float(found.similarity[i]), -int(found.source[i]))
+            near[text] = max(best, near.get(text, best))
+    matches: list[tuple[str, float, int, int]] = []
     for index, (text, key) in enumerate(zip(held_out.texts, held_out.keys, strict=True)):
         if text in exact:
-            kind, similarity, match = "exact", 1.0, exact[text]
+            matches.append(("exact", 1.0, index, exact[text]))
         elif key in source.unique:
-            kind, similarity, match = "normalised", 1.0, source.first[source.unique[key]]
+            matches.append(("normalised", 1.0, index, source.first[source.unique[key]]))
         elif held_out.unique[key] in near:
             similarity, nearest = near[held_out.unique[key]]
-            kind, match = "near", source.first[nearest]
-        else:
-            continue
-        row, found_in = held_out.part[index], source.part[match]
-        leaks.append(
-            Leak(
-                kind=kind,
-                similarity=similarity,
-                held_out_row=row["row"],
-                held_out_label=row["target"] or "",
-                held_out_text=row["text"],
-                source_row=found_in["row"],
-                source_label=found_in["target"] or "",
-                source_text=found_in["text"],
-            )
-        )
-    counts = Counter(leak.kind for leak in leaks)
+            matches.append(("near", similarity, index, source.first[-nearest]))
+    held_targets, targets = read_targets(held_out.part), read_targets(source.part)
     kinds = ("exact", "normalised", "near")
+    shown = [
+        match
+        for kind in kinds
+        for match in islice((m for m in matches if m[0] == kind), NUM_EXAMPLES)
+    ]
+    counts = Counter(kind for kind, *_ in matches)
     return PairLeakage(
         source=source_name,
         held_out=held_out_name,
@@ -301,21 +177,30 @@ def _check_pair(
         num_exact=counts["exact"],
         num_normalised=counts["normalised"],
         num_near=counts["near"],
-        num_other_label=sum(leak.held_out_label != leak.source_label for leak in leaks),
+        num_other_label=sum((held_targets[i] or "") != (targets[j] or "") for *_, i, j in matches),
         examples=tuple(
-            leak
-            for kind in kinds
-            for leak in [leak for leak in leaks if leak.kind == kind][:_NUM_EXAMPLES]
+            _describe(kind, similarity, _pick(held_out, i), _pick(source, j))
+            for kind, similarity, i, j in shown
         ),
+        is_complete=is_complete,
     )
 
 
-def _example_row(leak: Leak) -> list[str]:
-    return [
-        leak.kind,
-        f"{leak.similarity:.2f}",
-        quote(f"{leak.held_out_row}: {leak.held_out_text}"),
-        quote(leak.held_out_label),
-        quote(f"{leak.source_row}: {leak.source_text}"),
-        quote(leak.source_label),
-    ]
+def _pick(texts: _Texts, index: int) -> Mapping[str, Any]:
+    row: Mapping[str, Any] = texts.part[index]
+    return row
+
+
+def _describe(
+    kind: str, similarity: float, row: Mapping[str, Any], found_in: Mapping[str, Any]
+) -> Leak:
+    return Leak(
+        kind=kind,
+        similarity=similarity,
+        held_out_row=row["row"],
+        held_out_label=row["target"] or "",
+        held_out_text=row["text"],
+        source_row=found_in["row"],
+        source_label=found_in["target"] or "",
+        source_text=found_in["text"],
+    )

@@ -1,14 +1,16 @@
 """Rows as they came -> splits as they are used, with what was found in them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets import DatasetDict
 
 from tunetrail.data import columns, splits
-from tunetrail.data.leakage import LeakageReport, check_leakage, drop_leaks
+from tunetrail.data.leakage import check_leakage, drop_leaks
+from tunetrail.data.leaks import EarlierRun, LeakageReport
 from tunetrail.data.quality import QualityReport, check_quality, clean
 from tunetrail.data.sources import SourceFile, list_files
+from tunetrail.errors import InputError
 
 # YAML reads a bare off as false.
 _OFF = ("off", False)
@@ -30,6 +32,54 @@ class PreparedData:
     leakage: LeakageReport | None
     notes: tuple[str, ...]
     files: tuple[SourceFile, ...]
+
+    def with_earlier(
+        self, earlier: tuple[EarlierRun, ...], *, policy: str | bool, in_study: bool
+    ) -> "PreparedData":
+        """Add what earlier runs trained on to the report of leakage.
+
+        What a model was trained on cannot be dropped from it: ``clean`` drops those rows from the
+        held-out splits.
+
+        Args:
+            earlier: the runs that the model comes from.
+            policy: with ``clean`` rows that they trained on are dropped.
+            in_study: whether the run is a trial, whose rows must be those of the others.
+
+        Raises:
+            InputError: they are to be dropped, and must not be, or nothing would be left.
+
+        """
+        if self.leakage is None or not earlier:
+            return self
+        unknown = tuple(run.line() for run in earlier if run.unknown)
+        leaked = [run for run in earlier if run.num_leaked]
+        if policy != "clean" or not leaked:
+            report = replace(self.leakage, earlier=earlier)
+            return replace(self, leakage=report, notes=(*self.notes, *unknown))
+        found = "; ".join(run.line() for run in leaked)
+        if in_study:
+            raise InputError(
+                f"checks.leakage=clean: {found}; the trials of a study are compared on the same "
+                "rows, so none are dropped here; give other splits, or set checks.leakage=warn"
+            )
+        parts = dict(self.dataset.items())
+        for split in leaked[0].num_rows:
+            known = {row for run in leaked for row in run.known.get(split, ())}
+            kept = [row for row in range(len(parts[split])) if row not in known]
+            if not kept:
+                raise InputError(
+                    f"checks.leakage=clean leaves no rows of {split}: {found}; give other splits, "
+                    "or set checks.leakage=warn"
+                )
+            parts[split] = parts[split].select(kept)
+        compared = {name for pair in self.leakage.pairs for name in (pair.source, pair.held_out)}
+        report = replace(
+            check_leakage(DatasetDict({name: parts[name] for name in parts if name in compared})),
+            earlier=tuple(replace(run, known={}) for run in earlier),
+        )
+        notes = (*self.notes, *unknown, f"dropped from the held-out splits: {found}")
+        return replace(self, dataset=DatasetDict(parts), leakage=report, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -136,10 +186,12 @@ def prepare_data(
     if trains:
         dataset = DatasetDict({**dataset, "train": drawn})
     shown = {} if trains or not len(drawn) else {EXAMPLES: drawn}
+    # What is neither trained on nor shown cannot leak.
+    used = dataset if trains else {name: dataset[name] for name in dataset if name != "train"}
     return PreparedData(
         dataset=DatasetDict({**dataset, **shown}),
         quality=None if quality in _OFF else check_quality(dataset),
-        leakage=None if leakage in _OFF else check_leakage(dataset),
+        leakage=None if leakage in _OFF else check_leakage(DatasetDict({**used, **shown})),
         notes=whole.notes,
         files=whole.files,
     )

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import count_of, read_groups, read_strata
 from tunetrail.data.duplicates import normalise
-from tunetrail.data.leakage import group_near
+from tunetrail.data.near import group_near
 from tunetrail.errors import InputError
 
 
@@ -56,7 +56,7 @@ def split_off(
         return dataset
     train = dataset["train"]
     parts = dict(dataset.items())
-    together = group_near(train) if keep_near_together else _group_equal(train)
+    together = _group_rows(train, near=keep_near_together)
     owners = _assign_rows(train, together, fractions, seed)
     for code, split in enumerate(["train", *fractions]):
         parts[split] = train.select(np.flatnonzero(owners == code))
@@ -147,11 +147,12 @@ def _rank(labels: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     return ranks
 
 
-def _group_equal(train: Dataset) -> npt.NDArray[np.intp]:
-    """Return the number of each row's group: rows that are the same after ``normalise``."""
-    texts = np.array([normalise(text) for text in read_groups(train)], dtype=object)
-    groups: npt.NDArray[np.intp] = pd.factorize(texts)[0]
-    return groups
+def _group_rows(train: Dataset, *, near: bool) -> npt.NDArray[np.intp]:
+    """Return the number of each row's group: rows that are the same, or near each other."""
+    keys = np.array([normalise(text) for text in read_groups(train)], dtype=object)
+    groups, texts = pd.factorize(keys)
+    found: npt.NDArray[np.intp] = group_near(list(texts))[groups] if near else groups
+    return found
 
 
 def _assign_rows(

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from tunetrail.config.paths import read_regular
+from tunetrail.config.paths import MOST_BYTES, read_regular
 from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
@@ -34,31 +34,32 @@ class Artifacts:
         self._run_id: str = run.info.run_id
         self._uri = locate_run(client, run)
 
-    def content(self, path: str) -> bytes | None:
-        """Read bytes; None if the run has no such artifact.
+    def content(self, path: str, *, most: int = MOST_BYTES) -> bytes | None:
+        """Read ``most`` bytes or fewer; None if the run has no such artifact.
 
         Raises:
-            InputError: a link leads out of the store.
+            InputError: a link leads out of the store, or it is larger.
 
         """
         try:
             if is_local(self._uri):
-                return self._read_local(path)
+                return self._read_local(path, most)
             with scratch() as folder:
                 return read_regular(
-                    Path(self._client.download_artifacts(self._run_id, path, str(folder)))
+                    Path(self._client.download_artifacts(self._run_id, path, str(folder))),
+                    most=most,
                 )
         except (OSError, MlflowException) as error:
             if find_outage(error) is not None:
                 raise
             return None
 
-    def _read_local(self, path: str) -> bytes:
+    def _read_local(self, path: str, most: int) -> bytes:
         root = Path(local_file_uri_to_path(self._uri)).resolve()
         file = (root / path).resolve()
         if not file.is_relative_to(root):
             raise InputError(f"run {self._run_id}: {path} is a link out of the store; refused")
-        return read_regular(file)
+        return read_regular(file, most=most)
 
     def text(self, path: str) -> str | None:
         """Read a text; None if there is none, or it is not UTF-8."""

@@ -135,6 +135,14 @@ def log_data(run_log: RunLog, data: PreparedData, missing: Sequence[MissingLabel
             run_log.data(found.to_dict(), f"reports/{name}.json")
 
 
+def log_shares(run_log: RunLog, whole: float, **seconds: float) -> None:
+    """Log what of a training's seconds other work took, where there was any."""
+    for name, value in seconds.items():
+        if value:
+            shares = {f"speed/{name}_seconds": value, f"speed/{name}_share": value / whole}
+            run_log.metrics(shares)
+
+
 def log_curves(
     run_log: RunLog,
     evaluations: list[Evaluation],

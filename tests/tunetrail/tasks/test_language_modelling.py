@@ -89,7 +89,7 @@ def evaluate_rows(task: Any, model: Any, tokenizer: Any, rows: Dataset) -> Any:
 
 
 def test_rows_have_no_labels_and_all_checks_of_the_data_work() -> None:
-    texts = [f"text number {n} of many" for n in range(40)]
+    texts = [f"text number {n} of many that tell a story" for n in range(40)]
     rows = DatasetDict({"train": Dataset.from_dict({"text": [*texts, texts[0], "  "]})})
     whole = load_splits(
         rows,

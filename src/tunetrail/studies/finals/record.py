@@ -20,7 +20,9 @@ from tunetrail.tracking.provenance.fingerprints import (
     fingerprint_data,
 )
 from tunetrail.tracking.recorded_files import read_files, require_recorded_files
+from tunetrail.tracking.row_fingerprints import find_earlier
 from tunetrail.tracking.run_log import RunSummary, add_to_run
+from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.tracking.store import connect_existing
 
 
@@ -104,6 +106,7 @@ def load_data(record: WinnerRecord) -> None:
         used = record.last.tags["tunetrail.data_fingerprint"]
         if combine_fingerprints(prints) != used:
             raise InputError("the data is not what the winner was trained on")  # noqa: TRY301 - noted like an error of loading
+        data = _find_earlier(record, data)
     except (OutageError, DiskFullError):
         raise
     except InputError as error:
@@ -119,3 +122,12 @@ def _require_own_files(record: WinnerRecord) -> None:
     require_recorded_files(
         record.recorded.values, read_files(report) or {}, remedy="put it back as it was"
     )
+
+
+def _find_earlier(record: WinnerRecord, data: PreparedData) -> PreparedData:
+    """Find the held-out rows that earlier runs trained on, for the model card."""
+    start = record.last.tags.get(INITIALIZED_FROM)
+    if start is None or data.leakage is None:
+        return data
+    earlier = find_earlier(connect_existing(record.terms.uri), start, data)
+    return data.with_earlier(earlier, policy="warn", in_study=True)
