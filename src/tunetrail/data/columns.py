@@ -18,6 +18,8 @@ ROLES = (
     "text", "text_pair", "label", "labels", "tokens", "tags", "prompt", "completion", "messages",
     "question", "context", "answers",
 )  # fmt: skip
+# Those of texts that may be repaired. Answers point into a context by the number of a character.
+TEXT_ROLES = ("text", "text_pair", "tokens", "prompt", "completion", "question")
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?")
 
 

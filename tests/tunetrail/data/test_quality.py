@@ -6,7 +6,10 @@ from collections.abc import Callable
 import pytest
 from datasets import DatasetDict
 
-from tunetrail.data.quality import Finding, QualityReport, check_quality, clean
+from tunetrail.data.quality.check import check_quality
+from tunetrail.data.quality.cleaning import clean
+from tunetrail.data.quality.encodings import repair_text
+from tunetrail.data.quality.report import Finding, QualityReport
 from tunetrail.errors import InputError
 
 Row = tuple[str | None, str | None]
@@ -43,7 +46,13 @@ def test_every_known_fault_is_counted(make_splits: MakeSplits) -> None:
         "exact duplicates": 1,
         "normalised duplicates": 2,
         "conflicting labels": 2,
-        "broken characters": 2,
+        "misread encodings": 1,
+        "broken characters": 1,
+        "zero-width characters": 0,
+        "nearly empty texts": 0,
+        "near duplicates": 0,
+        "texts in another script": 0,
+        "texts in another language": 0,
     }
     assert not any(found.num_rows for found in findings(report, "validation").values())
     # Row 5 has two faults and row 6 too: each row counts once.
@@ -55,14 +64,13 @@ def test_examples_point_at_the_rows_of_the_source(make_splits: MakeSplits) -> No
     dataset = make_splits(train=FAULTY)
     found = findings(check_quality(dataset))
     (example,) = found["exact duplicates"].examples
-    assert (example.rows, example.labels) == ((0, 2), ("pos", "pos"))
+    assert (example.rows, example.labels) == ((0, 2), {"pos": 2})
     (example,) = found["conflicting labels"].examples
-    assert (example.rows, example.labels, example.text) == ((4, 5), ("neg", "pos"), "battery died")
-    later = DatasetDict({"train": dataset["train"].select([9, 10])})
-    assert [e.rows for e in findings(check_quality(later))["broken characters"].examples] == [
-        (9,),
-        (10,),
-    ]
+    assert (example.rows, example.labels) == ((4, 5), {"neg": 1, "pos": 1})
+    assert example.text == "battery died"
+    later = findings(check_quality(DatasetDict({"train": dataset["train"].select([9, 10])})))
+    assert [one.rows for one in later["broken characters"].examples] == [(9,)]
+    assert [one.rows for one in later["misread encodings"].examples] == [(10,)]
 
 
 def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
@@ -77,37 +85,74 @@ def test_labels_and_lengths_are_measured(make_splits: MakeSplits) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "is_broken"),
+    ("text", "repaired"),
     [
-        ("lost \ufffd", True),
-        ("bell \x07", True),
-        ("private \ue30d", True),
-        ("it\u00e2\u20ac\u2122s", True),
-        ("ð\u0178\u02dc€", True),
-        ("Â£5", True),
-        ("CAFÃ‰ e cafÃ©", True),
-        ("Ã€ vous", True),
-        ("voilÃ\xa0", True),
-        ("A IRMÔ disse: “AMANHÃ…” É NÃO, MAÇÃ\u2013", False),
-        ("IRMÃ” e AMANHÃ\xa0CEDO, MANHÃ— NHÂ…", False),
-        ("tab\tand\r\nline", False),
-        ("É»«Ça va», ÃO, São, Âme", False),
-        ("😀 \u2018quoted\u2019 \u2013 £5 €", False),
-        ("👩\u200d👩 नमस्ते \u200fعربي", False),
+        ("it\u00e2\u20ac\u2122s", "it\u2019s"),
+        ("it\x92s", "it\u2019s"),
+        ("ð\u0178\u02dc€", "😀"),
+        ("Â£5 at 25Â°C", "£5 at 25°C"),
+        ("CAFÃ‰ e cafÃ©", "CAFÉ e café"),
+        ("Ã€ vous", "À vous"),
+        ("voilÃ\xa0", "voilà"),
+        ("naÃƒÂ¯ve", "naïve"),
+        ("ÐŸÑ€Ð¸Ð²ÐµÑ‚", "Привет"),
+        ("don‚Äôt", "don\u2019t"),
+        ("ä½\xa0å¥½", "你好"),
+        ("caf\ufffd Ã©", "caf\ufffd é"),
+        *(
+            (text, text)
+            for text in (
+                "lost \ufffd and \u2019",
+                "A IRMÔ disse: “AMANHÃ…” É NÃO, MAÇÃ\u2013",
+                "IRMÃ” e AMANHÃ\xa0CEDO, MANHÃ— NHÂ…",
+                "tab\tand\r\nline &amp; ﬁ “quoted”",
+                "É»«Ça va», ÃO, São, Âme",
+                "😀 \u2018quoted\u2019 \u2013 £5 €",
+                "👩\u200d👩 नमस्ते \u200fعربي",
+            )
+        ),
     ],
 )
-def test_broken_characters_are_distinguished_from_unusual_ones(
-    make_splits: MakeSplits, text: str, is_broken: bool
+def test_only_a_misread_encoding_is_repaired(
+    make_splits: MakeSplits, text: str, repaired: str
 ) -> None:
-    found = findings(check_quality(make_splits(train=[(text, "a"), ("b", "b")])))
-    assert found["broken characters"].num_rows == int(is_broken)
+    assert repair_text(text) == repaired
+    found = findings(check_quality(make_splits(train=[(text, "a"), ("b c", "b")])))
+    assert found["misread encodings"].num_rows == int(text != repaired)
+    assert found["broken characters"].num_rows == int("\ufffd" in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("lost \ufffd", "broken characters"),
+        ("bell \x07", "broken characters"),
+        ("private \ue30d", "broken characters"),
+        ("pass\u200bword", "zero-width characters"),
+        ("soft\xadly", "zero-width characters"),
+        ("no \u202eesrever", "zero-width characters"),
+        ("@someone http://t.co/x", "nearly empty texts"),
+        ("?!", "nearly empty texts"),
+        ("a", "nearly empty texts"),
+        ("x @someone", "nearly empty texts"),
+    ],
+)
+def test_each_kind_of_odd_text_is_found(make_splits: MakeSplits, text: str, kind: str) -> None:
+    found = findings(check_quality(make_splits(train=[(text, "a"), ("good one", "b")])))
+    assert [name for name, finding in found.items() if finding.num_rows] == [kind]
+
+
+@pytest.mark.parametrize("text", ["ok", ":)", "$5", "我很好", "👩\u200d👩 में \u200f عربي"])
+def test_short_and_unusual_texts_are_not_odd(make_splits: MakeSplits, text: str) -> None:
+    found = findings(check_quality(make_splits(train=[(text, "a"), ("good one", "b")])))
+    assert not any(finding.num_rows for finding in found.values())
 
 
 def test_the_report_reads_well(make_splits: MakeSplits) -> None:
     report = check_quality(make_splits(train=FAULTY, validation=GOOD))
     assert report.summary() == (
         "10 of 16 rows at fault: 3 empty texts, 2 missing labels, 1 exact duplicates, "
-        "2 normalised duplicates, 2 conflicting labels, 2 broken characters"
+        "2 normalised duplicates, 2 conflicting labels, 1 misread encodings, 1 broken characters"
     )
     page = report.to_markdown()
     assert "| conflicting labels | 2 (15.4%) | 0 |" in page
@@ -120,10 +165,11 @@ def test_the_report_reads_well(make_splits: MakeSplits) -> None:
         "num_rows": 3,
         "share": 3 / 13,
         "examples": [
-            {"rows": [1], "labels": ["pos"], "text": ""},
-            {"rows": [6], "labels": [None], "text": " \t"},
-            {"rows": [11], "labels": ["neg"], "text": ""},
+            {"rows": [1], "num_rows": 1, "labels": {"pos": 1}, "text": "", "note": ""},
+            {"rows": [6], "num_rows": 1, "labels": {"none": 1}, "text": " \t", "note": ""},
+            {"rows": [11], "num_rows": 1, "labels": {"neg": 1}, "text": "", "note": ""},
         ],
+        "is_remark": False,
     }
 
 
@@ -156,7 +202,8 @@ def test_cleaning_drops_faulty_rows_and_keeps_the_rest(make_splits: MakeSplits) 
     assert cleaning.num_dropped == 8
     assert cleaning.summary().startswith("cleaning dropped 8 rows: 3 empty texts, 1 missing labels")
     report = check_quality(dataset)
-    assert report.problems == findings(report)["broken characters"].num_rows == 2
+    # Rows as they were read are repaired before; these were not.
+    assert report.problems == 2
 
 
 def test_cleaning_good_rows_drops_none(make_splits: MakeSplits) -> None:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from tunetrail.__main__ import main
 from tunetrail.data.columns import require_text
 from tunetrail.data.leakage import check_leakage
-from tunetrail.data.quality import check_quality
+from tunetrail.data.quality.check import check_quality
 from tunetrail.errors import InputError
 
 Train = Callable[..., Any]
