@@ -141,7 +141,8 @@ def load_rows(cfg: DictConfig, task: Task, method: Method) -> PreparedData:
     if data.get("per_label") is None:
         # It may be another for each run, and without a draw it decides nothing.
         data.pop("per_label_seed", None)
-    checks = (cfg.checks.quality, cfg.checks.leakage, cfg.checks.labels)
+    # A run that was recorded before there was that key has none.
+    checks = (cfg.checks.quality, cfg.checks.leakage, cfg.checks.get("labels", False))
     reader = _Reader(type(task), task)
     data["trains"] = method.trains
     return _load_data(json.dumps(data), reader, _stamp_sources(cfg.data), cfg.seed, checks)

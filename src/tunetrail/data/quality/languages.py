@@ -4,6 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from tunetrail.data.duplicates import strip_links
 
@@ -37,8 +38,6 @@ def find_languages(texts: Sequence[str]) -> tuple[str | None, dict[int, str]]:
     Languages are ISO 639 codes. A short text, or one that py3langid is not sure of, has none. Of
     very many texts those at even distances are read.
     """
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
     step = -(-len(texts) // MOST_LANGUAGE_TEXTS) or 1
     stripped = {i: strip_links(texts[i][:_MOST_READ]) for i in range(0, len(texts), step)}
     # Without spaces between words a text is one word, and need not be short.
@@ -49,13 +48,21 @@ def find_languages(texts: Sequence[str]) -> tuple[str | None, dict[int, str]]:
     }
     if len(asked) < _FEWEST_TEXTS:
         return None, {}
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = _load_identifier()
     found: list[str | None] = [None] * len(texts)
     for index, text in asked.items():
         language, confidence = identifier.classify(text)
         if confidence >= _CONFIDENCE:
             found[index] = str(language)
     return _find_others(found)
+
+
+@cache
+def _load_identifier() -> Any:
+    """Load what recognises languages: half a second."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def _is_dense(text: str) -> bool:
