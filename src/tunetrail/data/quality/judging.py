@@ -16,7 +16,9 @@ from tunetrail.data.quality.suspects import LINEAR, Judgement, SuspectReport
 
 Array = npt.NDArray[Any]
 
-_NUM_FOLDS = 3
+# With three folds the model is right 1.5 % more often, finds as many planted errors, and takes twice
+# as long.
+_NUM_FOLDS = 2
 # Rows and characters that the linear model learns from: 10,000 tweets take some seconds. It judges
 # more: the rest has no part in it.
 _MOST_FITTED, _MOST_FITTED_CHARACTERS = 10_000, 3_000_000
