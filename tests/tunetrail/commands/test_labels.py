@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 from toys import fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 
 from tunetrail.__main__ import main
@@ -105,3 +106,21 @@ def test_a_table_that_others_have_changed_is_one_line(
     finally:
         path.write_text(kept, "utf-8")
     assert "suspects.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_with_its_checks_on_and_off(
+    workspace: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(workspace / "train.csv", make_rows(60, seed=1, noise=0.2))
+    client = MlflowClient("sqlite:///mlruns/mlflow.db")
+    metrics = []
+    for policy in ("warn", "off"):
+        run_here(monkeypatch, *tiny, f"checks.labels={policy}", f"checks.quality={policy}")
+        run, *_ = client.search_runs([e.experiment_id for e in client.search_experiments()])
+        folder = Path(f"mlruns/artifacts/{run.info.run_id}/artifacts/reports")
+        assert (folder / "suspects.csv").exists() == (policy == "warn")
+        found = run.data.metrics.items()
+        metrics.append({name: value for name, value in found if not name.startswith("speed/")})
+    assert metrics[0] == metrics[1]
+    assert metrics[0]["best/validation/loss"] > 0

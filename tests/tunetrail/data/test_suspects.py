@@ -116,11 +116,11 @@ def test_a_search_for_suspects_draws_from_no_global_generator(make_splits: MakeS
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([("one row", "a")], "judges none"),
-        ([(f"row {i}", "a") for i in range(50)], "judges none"),
-        ([(f"row {i}", f"{i}") for i in range(50)], "50 rows are not judged"),
+        ([("one row", "a")], "no two labels have 2 rows each"),
+        ([(f"row {i}", "a") for i in range(50)], "no two labels have 2 rows each"),
+        ([(f"row {i}", f"{i}") for i in range(50)], "no two labels have 2 rows each"),
         ([(f"noise {i * 7919 % 101}", "ab"[i * i % 7 % 2]) for i in range(60)], "judges none"),
-        ([*make_rows(90), ("the only one", "rare")], "1 rows are not judged"),
+        ([*make_rows(90), ("the only one", "rare")], "same label: 1 row"),
     ],
 )
 def test_what_cannot_be_judged_is_said(make_splits: MakeSplits, rows: list[Row], said: str) -> None:
