@@ -145,6 +145,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     for one in missing:
         log.info("%s", one.line())
     encoded = encode_rows(task, checkpoint, data.dataset)
+    recording.log_quality(run_log, data.quality, encoded.measure_tokens)
     sample = encoded.splits["train"].sample(cfg.diagnostics.num_train_sample, seed=cfg.seed)
     return Parts(
         cfg=cfg,
@@ -317,7 +318,7 @@ def _log_result(
         recording.log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
         )
-    recording.log_outcome(run_log, validation, split="validation")
+    recording.log_validation(run_log, validation, parts.data.suspects)
 
 
 def _log_model(
@@ -373,7 +374,7 @@ def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:
         raise InputError(
             "score_test=true: there is no test split; set data.test=PATH or data.test_fraction"
         )
-    for note in data.notes:
+    for note in (*data.notes, *data.remarks()):
         log.info("%s", note)
     for name, report in (("quality", data.quality), ("leakage", data.leakage)):
         if report is None or not report.problems:

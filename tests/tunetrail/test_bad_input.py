@@ -105,6 +105,7 @@ def test_rows_without_what_the_task_reads(train: Train, tiny: list[str]) -> None
         ("trainer.num_train_epochs=none", "trainer.num_train_epochs=none: must be a number"),
         ("precision=int4", "precision=int4: must be one of auto, bf16, fp16, fp32"),
         ("checks.quality=strict", "checks.quality=strict: must be one of off, warn, clean, error"),
+        ("checks.labels=clean", "checks.labels=clean: must be one of off, warn"),
         ("checks.leakage=error data.validation=train.csv", "checks.leakage=error: "),
         ("seed=-1", "seed=-1: must be a whole number"),
         ("training_seed=-1", "training_seed=-1: must be a whole number from 0 to 4294967295"),

@@ -112,6 +112,8 @@ def require_settings(cfg: DictConfig) -> None:
             raise InputError(
                 f"checks.{name}={cfg.checks[name]}: must be one of off, warn, clean, error"
             )
+    if (labels := cfg.checks.get("labels", "off")) not in ("off", False, "warn"):
+        raise InputError(f"checks.labels={labels}: must be one of off, warn")
     require_count(
         "sweep.keep_best",
         cfg.sweep.keep_best,

@@ -20,6 +20,8 @@ ROLES = (
 )  # fmt: skip
 # Own columns of tasks that read two texts: of a pair, of a question and its context.
 _TWO_TEXTS = (("first", "second"), ("question", "context"))
+# Those of texts that may be repaired. Answers point into a context by the number of a character.
+TEXT_ROLES = ("text", "text_pair", "tokens", "prompt", "completion", "question")
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?")
 
 

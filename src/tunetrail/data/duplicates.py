@@ -22,9 +22,14 @@ def normalise(text: str) -> str:
     On 38,158 tweets it finds 2,400 later duplicates where exact comparison finds 915.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = _MENTION.sub(" ", _URL.sub(" ", folded))
+    words = strip_links(folded)
     words = _FROWN.sub(" frown ", _SMILE.sub(" smile ", words))
     return " ".join(words.translate(_punctuation()).split()) or " ".join(folded.split())
+
+
+def strip_links(text: str) -> str:
+    """Remove links and @mentions."""
+    return _MENTION.sub(" ", _URL.sub(" ", text))
 
 
 @cache

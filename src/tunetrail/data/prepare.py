@@ -1,6 +1,6 @@
 """Rows as they came -> splits as they are used, with what was found in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from datasets import DatasetDict
@@ -8,7 +8,12 @@ from datasets import DatasetDict
 from tunetrail.data import columns, splits
 from tunetrail.data.leakage import check_leakage, drop_leaks
 from tunetrail.data.leaks import EarlierRun, LeakageReport
-from tunetrail.data.quality import QualityReport, check_quality, clean
+from tunetrail.data.quality.check import check_quality
+from tunetrail.data.quality.cleaning import CleaningReport, clean
+from tunetrail.data.quality.encodings import repair
+from tunetrail.data.quality.judging import find_suspects
+from tunetrail.data.quality.report import QualityReport
+from tunetrail.data.quality.suspects import SuspectReport
 from tunetrail.data.sources import SourceFile, list_files
 from tunetrail.errors import InputError
 
@@ -30,6 +35,7 @@ class PreparedData:
     dataset: DatasetDict
     quality: QualityReport | None
     leakage: LeakageReport | None
+    suspects: SuspectReport | None
     notes: tuple[str, ...]
     files: tuple[SourceFile, ...]
 
@@ -81,6 +87,13 @@ class PreparedData:
         notes = (*self.notes, *unknown, f"dropped from the held-out splits: {found}")
         return replace(self, dataset=DatasetDict(parts), leakage=report, notes=notes)
 
+    def remarks(self) -> Iterator[str]:
+        """Say in a line each what no check refuses."""
+        if self.quality is not None and (alike := self.quality.alike_line()) is not None:
+            yield f"quality: {alike}"
+        if self.suspects is not None and self.suspects.num_suspects:
+            yield f"labels: {self.suspects.summary()} (reports/suspects.csv)"
+
 
 @dataclass(frozen=True)
 class WholeSplits:
@@ -89,12 +102,14 @@ class WholeSplits:
     dataset: DatasetDict
     notes: tuple[str, ...]
     files: tuple[SourceFile, ...]
+    cleaning: CleaningReport | None = None
 
 
 def load_splits(
     rows: DatasetDict,
     *,
     canonicalise: Callable[[DatasetDict], DatasetDict],
+    text_columns: Collection[str] = (),
     validation_fraction: float | None,
     test_fraction: float | None,
     seed: int,
@@ -107,6 +122,7 @@ def load_splits(
     Args:
         rows: as they were read.
         canonicalise: what the task makes of them.
+        text_columns: of ``rows``; where cleaning repairs encodings.
         validation_fraction, test_fraction: of train, where there is no such split.
         seed: of the splits.
         clean_quality, clean_leakage: whether rows that the checks find are dropped.
@@ -117,9 +133,13 @@ def load_splits(
 
     """
     notes = []
+    cleaned, files = None, list_files(rows)
+    if clean_quality:
+        # Before duplicates are looked for: a text and its misread copy are the same.
+        rows, repaired = repair(rows, text_columns)
     dataset = canonicalise(rows)
     if clean_quality:
-        dataset, cleaned = clean(dataset)
+        dataset, cleaned = clean(dataset, repaired)
         notes.append(cleaned.summary())
     fractions = {"validation": validation_fraction, "test": test_fraction}
     is_split = any(
@@ -138,7 +158,7 @@ def load_splits(
     if clean_leakage:
         dataset, dropped = drop_leaks(dataset)
         notes.append(dropped.summary())
-    return WholeSplits(dataset, tuple(notes), list_files(rows))
+    return WholeSplits(dataset, tuple(notes), files, cleaned)
 
 
 def prepare_data(
@@ -152,6 +172,7 @@ def prepare_data(
     seed: int,
     quality: str | bool,
     leakage: str | bool,
+    labels: str | bool = False,
 ) -> PreparedData:
     """Subsets and checks.
 
@@ -168,6 +189,7 @@ def prepare_data(
         seed: of the subsets.
         quality, leakage: off, warn, clean or error. Raising is the caller's: here all but ``off``
             do the same.
+        labels: warn or off: whether labels that are probably wrong are looked for.
 
     Raises:
         InputError: the rows cannot be used as asked.
@@ -190,8 +212,9 @@ def prepare_data(
     used = dataset if trains else {name: dataset[name] for name in dataset if name != "train"}
     return PreparedData(
         dataset=DatasetDict({**dataset, **shown}),
-        quality=None if quality in _OFF else check_quality(dataset),
+        quality=None if quality in _OFF else check_quality(dataset, whole.cleaning),
         leakage=None if leakage in _OFF else check_leakage(DatasetDict({**used, **shown})),
+        suspects=None if labels in _OFF else find_suspects(dataset, seed=seed),
         notes=whole.notes,
         files=whole.files,
     )

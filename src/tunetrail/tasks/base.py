@@ -37,6 +37,8 @@ class Metric:
         return 1 if self.greater_is_better else -1
 
 
+# Column of encoded rows, if a task has it: how many tokens of the row truncation has cut off.
+NUM_CUT = "num_cut"
 # Numbers for each row and label beside the outputs of the model: probabilities in a table, what
 # each row adds to the sums of a baseline. More are left out: as float64 these take 40 MB.
 MOST_CELLS = 5_000_000

@@ -24,6 +24,7 @@ from tunetrail.served.blank import is_blank
 from tunetrail.served.pairs import encode_pairs
 from tunetrail.tasks.base import (
     MOST_CELLS,
+    NUM_CUT,
     Array,
     Collator,
     TrainedAsMeasured,
@@ -83,19 +84,19 @@ class SequenceClassification(TrainedAsMeasured, ABC):
             "max_length": length,
             "padding": "max_length" if self.padding == "max_length" else False,
         }
-        num_cut = 0
 
         def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, Any]:
-            nonlocal num_cut
             if _SECOND in batch:
                 encoded = encode_pairs(tokenizer, batch[_FIRST], batch[_SECOND], **how)
             else:
                 encoded = tokenizer(batch["text"], **how)
-            num_cut += sum(bool(found.overflowing) for found in encoded.encodings or ())
-            return {**encoded, "labels": [targets[i] for i in index], "index": index}
+            cut = [count_cut(found) for found in encoded.encodings or ()]
+            own = {"labels": [targets[i] for i in index], "index": index}
+            # A slow tokenizer does not say what it has cut.
+            return {**encoded, **own, NUM_CUT: cut or [0] * len(index)}
 
         found = rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names)
-        if num_cut:
+        if num_cut := int(np.count_nonzero(found[NUM_CUT][:])):
             log.info(
                 "%s of %s have more than %d tokens and are cut there (task.max_length=%d)",
                 count_of(num_cut, "text"), f"{len(rows):,}", length, self.max_length,
@@ -183,6 +184,22 @@ def add_probabilities(frame: pd.DataFrame, shares: Array, names: Sequence[str]) 
         for row, best in zip(shares, order, strict=True)
     ]
     return frame
+
+
+def count_cut(encoding: Any) -> int:
+    """Count the tokens that truncation cut off.
+
+    Of a pair the pieces that are cut off one text come with each piece of the other.
+    """
+    pieces = encoding.overflowing
+    if not pieces:
+        return 0
+    if 1 not in encoding.sequence_ids:
+        # All pieces but the last are as long as what is kept.
+        kept, last = (len(x.ids) - sum(x.special_tokens_mask) for x in (encoding, pieces[-1]))
+        return int(kept * (len(pieces) - 1) + last)
+    kept, *others = ({*zip(x.sequence_ids, x.offsets, strict=True)} for x in (encoding, *pieces))
+    return len({token for token in set().union(*others) - kept if token[0] is not None})
 
 
 def _join(first: str | None, second: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """What each step of a run logs: code, data, curves, predictions, test scores."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +9,11 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tunetrail.data.prepare import PreparedData
+from tunetrail.data.quality.lengths import TokenLengths
+from tunetrail.data.quality.report import QualityReport
+from tunetrail.data.quality.suspects import SuspectReport, write_suspects
 from tunetrail.evaluation.held_out import HeldOutScores
+from tunetrail.evaluation.label_errors import find_label_errors
 from tunetrail.evaluation.missing_labels import MissingLabels
 from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
@@ -23,7 +27,7 @@ from tunetrail.tracking.provenance.fingerprints import (
     shorten,
 )
 from tunetrail.tracking.provenance.machine import describe_machine, list_packages
-from tunetrail.tracking.run_log import KEPT, TEST_SCORED, UNTUNED_ROWS, RunLog
+from tunetrail.tracking.run_log import KEPT, SUSPECTS, TEST_SCORED, UNTUNED_ROWS, RunLog
 from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.training.evaluations import Evaluation
 
@@ -129,10 +133,32 @@ def log_data(run_log: RunLog, data: PreparedData, missing: Sequence[MissingLabel
     lacking = {one.split: one.to_dict() for one in missing}
     report = {"splits": described, "files": files, "missing_labels": lacking}
     run_log.data(report, "reports/data.json")
-    for name, found in (("data_quality", data.quality), ("leakage", data.leakage)):
-        if found is not None:
-            run_log.text(found.to_markdown(), f"reports/{name}.md")
-            run_log.data(found.to_dict(), f"reports/{name}.json")
+    log_quality(run_log, data.quality)
+    if data.suspects is not None:
+        log_suspects(run_log, data.suspects)
+    if data.leakage is not None:
+        run_log.text(data.leakage.to_markdown(), "reports/leakage.md")
+        run_log.data(data.leakage.to_dict(), "reports/leakage.json")
+
+
+def log_quality(
+    run_log: RunLog,
+    report: QualityReport | None,
+    measure_tokens: Callable[[], Mapping[str, TokenLengths]] | None = None,
+) -> None:
+    """Log what is wrong with the rows; once more when their tokens can be counted."""
+    if report is None:
+        return
+    if measure_tokens is not None:
+        report = report.with_tokens(measure_tokens())
+    run_log.text(report.to_markdown(), "reports/data_quality.md")
+    run_log.data(report.to_dict(), "reports/data_quality.json")
+
+
+def log_suspects(run_log: RunLog, report: SuspectReport) -> None:
+    """Log the labels that are probably wrong; once more when the trained model has judged, too."""
+    run_log.text(write_suspects(report.tabulate()), SUSPECTS)
+    run_log.data(report.to_dict(), "reports/suspects.json")
 
 
 def log_shares(run_log: RunLog, whole: float, **seconds: float) -> None:
@@ -165,6 +191,13 @@ def log_curves(
         run_log.tags({KEPT: "true"})
         interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
         run_log.page([interactive], "figures/learning_curves.html")
+
+
+def log_validation(run_log: RunLog, outcome: SplitOutcome, suspects: SuspectReport | None) -> None:
+    """Log every validation row, and the labels that are probably wrong by the model, too."""
+    log_outcome(run_log, outcome, split="validation")
+    if suspects is not None:
+        log_suspects(run_log, suspects.add(find_label_errors(outcome, split="validation")))
 
 
 def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:

@@ -51,6 +51,8 @@ ADAPTER = "adapter"
 CHOICES = ("experiment", "approach", "task", "data", "model", "method")
 # Validation rows of a run that has measured the untuned model.
 UNTUNED_ROWS = "predictions/validation_untuned.parquet"
+# Labels that are probably wrong, worst first.
+SUSPECTS = "reports/suspects.csv"
 # Tag of a run whose test scores are complete.
 TEST_SCORED = "tunetrail.test_scored"
 

@@ -18,7 +18,7 @@ from tunetrail.config.arguments import require_arguments_of_trainer
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_metrics, require_settings
 from tunetrail.config.paths import Stamp, locate, stamp_files
-from tunetrail.data.columns import ROLES
+from tunetrail.data.columns import ROLES, TEXT_ROLES
 from tunetrail.data.prepare import EXAMPLES, PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.data.sources import load_files
 from tunetrail.errors import InputError
@@ -141,7 +141,8 @@ def load_rows(cfg: DictConfig, task: Task, method: Method) -> PreparedData:
     if data.get("per_label") is None:
         # It may be another for each run, and without a draw it decides nothing.
         data.pop("per_label_seed", None)
-    checks = (cfg.checks.quality, cfg.checks.leakage)
+    # A run that was recorded before there was that key has none.
+    checks = (cfg.checks.quality, cfg.checks.leakage, cfg.checks.get("labels", False))
     reader = _Reader(type(task), task)
     data["trains"] = method.trains
     return _load_data(json.dumps(data), reader, _stamp_sources(cfg.data), cfg.seed, checks)
@@ -155,7 +156,7 @@ class _Reader:
     task: Task = field(compare=False)
 
 
-_Checks = tuple[str | bool, str | bool]
+_Checks = tuple[str | bool, str | bool, str | bool]
 # What decides which rows of a split are used, not which rows it has.
 _OF_SUBSETS = (
     "subset",
@@ -185,6 +186,7 @@ def _load_data(
         seed=seed,
         quality=checks[0],
         leakage=checks[1],
+        labels=checks[2],
     )
     reader.task.require_learnable(data.dataset["train"])
     return data
@@ -206,6 +208,7 @@ def _load_splits(
     return load_splits(
         rows,
         canonicalise=lambda rows: task.canonicalise(rows, columns, label_names=names),
+        text_columns=[columns[role] for role in TEXT_ROLES if columns.get(role) is not None],
         validation_fraction=cfg.validation_fraction,
         test_fraction=cfg.test_fraction,
         seed=seed,

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from tunetrail.config.paths import stamp_files
+from tunetrail.data.quality.lengths import TokenLengths, measure_tokens
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.tokenizers import load_tokenizer, require_known
-from tunetrail.tasks.base import Task, TrainingRows
+from tunetrail.tasks.base import NUM_CUT, Task, TrainingRows
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,21 @@ class Split:
 
     rows: Dataset
     encoded: Dataset
+
+    def measure_tokens(self) -> TokenLengths:
+        """Measure how long the rows are in tokens, and what of them is cut."""
+        columns = self.encoded.with_format("arrow")[:]
+        if "attention_mask" in columns.column_names:
+            read = [sum(mask) for mask in columns["attention_mask"].to_pylist()]
+        else:
+            read = pc.list_value_length(columns["input_ids"]).to_pylist()
+        is_cut = NUM_CUT in columns.column_names
+        return measure_tokens(
+            columns["index"].to_numpy(),
+            np.asarray(read),
+            columns[NUM_CUT].to_numpy() if is_cut else np.zeros(len(read), dtype=int),
+            num_rows=len(self.rows),
+        )
 
     def sample(self, num_rows: int, *, seed: int) -> "Split":
         """Take rows at random, in random order."""
@@ -54,6 +70,10 @@ class Encoded:
 
     splits: Mapping[str, Split]
     training: TrainingRows
+
+    def measure_tokens(self) -> dict[str, TokenLengths]:
+        """Measure how long the rows of each split are in tokens."""
+        return {name: split.measure_tokens() for name, split in self.splits.items()}
 
 
 def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Encoded:

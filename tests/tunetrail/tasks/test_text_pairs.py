@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from tunetrail.__main__ import main
 from tunetrail.data.columns import require_text
 from tunetrail.data.leakage import check_leakage
-from tunetrail.data.quality import check_quality
+from tunetrail.data.quality.check import check_quality
 from tunetrail.errors import InputError
 
 Train = Callable[..., Any]
@@ -57,7 +57,8 @@ def test_both_texts_are_judged_together() -> None:
         ("a river", "IT was a cloud", "yes"),
     ]
     (split,) = check_quality(canonical(again)).splits
-    found = {finding.kind: finding.num_rows for finding in split.findings if finding.num_rows}
+    faults = [finding for finding in split.findings if not finding.is_remark]
+    found = {finding.kind: finding.num_rows for finding in faults if finding.num_rows}
     assert found == {"normalised duplicates": 2, "conflicting labels": 2}
     held_out = [
         ("we saw a train", "it was a train", "yes"),

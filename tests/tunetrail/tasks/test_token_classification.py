@@ -16,7 +16,7 @@ from toys import make_tagged
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 from transformers.models.canine import CanineTokenizer
 
-from tunetrail.data.quality import check_quality
+from tunetrail.data.quality.check import check_quality
 from tunetrail.errors import InputError
 from tunetrail.served.token_classification import (
     ServedModel,

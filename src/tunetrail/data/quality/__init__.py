@@ -1,0 +1,1 @@
+"""What is wrong with the rows of each split: found, shown, and dropped or repaired."""
