@@ -1,6 +1,6 @@
 """Rows as they came -> splits as they are used, with what was found in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from datasets import DatasetDict
@@ -20,7 +20,8 @@ EXAMPLES = "examples"
 class PreparedData:
     """Splits as they are used, what was found in them, and what was dropped on the way.
 
-    ``files`` are those that the rows were read from.
+    ``files`` are those that the rows were read from; ``available`` is how many rows there are of
+    each split, of which subsets were taken.
 
     A report is None where its check is off.
     """
@@ -30,6 +31,7 @@ class PreparedData:
     leakage: LeakageReport | None
     notes: tuple[str, ...]
     files: tuple[SourceFile, ...]
+    available: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -142,4 +144,5 @@ def prepare_data(
         leakage=None if leakage in _OFF else check_leakage(dataset),
         notes=whole.notes,
         files=whole.files,
+        available={name: len(rows) for name, rows in whole.dataset.items()},
     )
