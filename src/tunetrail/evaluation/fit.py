@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tunetrail.evaluation.statistics import noise_of_changes, noise_of_gap, noise_of_mean
+from tunetrail.evaluation.statistics import (
+    errors_of_changes,
+    half_interval,
+    noise_of_gap,
+    noise_of_mean,
+)
 from tunetrail.tasks.base import Array, Metric
 from tunetrail.templates.sections import Section, Table
 from tunetrail.training.evaluations import Evaluation
@@ -44,6 +49,9 @@ _LOSS_SWING = 0.10
 _GAP, _GAP_SHARE = 0.05, 0.10
 # With fewer optimizer steps nothing but overfitting can be said.
 _FEWEST_STEPS = 20
+# Beside the gap there are tests for a turn, a fall, and an unstable loss of either split: each gets
+# so small a part of the errors that all of them together are wrong in one run of twenty at most.
+_SHARED, _SHARED_BY_SPLIT = 2, 4
 # The part of the evaluations over whose end the fall is measured; at least one.
 _END = 0.25
 
@@ -224,19 +232,17 @@ class _Curve:
     ) -> None:
         self.means = np.array([getattr(one, split)["loss"] for one in evaluations])
         of_rows = losses.get(split, {})
-        self._known = np.array([one.step in of_rows for one in evaluations])
-        self._rows = [of_rows[one.step] for one in evaluations if one.step in of_rows]
-        self._num_rows = num_rows
+        known = np.array([one.step in of_rows for one in evaluations])
+        self._errors = np.full((len(self.means),) * 2, np.inf)
+        self._num_rows = 0
+        if known.any():
+            rows = np.stack([of_rows[one.step] for one in evaluations if one.step in of_rows])
+            self._num_rows = rows.shape[1]
+            self._errors[np.ix_(known, known)] = errors_of_changes(rows, num_rows=num_rows)
 
     def noise(self, num_choices: int = 1) -> Array:
         """Return the noise of each change, shape (evaluations, evaluations)."""
-        found = np.full((len(self.means),) * 2, np.inf)
-        if self._rows:
-            rows = np.stack(self._rows)
-            found[np.ix_(self._known, self._known)] = noise_of_changes(
-                rows, num_rows=self._num_rows, num_choices=num_choices
-            )
-        return found
+        return self._errors * half_interval(self._num_rows, num_choices=num_choices)
 
     def rise(self, lowest: int) -> float:
         """Return how far the last loss is above the lowest, as a share of that."""
@@ -250,7 +256,7 @@ class _Curve:
         noise, and the last by more than is usual, the loss has turned.
         """
         lowest, last = int(np.argmin(self.means)), len(self.means) - 1
-        noise = self.noise(max(last, 1))[lowest]
+        noise = self.noise(_SHARED * max(last, 1))[lowest]
         is_above = self.means - self.means[lowest] > noise
         known = float(noise[last] / self.means[lowest]) if np.isfinite(noise[last]) else None
         if not (is_above[last] and self.rise(lowest) > _LOSS_TURN):
@@ -267,7 +273,9 @@ class _Curve:
             return 0.0
         first = last - max(1, round(_END * last))
         fallen = float(self.means[first] - self.means[last])
-        return fallen / float(self.means[first]) if fallen > self.noise()[first, last] else 0.0
+        return (
+            fallen / float(self.means[first]) if fallen > self.noise(_SHARED)[first, last] else 0.0
+        )
 
     def rises(self) -> bool:
         """Whether the loss is above what it was before, by more than noise and a tenth."""
@@ -284,7 +292,8 @@ class _Curve:
         """Return at which evaluations the loss is above which earlier, or later, ones."""
         number = len(self.means)
         above = np.subtract.outer(self.means, self.means)
-        noise = self.noise(max(number * (number - 1) // 2, 1))
+        # Each pair is looked at.
+        noise = self.noise(_SHARED_BY_SPLIT * max(number * (number - 1) // 2, 1))
         least = _LOSS_SWING * np.maximum(self.means[0], self.means)[None, :]
         places = np.arange(number)
         order = places[:, None] < places[None, :] if after else places[:, None] > places[None, :]

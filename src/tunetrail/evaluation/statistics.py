@@ -12,6 +12,7 @@ Components, Biometrics Bulletin 1946.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -191,22 +192,20 @@ def _noise(samples: Sequence[Scores], null: float, num_choices: int = 1) -> floa
     return max(many, _quantile(num_choices, freedom)) * error
 
 
+@lru_cache(maxsize=1024)
 def _quantile(num_choices: int, freedom: float = math.inf) -> float:
     """Return how many standard errors hold 95 % to both sides, corrected for several choices."""
     share = 1 - _SHARES[0] / 100 / num_choices
     return float(stats.norm.ppf(share) if math.isinf(freedom) else stats.t.ppf(share, freedom))
 
 
-def noise_of_changes(
-    losses: Scores, *, num_rows: int | None = None, num_choices: int = 1
-) -> Scores:
-    """Return how far mean losses of the same rows may differ by chance: half a 95 % interval.
+def errors_of_changes(losses: Scores, *, num_rows: int | None = None) -> Scores:
+    """Return the standard errors of changes of a mean loss on the same rows.
 
     Args:
         losses: of each evaluation and row the sum of its losses and of how many, which is the same
             at every evaluation; shape (evaluations, rows, 2).
         num_rows: of which those rows are a sample; all of them are, if it is not given.
-        num_choices: as :func:`noise_of_mean` has it.
 
     Returns:
         One number for each pair of evaluations, shape (evaluations, evaluations).
@@ -215,8 +214,8 @@ def noise_of_changes(
     sums, counts = losses[..., 0], losses[0, :, 1]
     total, size, number = sums.sum(axis=1, keepdims=True), counts.sum(), len(counts)
     # Pseudo-values, as in row_scores: for given counts they are linear in the losses.
-    without = (total - sums) / np.maximum(size - counts, 1)
-    rows = number * total / max(size, 1) - (number - 1) * without
+    rows = number * total / max(size, 1)
+    rows = rows - (number - 1) * (total - sums) / np.maximum(size - counts, 1)
     means = rows.mean(axis=1)
     spread = rows - means[:, None]
     shared = spread @ spread.T / number
@@ -225,8 +224,16 @@ def noise_of_changes(
         # Around no change, as in _noise.
         variances = (variances + np.subtract.outer(means, means) ** 2) * number / max(number - 1, 1)
     errors: Scores = np.sqrt(variances / (num_rows or number))
+    return errors
+
+
+def half_interval(num_rows: int, *, num_choices: int = 1) -> float:
+    """Return how many standard errors of a mean of rows are half a 95 % interval.
+
+    With several choices, of which the largest mean is asked for, of a wider one.
+    """
     many = 2.0 if num_choices == 1 else _quantile(num_choices)
-    return errors * (many if number >= _MANY_ROWS else _quantile(num_choices, max(number - 1, 1)))
+    return many if num_rows >= _MANY_ROWS else _quantile(num_choices, max(num_rows - 1, 1))
 
 
 def compare_rows(

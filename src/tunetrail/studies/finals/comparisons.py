@@ -90,7 +90,11 @@ def _against_baselines(
     seed = record.recorded.seed
     # The best comes first: it is the one that a winner has to beat.
     return [
-        WinnerComparison(one.name, split, compare_rows(scores, sign * one.rows, seed=seed))
+        WinnerComparison(
+            f"{one.name}, the best baseline" if one is found.best else one.name,
+            split,
+            compare_rows(scores, sign * one.rows, seed=seed),
+        )
         for one in sorted(found.scored, key=lambda one: -sign * one.score)
         if one.rows is not None
     ]
