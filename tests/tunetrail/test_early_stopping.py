@@ -9,6 +9,8 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tunetrail.studies.fits import describe_stop
+
 Train = Callable[..., Any]
 
 KEY = "early_stopping.early_stopping_patience"
@@ -47,15 +49,25 @@ def test_the_metric_is_that_of_the_best_model_and_may_be_one_of_train(
 
 
 @pytest.mark.slow
-def test_a_trial_that_stops_itself_is_complete_and_is_told_apart_from_a_pruned_one(
+def test_a_trial_that_stops_itself_is_complete_and_one_that_is_pruned_is_pruned(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:
+    """The pruner would stop every trial after its second evaluation; patience ends the first one."""
+    fixed = [o for o in tiny if not o.startswith("trainer.learning_rate")]
     train(
-        *tiny, *STUCK, "-m", "study=s", f"{KEY}=1", "sweep.num_trials=2", "sweep.final_seeds=0",
-        "pruner=threshold", "+pruner.upper=0.0", "sweep.try_default=false",
-        "sweep.search_space={trainer.weight_decay: 'choice(0.1,0.2)', "
-        "trainer.learning_rate: null, trainer.per_device_train_batch_size: null, "
-        "trainer.num_train_epochs: null}",
+        *fixed, "trainer.num_train_epochs=6", "trainer.per_device_train_batch_size=16", "-m",
+        "study=s", f"{KEY}=1", "trainer.learning_rate=1e-12,3e-3", "sampler=grid",
+        "sweep.num_trials=2", "sweep.final_seeds=0", "sweep.try_default=false",
+        "pruner=threshold", "pruner.upper=null", "pruner.lower=2.0", "pruner.n_warmup_steps=2",
+        "tracking.log_model=false",
     )  # fmt: skip
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{workspace}/mlruns/optuna.db")
-    assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
+    study = optuna.load_study(study_name="s", storage="sqlite:///mlruns/optuna.db")
+    found = {
+        trial.params["trainer.learning_rate"]: (trial.state.name, describe_stop(trial))
+        for trial in study.trials
+    }
+    assert found == {1e-12: ("COMPLETE", "stopped early at epoch 2"), 3e-3: ("PRUNED", "")}
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    parent = client.get_run(study.user_attrs["mlflow_run_id"])
+    report = Path(parent.info.artifact_uri.removeprefix("file://")) / "report.md"
+    assert "stopped early at epoch 2" in report.read_text()

@@ -29,7 +29,7 @@ _CHUNK_CELLS = 4_000_000
 # With more statistics, those of many labels, a row has a value in few of them.
 _WIDE = 300
 # Different differences of rows; of more the normal distribution says the same, and draws take long.
-_MOST_KINDS = 2_000
+_MOST_KINDS = 1_000
 # Choices for which the draws still show the ends of the interval.
 _MOST_CHOICES = 50
 # From here on two standard errors are a 95 % interval, whatever scores are like.
