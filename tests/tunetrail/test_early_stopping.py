@@ -49,10 +49,10 @@ def test_the_metric_is_that_of_the_best_model_and_may_be_one_of_train(
 
 
 @pytest.mark.slow
-def test_a_trial_that_stops_itself_is_complete_and_one_that_is_pruned_is_pruned(
+def test_a_trial_that_stops_itself_is_complete_and_is_not_pruned(
     train: Train, tiny: list[str], workspace: Path
 ) -> None:
-    """The pruner would stop every trial after its second evaluation; patience ends the first one."""
+    """The pruner stops every trial at its third evaluation; one has ended by itself before."""
     fixed = [o for o in tiny if not o.startswith("trainer.learning_rate")]
     train(
         *fixed, "trainer.num_train_epochs=6", "trainer.per_device_train_batch_size=16", "-m",

@@ -24,15 +24,15 @@ from tunetrail.templates.sections import Section, Table
 class Reference:
     """What a baseline scores in the main metric.
 
-    ``rows`` is what each row contributes, sorted by ``row``; None where that was not kept.
-    ``statistics`` are those of the rows, in their order.
+    ``rows`` is what each row contributes, sorted by ``row``; ``statistics`` are in the order of the
+    split.
     """
 
     key: str
     name: str
     score: float
-    rows: Array | None = None
-    statistics: Array | None = None
+    rows: Array
+    statistics: Array
     note: str = ""
 
 
@@ -60,7 +60,7 @@ def measure_baselines(
     train: Dataset,
     rows: Dataset,
     *,
-    untuned: SplitOutcome | float | None,
+    untuned: Array | None,
     measures_all: bool,
 ) -> Baselines:
     """Score the baselines of a task, and the untuned model as another.
@@ -69,20 +69,14 @@ def measure_baselines(
         task: of the run.
         train: its rows, which baselines learn from.
         rows: of validation.
-        untuned: the model before training: its outcome, or its score alone where another process
-            measured it; None if it was not measured.
+        untuned: statistics of the rows by the model before training; None if it was not measured.
         measures_all: else only the first of them is scored.
 
     """
     found, notes = _score_all(task, train, rows, measures_all)
     references = [*found]
     if untuned is not None and (measures_all or not references):
-        if isinstance(untuned, float):
-            references.append(Reference("untuned", UNTUNED, untuned))
-        else:
-            score = float(task.score(untuned.statistics.sum(axis=0))[task.main_metric])
-            kept = (untuned.scores, untuned.statistics)
-            references.append(Reference("untuned", UNTUNED, score, *kept))
+        references.append(_score(task, rows, Baseline("untuned", UNTUNED, untuned), untuned))
     if measures_all and not references:
         notes = (*notes, "none was measured: trainer.eval_on_start=true measures the untuned model")
     return Baselines(task.metrics[task.main_metric], tuple(references), notes)
@@ -117,8 +111,8 @@ class BaselineComparison:
     key: str
     name: str
     score: float
-    interval: Interval | None
-    gain: PairedTest | None
+    interval: Interval
+    gain: PairedTest
     note: str
 
 
@@ -144,16 +138,15 @@ class BaselinesReport:
             return "; ".join(self.notes) or "there is none"
         best = self.compared[0]
         verdict = "better than" if self.beats_best else "no better than"
-        gain = "" if best.gain is None else f": {best.gain}"
         of = f", the best of {len(self.compared)} baselines" if len(self.compared) > 1 else ""
-        return (
-            f"{verdict} {best.name}{of}, which has {_name(self.main_metric)} {best.score:.4f}{gain}"
-        )
+        has = f"which has {_name(self.main_metric)} {best.score:.4f}"
+        return f"{verdict} {best.name}{of}, {has}: {best.gain}"
 
     def metrics(self) -> dict[str, float]:
         """Name the numbers as MLflow holds them."""
         found = {f"baselines/{one.key}": one.score for one in self.compared}
-        if self.compared and (gain := self.compared[0].gain) is not None:
+        if self.compared:
+            gain = self.compared[0].gain
             found["baselines/above_best"] = gain.difference
             found["baselines/above_best_low"] = gain.interval.low
             found["baselines/above_best_high"] = gain.interval.high
@@ -175,7 +168,7 @@ class BaselinesReport:
         header = [_name(self.main_metric), "score", "95 % interval", "the model's gain", "note"]
         rows = [["the model", f"{self.score:.4f}", str(self.interval), "", ""]]
         rows += [
-            [one.name, f"{one.score:.4f}", str(one.interval or ""), str(one.gain or ""), one.note]
+            [one.name, f"{one.score:.4f}", str(one.interval), str(one.gain), one.note]
             for one in self.compared
         ]
         caption = f"On the same {self.num_rows:,} rows of validation."
@@ -210,10 +203,8 @@ def compare_with_baselines(
             key=one.key,
             name=one.name,
             score=one.score,
-            interval=None if one.statistics is None else interval(one.statistics),
-            gain=None
-            if one.rows is None
-            else compare_rows(
+            interval=interval(one.statistics),
+            gain=compare_rows(
                 sign * validation.scores, sign * one.rows, seed=seed, num_choices=num_choices
             ),
             note=one.note,
@@ -233,19 +224,13 @@ def compare_with_baselines(
 
 
 def beats(validation: SplitOutcome, baselines: Baselines, *, num_choices: int) -> bool:
-    """Tell whether a model is better than the best baseline by more than noise; True without one.
-
-    In pairs where the rows of the baseline are known.
-    """
+    """Tell whether a model beats the best baseline by more than noise; True without one."""
     best, sign = baselines.best, baselines.metric.sign
     if best is None:
         return True
     found = validation.task.score(validation.statistics.sum(axis=0))
     gain = sign * (float(found[validation.task.main_metric]) - best.score)
-    if best.rows is None:
-        noise = noise_of_mean(validation.scores, null=best.score, num_choices=num_choices)
-    else:
-        noise = noise_of_mean(validation.scores - best.rows, null=0.0, num_choices=num_choices)
+    noise = noise_of_mean(validation.scores - best.rows, null=0.0, num_choices=num_choices)
     return bool(gain > noise)
 
 

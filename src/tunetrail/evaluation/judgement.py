@@ -16,7 +16,6 @@ from tunetrail.evaluation.baselines import (
 from tunetrail.evaluation.fit import FitReport, judge_fit
 from tunetrail.evaluation.outcome import SplitOutcome, examine
 from tunetrail.tasks.base import Array, Task
-from tunetrail.training.evaluations import find_untuned
 from tunetrail.training.tokens import Split
 from tunetrail.training.train import TrainingResult
 from tunetrail.training.trainer import MeasuringTrainer
@@ -67,7 +66,6 @@ def judge_run(
     untuned = None
     if result.is_trained and (outputs := trainer.untuned_outputs("validation")) is not None:
         untuned = examine(task, splits["validation"], outputs)
-    before = find_untuned(result.evaluations)
     # Weights that were not chosen are no best of many.
     num_tuned = sum(evaluation.number > 0 for evaluation in result.evaluations)
     num_choices = num_tuned if trainer.args.load_best_model_at_end else 1
@@ -75,9 +73,7 @@ def judge_run(
         task,
         splits["train"].rows,
         validation.rows,
-        untuned=untuned
-        if untuned is not None or before is None
-        else before.validation[task.main_metric],
+        untuned=trainer.untuned_statistics if result.is_trained else None,
         measures_all=cfg.diagnostics.baselines,
     )
     sizes = {name: len(split.rows) for name, split in splits.items()}

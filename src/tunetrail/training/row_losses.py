@@ -6,7 +6,7 @@ import numpy as np
 
 from tunetrail.tasks.base import Array
 
-_FILE = "row_losses.npz"
+_FILE, _UNTUNED = "row_losses.npz", "untuned"
 # Rows of a split whose losses are kept: their spread is that of all. And evaluations of which they
 # are kept; of more, every second one is dropped.
 _MOST_ROWS = 5_000
@@ -19,11 +19,14 @@ class RowLosses:
     Attributes:
         by_split: split -> step of an evaluation -> of each row the sum of its losses and of how
             many, shape (rows, 2).
+        untuned: what each row of validation added to the sums of the task before training, shape
+            (rows, statistics); None if that was not measured.
 
     """
 
     def __init__(self) -> None:
         self.by_split: dict[str, dict[int, Array]] = {}
+        self.untuned: Array | None = None
         self._means: dict[str, dict[int, float]] = {}
 
     def add(self, split: str, step: int, mean: float, losses: Array) -> None:
@@ -41,7 +44,7 @@ class RowLosses:
     def save(self, checkpoint: Path) -> None:
         """Save them into a checkpoint: a resumed run has no other way to know them."""
         checkpoint.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Array] = {}
+        arrays = {} if self.untuned is None else {_UNTUNED: self.untuned}
         for split, found in self.by_split.items():
             arrays[f"{split}/means"] = np.array([self._means[split][step] for step in found])
             arrays |= {f"{split}/{step}": rows for step, rows in found.items()}
@@ -56,7 +59,9 @@ class RowLosses:
         with np.load(checkpoint / _FILE, allow_pickle=False) as file:
             for name in file.files:
                 split, _, step = name.partition("/")
-                if step == "means":
+                if name == _UNTUNED:
+                    found.untuned = file[name]
+                elif step == "means":
                     found.by_split[split] = {}
                     found._means[split] = {}
                     means = iter(file[name].tolist())

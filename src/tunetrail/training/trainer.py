@@ -144,6 +144,8 @@ class MeasuringTrainer(transformers.Trainer):
             self._outputs.setdefault(step, {})[name] = outputs
             losses = np.zeros((len(split.rows), 2))
             np.add.at(losses, np.asarray(split.encoded["index"]), np.asarray(output.label_ids))
+            if name == "validation" and not step:
+                self._losses.untuned = statistics
             self._losses.add(name, step, float(output.metrics[f"{prefix}_loss"]), losses)
         return output._replace(predictions=outputs)
 
@@ -155,6 +157,14 @@ class MeasuringTrainer(transformers.Trainer):
         among them.
         """
         return self._losses.by_split
+
+    @property
+    def untuned_statistics(self) -> Array | None:
+        """What each row of validation added to the task's sums before training, if measured then.
+
+        A resumed run has it from its checkpoint.
+        """
+        return self._losses.untuned
 
     @property
     def _tokenizer(self) -> transformers.PreTrainedTokenizerBase:

@@ -79,12 +79,10 @@ def test_a_gain_of_the_best_of_many_evaluations_must_be_larger() -> None:
 
 
 def test_few_rows_that_are_all_right_prove_nothing() -> None:
-    rows = rows_of(3, seed=2)
-    scores = np.zeros(3)
-    weak = Reference("none", "none", 0.0, scores, outcome_of(rows, 0.0).statistics)
     for number, beats in ((3, False), (30, True)):
         rows = rows_of(number, seed=2)
-        weak = Reference("x", "x", 0.5, np.arange(number) % 2.0)
+        statistics = outcome_of(rows, 0.5).statistics
+        weak = Reference("x", "x", 0.5, np.arange(number) % 2.0, statistics)
         found = Baselines(Metric(), (weak,))
         report = compare_with_baselines(outcome_of(rows, 1.0), found, num_choices=1, seed=0)
         assert report.beats_best is beats
@@ -92,9 +90,10 @@ def test_few_rows_that_are_all_right_prove_nothing() -> None:
 
 def test_without_the_key_only_the_first_is_measured() -> None:
     rows = rows_of(60, seed=2)
-    found = measure_baselines(CLASSIFY, rows, rows, untuned=0.3, measures_all=False)
+    untuned = outcome_of(rows, 0.3).statistics
+    found = measure_baselines(CLASSIFY, rows, rows, untuned=untuned, measures_all=False)
     assert [one.key for one in found.scored] == ["majority"]
-    found = measure_baselines(CLASSIFY, rows, rows, untuned=0.3, measures_all=True)
+    found = measure_baselines(CLASSIFY, rows, rows, untuned=untuned, measures_all=True)
     assert [one.key for one in found.scored] == ["majority", "chance", "linear", "untuned"]
 
 

@@ -22,6 +22,7 @@ def test_the_lowest_evaluation_and_the_last_two_are_kept_over_a_restart(
     monkeypatch.setattr(row_losses, "_MOST_EVALUATIONS", 4)
     means = {10: 0.9, 20: 0.4, 30: 0.6, 40: 0.7, 50: 0.5, 60: 0.4, 70: 0.6}
     at_once, resumed = RowLosses(), RowLosses()
+    resumed.untuned = np.arange(6).reshape(3, 2)
     kept = []
     for step, mean in means.items():
         for split in SPLITS:
@@ -33,6 +34,8 @@ def test_the_lowest_evaluation_and_the_last_two_are_kept_over_a_restart(
             found = resumed.by_split[split]
             assert [*found] == [*at_once.by_split[split]]
             assert all((rows == losses(step)).all() for step, rows in found.items())
+        assert resumed.untuned is not None
+        assert resumed.untuned.tolist() == [[0, 1], [2, 3], [4, 5]]
         kept.append([*found])
     # Of equal ones, at 20 and at 60, the first is the lowest.
     assert kept[3:] == [

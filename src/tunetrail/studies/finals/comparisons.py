@@ -96,5 +96,4 @@ def _against_baselines(
             compare_rows(scores, sign * one.rows, seed=seed),
         )
         for one in sorted(found.scored, key=lambda one: -sign * one.score)
-        if one.rows is not None
     ]
