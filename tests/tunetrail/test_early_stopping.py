@@ -55,7 +55,7 @@ def test_a_trial_that_stops_itself_is_complete_and_is_not_pruned(
     """The pruner stops every trial at its third evaluation; one has ended by itself before."""
     fixed = [o for o in tiny if not o.startswith("trainer.learning_rate")]
     train(
-        *fixed, "trainer.num_train_epochs=6", "trainer.per_device_train_batch_size=16", "-m",
+        "-m", *fixed, "trainer.num_train_epochs=6", "trainer.per_device_train_batch_size=16",
         "study=s", f"{KEY}=1", "trainer.learning_rate=1e-12,3e-3", "sampler=grid",
         "sweep.num_trials=2", "sweep.final_seeds=0", "sweep.try_default=false",
         "pruner=threshold", "pruner.upper=null", "pruner.lower=2.0", "pruner.n_warmup_steps=2",

@@ -110,7 +110,7 @@ class FitReport:
     def line(self) -> str:
         """Return the verdict in one line, with its numbers."""
         baseline = "" if self.baseline_score is None else f"; baseline {self.baseline_score:.3f}"
-        begins = "" if self.begins_epoch is None else f" from epoch {self.begins_epoch:g} on"
+        begins = "" if self.begins_epoch is None else f" from epoch {self.begins_epoch:.3g} on"
         return (
             f"{self.verdict}{begins}: {self.main_metric} {self.train_score:.3f} on train, "
             f"{self.validation_score:.3f} on validation (gap {self.gap:+.3f}, noise "

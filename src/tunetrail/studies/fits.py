@@ -36,6 +36,7 @@ _NUM_DRAWS = 2_000
 # With fewer trials on either side no edge is beyond chance.
 _FEWEST = 3
 _MOST_EDGES = 200
+_TRAINING = ("trainer.learning_rate", "trainer.num_train_epochs")
 
 
 def note_fit(
@@ -77,7 +78,7 @@ class TrialFit:
     def begins(self) -> str:
         """The epochs at which overfitting begins in its runs."""
         found = [run["begins_epoch"] for run in self.runs if run["begins_epoch"] is not None]
-        return ", ".join(dict.fromkeys(f"{epoch:g}" for epoch in found))
+        return ", ".join(dict.fromkeys(f"{epoch:.3g}" for epoch in found))
 
 
 def list_fits(study: optuna.Study) -> list[TrialFit]:
@@ -136,7 +137,8 @@ class _Edge:
 def find_where(fits: Sequence[TrialFit]) -> str | None:
     """Say where in the space trials overfit; None where that may be chance.
 
-    Each value of each number that was searched is tried as an edge, and the clearest one is taken:
+    Each value of each number that was searched is tried as an edge, of learning rate times epochs,
+    too, and the clearest one is taken:
     the one with the largest difference of the shares of overfitting trials on both sides, in
     standard errors. Chance is what verdicts that are dealt out at random show for their clearest.
     """
@@ -162,11 +164,15 @@ def find_where(fits: Sequence[TrialFit]) -> str | None:
 
 
 def _list_edges(trials: Sequence[FrozenTrial]) -> Iterator[_Edge]:
+    numbers: dict[str, np.ndarray[Any, Any]] = {}
     for name in dict.fromkeys(name for trial in trials for name in trial.params):
         values = [trial.params.get(name) for trial in trials]
-        if not all(_is_number(value) for value in values):
-            continue
-        found = np.array(values, dtype=float)
+        if all(_is_number(value) for value in values):
+            numbers[name] = np.array(values, dtype=float)
+    if {*_TRAINING} <= numbers.keys():
+        # How far a training goes depends on both: steps, and the size of each.
+        numbers[" x ".join(_TRAINING)] = np.prod([numbers[name] for name in _TRAINING], axis=0)
+    for name, found in numbers.items():
         distinct = np.unique(found)[1:]
         step = max(1, len(distinct) // _MOST_EDGES)
         for value in distinct[::step]:
@@ -240,5 +246,5 @@ def _choose_axes(trials: Iterable[FrozenTrial]) -> list[str]:
     }
     varying = [name for name in kinds if kinds[name] > 1]
     # Where the learning rate and the length of training were searched they say most.
-    known = ("trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps")
+    known = (*_TRAINING, "trainer.max_steps")
     return sorted(varying, key=lambda name: (name not in known, -kinds[name]))[:2]

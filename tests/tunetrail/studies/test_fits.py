@@ -74,6 +74,17 @@ def test_where_trials_overfit_is_said_with_its_numbers() -> None:
     assert describe_stop(study.trials[0]) == ""
 
 
+def test_learning_rate_times_epochs_may_be_the_edge() -> None:
+    points = [
+        (params, params["trainer.learning_rate"] * params["trainer.num_train_epochs"])
+        for params, _ in grid(edge=1.0)
+    ]
+    study = make_study([(p, "overfitting" if far > 1.1e-3 else "good fit") for p, far in points])
+    where = find_where(list_fits(study))
+    assert where is not None
+    assert ": from trainer.learning_rate x trainer.num_train_epochs=0.0012 in 6 of 6" in where
+
+
 def test_what_may_be_chance_is_not_said() -> None:
     """Verdicts that do not depend on the parameters have an edge in one study of twenty."""
     draw = np.random.default_rng(0)
