@@ -37,6 +37,7 @@ NEEDED = {
     ("model", "directory"): ["model.path=some/where"],
     ("model", "run"): ["model.run_id=tunetrail-tweets@champion"],
 }
+PATIENCE = "early_stopping.early_stopping_patience"
 # What code adds to the arguments that the YAML gives.
 LATER = {"optuna.samplers.GridSampler": {"search_space"}}
 
@@ -111,6 +112,23 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         ("pruner=patient pruner.patience=null", "pruner.patience=null: must be a whole number"),
         ("pruner=patient pruner.wrapped_pruner=median", "must be a node with _target_ (a BasePr"),
         ("checks=null", "checks=null: every run reads it"),
+        ("early_stopping=null", "early_stopping=null: every run reads it"),
+        (f"{PATIENCE}=0", f"{PATIENCE}=0: must be a whole number of 1 or more, or null"),
+        (f"{PATIENCE}=x", f"{PATIENCE}=x: must be a whole number or null"),
+        (
+            f"{PATIENCE}=1 early_stopping.early_stopping_threshold=-1",
+            "early_stopping.early_stopping_threshold=-1: must be a number of 0 or more",
+        ),
+        (
+            f"{PATIENCE}=1 early_stopping.early_stopping_threshold=inf",
+            "early_stopping.early_stopping_threshold=inf: must be a number of 0 or more",
+        ),
+        (
+            f"{PATIENCE}=1 trainer.load_best_model_at_end=false",
+            f"{PATIENCE}=1: trainer.load_best_model_at_end=false would keep the weights of the",
+        ),
+        ("diagnostics.baselines=2", "diagnostics.baselines=2: must be true or false"),
+        ("diagnostics.baselines=null", "diagnostics.baselines=null: must be true or false"),
         ("registry=5", "registry=5: every run reads it"),
         ("tracking.uri=null", "tracking.uri=null: must be a text"),
         ("tracking.experiment=", "tracking.experiment=: must not be empty"),

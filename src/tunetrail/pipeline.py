@@ -18,10 +18,10 @@ from tunetrail.config.terminal import say
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
-from tunetrail.evaluation.fit import FitReport, check_fit
 from tunetrail.evaluation.held_out import score_test
+from tunetrail.evaluation.judgement import Judgement, judge_run
 from tunetrail.evaluation.missing_labels import MissingLabels, find_missing_labels
-from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baseline
+from tunetrail.evaluation.outcome import choose_examples
 from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
@@ -29,6 +29,7 @@ from tunetrail.models.loading import Loader, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.models.tokenizers import load_tokenizer
 from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
+from tunetrail.studies.fits import note_fit
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
 from tunetrail.tasks.base import Task, TrainingRows, order_metrics
@@ -39,7 +40,6 @@ from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
 from tunetrail.training.evaluations import (
     collect_evaluations,
     find_best,
-    find_untuned,
     name_metrics,
 )
 from tunetrail.training.inputs import (
@@ -110,22 +110,23 @@ def run(cfg: DictConfig) -> float | list[float]:
             trainer = _build_trainer(run_log, parts, samples)
             result = _train(run_log, parts, trainer, samples, resume_from=resume_from)
             generating = trainer.seconds_completing
-            fit, validation = _judge(parts, trainer, result)
-            tuning = _compare_with_untuned(run_log, parts, trainer, result, validation)
+            judged = _judge(run_log, parts, trainer, result)
+            tuning = _compare_with_untuned(run_log, judged, seed=cfg.seed)
             test = _score_test(run_log, parts, trainer)
             measured = _measured(parts, result)
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
-            keep = trial is None or _note_outcome(trial, cfg, measured)
-            _log_result(run_log, parts, result, fit, validation, keep=keep)
+            keep = trial is None or _note_outcome(trial, cfg, measured, result, judged)
+            _log_result(run_log, parts, result, judged, keep=keep)
             recording.log_shares(
                 run_log, result.seconds, sampling=samples.seconds, generation=generating
             )
             if keep and cfg.tracking.log_model:
-                example = parts.splits["validation"].take(choose_examples(validation))
+                example = parts.splits["validation"].take(choose_examples(judged.validation))
                 _log_model(run_log, parts, trainer, example, step=result.best.step)
-            run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
+            verdict = str(judged.fit.verdict)
+            run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": verdict})
         if trial is None:
-            _print_summary(run_log, parts, result, fit, tuning=tuning, test=test)
+            _print_summary(run_log, parts, result, judged, tuning=tuning, test=test)
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
@@ -186,6 +187,8 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
         data_collator=task.build_collator(parts.tokenizer, model),
         callbacks=[
             LogToRun(run_log),
+            # First of those that see an evaluation: a run that ends at it is not pruned there.
+            *filter(None, [build(cfg.early_stopping)]),
             # Before the trial is pruned at this evaluation.
             samples,
             OnEvaluation(run_log, trial, task.metrics),
@@ -231,45 +234,28 @@ def _train(
 
 
 def _judge(
-    parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
-) -> tuple[FitReport, SplitOutcome]:
-    """Judge the fit; the predictions on both splits say how noisy its numbers are."""
-    task, step = parts.task, result.best.step
-    measured = {"train": parts.sample, "validation": parts.splits["validation"]}
-    outcomes = {
-        name: examine(task, split, trainer.outputs_of(name, step=step))
-        for name, split in measured.items()
-    }
-    validation = outcomes["validation"]
-    untuned = find_untuned(result.evaluations)
-    train_rows = parts.splits["train"].rows
-    fit = check_fit(
-        result.evaluations,
-        result.best,
-        main_metric=task.main_metric,
-        metric=task.metrics[task.main_metric],
-        baseline=score_baseline(task, train_rows, validation.rows, untuned=untuned),
-        scores={name: outcome.scores for name, outcome in outcomes.items()},
-        losses=trainer.row_losses,
-        is_trained=result.is_trained,
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
+) -> Judgement:
+    """Judge the fit, and compare with the baselines."""
+    judged = judge_run(
+        parts.cfg,
+        parts.task,
+        trainer,
+        result,
+        splits=parts.splits,
+        sample=parts.sample,
+        available=parts.data.available,
     )
-    return fit, validation
+    recording.log_judgement(run_log, judged)
+    return judged
 
 
-def _compare_with_untuned(
-    run_log: RunLog,
-    parts: Parts,
-    trainer: MeasuringTrainer,
-    result: TrainingResult,
-    validation: SplitOutcome,
-) -> TuningReport | None:
+def _compare_with_untuned(run_log: RunLog, judged: Judgement, *, seed: int) -> TuningReport | None:
     """Compare with the model before training, if this process has measured it."""
-    outputs = trainer.untuned_outputs("validation")
-    if outputs is None or not result.is_trained:
+    if judged.untuned is None:
         return None
-    untuned = examine(parts.task, parts.splits["validation"], outputs)
-    tuning = compare_with_untuned(untuned, validation, seed=parts.cfg.seed)
-    recording.log_tuning(run_log, tuning, untuned)
+    tuning = compare_with_untuned(judged.untuned, judged.validation, seed=seed)
+    recording.log_tuning(run_log, tuning, judged.untuned)
     return tuning
 
 
@@ -299,26 +285,23 @@ def _log_result(
     run_log: RunLog,
     parts: Parts,
     result: TrainingResult,
-    fit: FitReport,
-    validation: SplitOutcome,
+    judged: Judgement,
     *,
     keep: bool,
 ) -> None:
     """Log the scores of the best weights, the curves, and every validation row."""
     task = parts.task
     run_log.metrics(_speed(result))
-    if fit.baseline_score is not None:
-        gain = fit.validation_score - fit.baseline_score
-        run_log.metrics({"best/above_baseline": task.metrics[task.main_metric].sign * gain})
+    if judged.above_baseline is not None:
+        run_log.metrics({"best/above_baseline": judged.above_baseline})
     best = name_metrics(result.best, task.metrics)
     run_log.metrics({f"best/{name}": value for name, value in best.items()})
-    run_log.metrics({"best/standard_error": validation.noise})
-    run_log.data(fit.to_dict(), "reports/fit.json")
+    run_log.metrics({"best/standard_error": judged.validation.noise})
     if result.is_trained:
         recording.log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
         )
-    recording.log_validation(run_log, validation, parts.data.suspects)
+    recording.log_validation(run_log, judged.validation, parts.data.suspects)
 
 
 def _log_model(
@@ -349,14 +332,14 @@ def _print_summary(
     run_log: RunLog,
     parts: Parts,
     result: TrainingResult,
-    fit: FitReport,
+    judged: Judgement,
     *,
     tuning: TuningReport | None,
     test: dict[str, float],
 ) -> None:
     summary = format_summary(
         result,
-        fit,
+        judged,
         tuning,
         run_id=run_log.run_id,
         uri=parts.cfg.tracking.uri,
@@ -387,8 +370,15 @@ def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:
         log.info("%s: %s", name, report.summary())
 
 
-def _note_outcome(trial: Trial, cfg: DictConfig, measured: Mapping[str, float]) -> bool:
-    """Note on the trial how far it meets its constraints; return whether to keep its weights."""
+def _note_outcome(
+    trial: Trial,
+    cfg: DictConfig,
+    measured: Mapping[str, float],
+    result: TrainingResult,
+    judged: Judgement,
+) -> bool:
+    """Note on the trial its fit and its constraints; return whether to keep its weights."""
+    trial.set_fit(note_fit(result, judged.fit, judged.baselines))
     violation = trial.set_constraints(
         {found.metric: found.violation(measured[found.metric]) for found in read_constraints(cfg)}
     )

@@ -174,3 +174,26 @@ def test_without_a_complete_checkpoint_a_run_cannot_be_resumed(checkpoints: Path
         state.unlink()
     with pytest.raises(InputError, match="resume=r: no checkpoint in"):
         find_checkpoint(checkpoints, run_id="r")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_resumed_run_stops_early_where_an_uninterrupted_one_does(
+    workspace: Path, tiny: list[str], run_train: Callable[..., Any]
+) -> None:
+    """Also if it was killed after the checkpoint with which it ended."""
+    key = "early_stopping.early_stopping_patience"
+    overrides = (*tiny, *EPOCHS, "trainer.learning_rate=1e-12", f"{key}=3")
+    whole = run_train(*overrides, "tracking.experiment=whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "best epoch 1 of 4, stopped early" in whole.stdout
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("whole")
+    (run,) = client.search_runs([experiment.experiment_id])
+    expected = histories(client, run.info.run_id)
+    for step in (24, 32):
+        run_id = kill_after_checkpoint(overrides, workspace, step=step)
+        resumed = run_train(*overrides, f"resume={run_id}")
+        assert resumed.returncode == 0, resumed.stderr
+        assert "best epoch 1 of 4, stopped early: 3 evaluations" in resumed.stdout
+        assert histories(client, run_id) == expected

@@ -129,6 +129,16 @@ def test_reports_and_figures_are_there_to_be_read(finished: Finished) -> None:
     run = finished.run
     fit = json.loads(artifact(run, "reports/fit.json").read_text())
     assert fit["verdict"] == run.data.tags["tunetrail.verdict"]
+    baselines = json.loads(artifact(run, "reports/baselines.json").read_text())
+    assert fit["baseline"] == baselines["compared"][0]["name"]
+    metrics = run.data.metrics
+    assert {one["key"]: one["score"] for one in baselines["compared"]} == {
+        name: metrics[f"baselines/{name}"] for name in ("linear", "majority", "chance")
+    }
+    gain = finished.score - max(one["score"] for one in baselines["compared"])
+    assert metrics["baselines/above_best"] == pytest.approx(gain)
+    assert f"baselines   {baselines['line']}\n" in finished.said
+    assert "a linear model of words" in artifact(run, "reports/baselines.md").read_text()
     for name in ("data_quality.md", "leakage.md"):
         assert "train" in artifact(run, f"reports/{name}").read_text()
     data = json.loads(artifact(run, "reports/data.json").read_text())
@@ -214,6 +224,24 @@ def test_metric_names_are_those_that_the_task_computes(finished: Finished) -> No
     names = TextClassification.metrics
     computed = {n.removeprefix("validation/") for n in finished.run.data.metrics if n[:3] == "val"}
     assert {"loss", *names} == computed
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_without_baselines(
+    train: Train, tiny: list[str], workspace: Path
+) -> None:
+    train(*tiny, "tracking.log_model=false")
+    train(*tiny, "tracking.log_model=false", "diagnostics.baselines=false")
+    client, found = client_of(workspace), {}
+    for run in all_runs(workspace):
+        names = [n for n in run.data.metrics if not n.startswith(("speed/", "baselines/"))]
+        found[run.data.params["diagnostics.baselines"]] = {
+            name: [m.value for m in client.get_metric_history(run.info.run_id, name)]
+            for name in names
+        }
+        has_report = artifact(run, "reports/baselines.json").is_file()
+        assert str(has_report) == run.data.params["diagnostics.baselines"]
+    assert found["True"] == found["False"]
 
 
 @pytest.mark.slow

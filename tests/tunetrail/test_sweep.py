@@ -81,7 +81,11 @@ def test_a_study_prunes_tracks_every_trial_and_keeps_only_the_best_weights(
     page = (artifacts / "figures" / "study.html").read_text()
     for name in ("Optimization History", "Timeline", "Slice", "Intermediate Values"):
         assert f"{name} Plot" in page
-    assert f"## Best: trial {study.best_trial.number}" in (artifacts / "report.md").read_text()
+    report = (artifacts / "report.md").read_text()
+    assert f"## Best: trial {study.best_trial.number}" in report
+    assert "## Fit and baselines" in report
+    assert f"Trial {study.best_trial.number}, the best: " in report
+    assert (artifacts / "figures" / "fits.png").is_file()
     rate = study.best_trial.params["trainer.learning_rate"]
     assert f"learning_rate: {rate}" in (artifacts / "best_config.yaml").read_text()
 

@@ -46,6 +46,8 @@ RUN_ID = "mlflow_run_id"
 PINNED = "pinned"
 # On a study: the runs whose weights were measured on test, in order.
 TEST_LOOKS = "test_looks"
+# On a trial: of each job so far, how its model fits, and how it stands against the best baseline.
+FITS = "fits"
 # On a trial: how many evaluations it makes unless it is pruned; of several seeds, by how much each
 # job so far violates the constraints.
 NUM_EVALUATIONS = "num_evaluations"

@@ -29,12 +29,13 @@ from tunetrail.errors import InputError, first_line
 # What every run reads, except for what is checked below with more than its type.
 _GROUPS = (
     *("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep"),
-    *("checks", "diagnostics", "tracking", "registry", "trial"),
+    *("checks", "diagnostics", "early_stopping", "tracking", "registry", "trial"),
 )
 _TYPES: dict[str, Any] = {
     "study": str,
     "resume": str | None,
     "score_test": bool,
+    "diagnostics.baselines": bool,
     "cache_dir": str,
     **dict.fromkeys((f"tracking.{name}" for name in ("uri", "experiment")), str),
     **dict.fromkeys((f"tracking.{name}_dir" for name in ("artifact", "checkpoint")), str),
@@ -125,7 +126,28 @@ def require_settings(cfg: DictConfig) -> None:
         require_no_secret(name, str(OmegaConf.select(cfg, name)))
     require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
     require_trainer_values(plain(cfg.trainer))
+    _require_early_stopping(cfg)
     precision_flags(cfg.precision)
+
+
+def _require_early_stopping(cfg: DictConfig) -> None:
+    """Refuse what could never stop a run, or would keep the weights that it stopped for."""
+    patience, threshold = (
+        cfg.early_stopping[f"early_stopping_{name}"] for name in ("patience", "threshold")
+    )
+    key = f"early_stopping.early_stopping_patience={patience}"
+    if patience is None:
+        return
+    require_count("early_stopping.early_stopping_patience", patience, remedy=", or null")
+    if not math.isfinite(threshold) or threshold < 0:
+        raise InputError(
+            f"early_stopping.early_stopping_threshold={threshold}: must be a number of 0 or more"
+        )
+    if not cfg.trainer.load_best_model_at_end:
+        raise InputError(
+            f"{key}: trainer.load_best_model_at_end=false would keep the weights of the last "
+            "evaluation, which is worse than the best by then; set it to true"
+        )
 
 
 def require_no_secret(key: str, name: str) -> None:

@@ -1,6 +1,6 @@
 """Rows as they came -> splits as they are used, with what was found in them."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from datasets import DatasetDict
@@ -27,7 +27,8 @@ EXAMPLES = "examples"
 class PreparedData:
     """Splits as they are used, what was found in them, and what was dropped on the way.
 
-    ``files`` are those that the rows were read from.
+    ``files`` are those that the rows were read from; ``available`` is how many rows there are of
+    each split, of which subsets were taken.
 
     A report is None where its check is off.
     """
@@ -38,6 +39,7 @@ class PreparedData:
     suspects: SuspectReport | None
     notes: tuple[str, ...]
     files: tuple[SourceFile, ...]
+    available: Mapping[str, int]
 
     def with_earlier(
         self, earlier: tuple[EarlierRun, ...], *, policy: str | bool, in_study: bool
@@ -217,4 +219,5 @@ def prepare_data(
         suspects=None if labels in _OFF else find_suspects(dataset, seed=seed),
         notes=whole.notes,
         files=whole.files,
+        available={name: len(rows) for name, rows in whole.dataset.items()},
     )

@@ -8,7 +8,6 @@ from datasets import Dataset
 
 from tunetrail.evaluation.statistics import row_scores, standard_error
 from tunetrail.tasks.base import Array, Task
-from tunetrail.training.evaluations import Evaluation
 from tunetrail.training.tokens import Split
 
 # Rows of a split that stand for all of it where answers are compared.
@@ -71,24 +70,3 @@ def scores_by_row(task: Task, rows: Dataset, statistics: Array) -> Array:
     """Return what each row contributes to the main metric, sorted by ``row`` as tables are."""
     order = np.argsort(rows["row"], kind="stable")
     return row_scores(statistics, task.score, task.main_metric)[order]
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The main metric of a baseline.
-
-    ``rows`` is what each row contributes, sorted by ``row``; None where that was not kept.
-    """
-
-    score: float
-    rows: Array | None = None
-
-
-def score_baseline(
-    task: Task, train: Dataset, rows: Dataset, *, untuned: Evaluation | None
-) -> Baseline | None:
-    """Score the first baseline of a task, which judges the fit, or take the untuned model."""
-    for statistics in task.baselines(train, rows).values():
-        score = float(task.score(statistics.sum(axis=0))[task.main_metric])
-        return Baseline(score, scores_by_row(task, rows, statistics))
-    return None if untuned is None else Baseline(untuned.validation[task.main_metric])

@@ -12,6 +12,7 @@ Components, Biometrics Bulletin 1946.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ _SHARES = (2.5, 97.5)
 _CHUNK_CELLS = 4_000_000
 # With more statistics, those of many labels, a row has a value in few of them.
 _WIDE = 300
+# Different differences of rows; of more the normal distribution says the same, and draws take long.
+_MOST_KINDS = 1_000
+# Choices for which the draws still show the ends of the interval.
+_MOST_CHOICES = 50
 # From here on two standard errors are a 95 % interval, whatever scores are like.
 _MANY_ROWS = 60
 # Sums of the same differences in another order differ by less.
@@ -52,7 +57,8 @@ class PairedTest:
     """A comparison on the same rows: the mean difference of their scores.
 
     ``p_value`` is two-sided. With several seeds both it and the interval include the noise of
-    seeds; with one seed they cannot.
+    seeds; with one seed they cannot. Both are corrected for ``num_choices``: the one is the best of
+    so many.
     """
 
     difference: float
@@ -60,6 +66,7 @@ class PairedTest:
     p_value: float
     num_rows: int
     num_seeds: int
+    num_choices: int = 1
 
     @property
     def is_better(self) -> bool:
@@ -81,9 +88,10 @@ def format_p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def percentile_interval(samples: npt.ArrayLike) -> Interval:
-    """Return the middle 95 % of resampled values."""
-    low, high = np.percentile(np.asarray(samples, dtype=float), _SHARES)
+def percentile_interval(samples: npt.ArrayLike, *, num_choices: int = 1) -> Interval:
+    """Return the middle 95 % of resampled values; of several choices more."""
+    shares = (_SHARES[0] / num_choices, 100 - _SHARES[0] / num_choices)
+    low, high = np.percentile(np.asarray(samples, dtype=float), shares)
     return Interval(float(low), float(high))
 
 
@@ -108,6 +116,15 @@ def bootstrap(statistics: npt.NDArray[Any], score: Score, *, seed: int) -> dict[
         name: percentile_interval(np.concatenate([part[name] for part in found]))
         for name in found[0]
     }
+
+
+def interval_of(statistics: npt.NDArray[Any], score: Score, metric: str, *, seed: int) -> Interval:
+    """Return the interval of one metric: of a bootstrap, of many rows by their standard error."""
+    if len(statistics) * min(statistics.shape[1], _WIDE) <= _CHUNK_CELLS // 4:
+        return bootstrap(statistics, score, seed=seed)[metric]
+    found = float(score(statistics.sum(axis=0))[metric])
+    reach = _quantile(1) * standard_error(row_scores(statistics, score, metric))
+    return Interval(found - reach, found + reach)
 
 
 def row_scores(statistics: npt.NDArray[Any], score: Score, metric: str) -> Scores:
@@ -136,9 +153,17 @@ def standard_error(scores: Scores) -> float:
     return float(np.sqrt(scores.var() / len(scores)))
 
 
-def noise_of_mean(scores: Scores, *, null: float) -> float:
-    """Return how far the mean of scores may be from ``null`` by chance: half a 95 % interval."""
-    return _noise([scores], null)
+def noise_of_mean(scores: Scores, *, null: float, num_choices: int = 1) -> float:
+    """Return how far the mean of scores may be from ``null`` by chance: half a 95 % interval.
+
+    Args:
+        scores: of rows.
+        null: their mean if there were no difference.
+        num_choices: how many such means there are, of which the largest is asked for. Corrected
+            as Bonferroni does, which holds however they depend on each other.
+
+    """
+    return _noise([scores], null, num_choices)
 
 
 def noise_of_gap(ones: Scores, others: Scores) -> float:
@@ -146,7 +171,7 @@ def noise_of_gap(ones: Scores, others: Scores) -> float:
     return _noise([ones, others], float(np.concatenate([ones, others]).mean()))
 
 
-def _noise(samples: Sequence[Scores], null: float) -> float:
+def _noise(samples: Sequence[Scores], null: float, num_choices: int = 1) -> float:
     """Return two standard errors; of few rows more, as Student's t says (Welch, Biometrika 1947).
 
     Few rows may all score the same by chance. So their spread is taken around ``null``, the mean
@@ -160,25 +185,60 @@ def _noise(samples: Sequence[Scores], null: float) -> float:
         errors.append(math.sqrt(variance / len(scores)))
         freedoms.append(max(free, 1))
     error = math.hypot(*errors)
+    many = 2.0 if num_choices == 1 else _quantile(num_choices)
     if error == 0 or min(map(len, samples)) >= _MANY_ROWS:
-        return 2 * error
+        return many * error
     freedom = error**4 / sum(e**4 / free for e, free in zip(errors, freedoms, strict=True))
-    return max(2.0, float(stats.t.ppf(_SHARES[1] / 100, freedom))) * error
+    return max(many, _quantile(num_choices, freedom)) * error
 
 
-def noise_of_change(ones: Scores, others: Scores) -> float:
-    """Return how far a mean loss may change on the same rows by chance: half a 95 % interval.
+@lru_cache(maxsize=1024)
+def _quantile(num_choices: int, freedom: float = math.inf) -> float:
+    """Return how many standard errors hold 95 % to both sides, corrected for several choices."""
+    share = 1 - _SHARES[0] / 100 / num_choices
+    return float(stats.norm.ppf(share) if math.isinf(freedom) else stats.t.ppf(share, freedom))
+
+
+def errors_of_changes(losses: Scores, *, num_rows: int | None = None) -> Scores:
+    """Return the standard errors of changes of a mean loss on the same rows.
 
     Args:
-        ones, others: of each row the sum of its losses and of how many, shape (rows, 2).
+        losses: of each evaluation and row the sum of its losses and of how many, which is the same
+            at every evaluation; shape (evaluations, rows, 2).
+        num_rows: of which those rows are a sample; all of them are, if it is not given.
+
+    Returns:
+        One number for each pair of evaluations, shape (evaluations, evaluations).
 
     """
-    sums = np.column_stack([ones[:, 0] - others[:, 0], ones[:, 1]])
-    changes = row_scores(sums, lambda s: {"loss": s[..., 0] / np.maximum(s[..., 1], 1)}, "loss")
-    return noise_of_mean(changes, null=0.0)
+    sums, counts = losses[..., 0], losses[0, :, 1]
+    total, size, number = sums.sum(axis=1, keepdims=True), counts.sum(), len(counts)
+    # Pseudo-values, as in row_scores: for given counts they are linear in the losses.
+    rows = number * total / max(size, 1)
+    rows = rows - (number - 1) * (total - sums) / np.maximum(size - counts, 1)
+    means = rows.mean(axis=1)
+    spread = rows - means[:, None]
+    shared = spread @ spread.T / number
+    variances = np.maximum(np.add.outer(shared.diagonal(), shared.diagonal()) - 2 * shared, 0.0)
+    if number < _MANY_ROWS:
+        # Around no change, as in _noise.
+        variances = (variances + np.subtract.outer(means, means) ** 2) * number / max(number - 1, 1)
+    errors: Scores = np.sqrt(variances / (num_rows or number))
+    return errors
 
 
-def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> PairedTest:
+def half_interval(num_rows: int, *, num_choices: int = 1) -> float:
+    """Return how many standard errors of a mean of rows are half a 95 % interval.
+
+    With several choices, of which the largest mean is asked for, of a wider one.
+    """
+    many = 2.0 if num_choices == 1 else _quantile(num_choices)
+    return many if num_rows >= _MANY_ROWS else _quantile(num_choices, max(num_rows - 1, 1))
+
+
+def compare_rows(
+    one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int, num_choices: int = 1
+) -> PairedTest:
     """Compare two sets of scores of the same rows.
 
     With one seed the interval resamples rows, and the p value flips the sign of each row's
@@ -190,19 +250,22 @@ def compare_rows(one: npt.ArrayLike, other: npt.ArrayLike, *, seed: int) -> Pair
     Args:
         one, other: scores, shape (rows,) or (seeds, rows); without seeds, as of a baseline, they
             are the same for every seed.
+        seed: of the draws.
+        num_choices: the one was chosen on these rows, as the best of so many. Only with one seed.
 
     """
     ones, others = (np.atleast_2d(np.asarray(scores, dtype=float)) for scores in (one, other))
     differences = ones - others
     num_seeds, num_rows = differences.shape
     judged = _judge_seeds(ones, others) if num_seeds > 1 else None
-    interval, p_value = judged or _draw_rows(differences.mean(axis=0), np.random.default_rng(seed))
+    interval, p_value = judged or _judge_rows(differences.mean(axis=0), num_choices, seed=seed)
     return PairedTest(
         difference=float(differences.mean()),
         interval=interval,
         p_value=p_value,
         num_rows=num_rows,
         num_seeds=num_seeds,
+        num_choices=num_choices,
     )
 
 
@@ -226,10 +289,17 @@ def _judge_seeds(ones: Scores, others: Scores) -> tuple[Interval, float] | None:
     return Interval(mean - reach, mean + reach), float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
-def _draw_rows(differences: Scores, draw: np.random.Generator) -> tuple[Interval, float]:
+def _judge_rows(differences: Scores, num_choices: int, *, seed: int) -> tuple[Interval, float]:
     kinds, counts = np.unique(differences, return_counts=True)
+    if len(kinds) > _MOST_KINDS or num_choices > _MOST_CHOICES:
+        mean, error = float(differences.mean()), standard_error(differences)
+        reach = _quantile(num_choices) * error
+        p_value = float(2 * stats.norm.sf(abs(mean) / error)) if error else float(mean == 0)
+        return Interval(mean - reach, mean + reach), min(1.0, num_choices * p_value)
+    draw = np.random.default_rng(seed)
     means = np.concatenate([*_resample(kinds, counts, NUM_DRAWS, draw)]) / len(differences)
-    return percentile_interval(means), _flip_signs(kinds, counts, draw)
+    interval = percentile_interval(means, num_choices=num_choices)
+    return interval, min(1.0, num_choices * _flip_signs(kinds, counts, draw))
 
 
 def _resample(

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunetrail.config.secrets import redact
-from tunetrail.evaluation.fit import FitReport
+from tunetrail.evaluation.judgement import Judgement
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.training.train import TrainingResult
 
 
 def format_summary(
     result: TrainingResult,
-    fit: FitReport,
+    judged: Judgement,
     tuning: TuningReport | None,
     *,
     run_id: str,
@@ -48,7 +48,8 @@ def format_summary(
     ui = shown if server else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
     lines += [
         "",
-        f"fit         {fit.line()}",
+        f"fit         {judged.fit.line()}",
+        *([f"baselines   {judged.baselines.line()}"] if judged.baselines is not None else []),
         *([f"tuning      {tuning.line()}"] if tuning is not None else []),
         *(f"note        {note}" for note in notes),
         f"run         {run_id}",
@@ -61,8 +62,11 @@ def format_summary(
 def _describe_training(result: TrainingResult) -> str:
     if not result.is_trained:
         return f"nothing trained   (measured in {result.seconds:.0f} s)"
+    last = f"{result.evaluations[-1].epoch:g}"
+    if result.stopped_early:
+        last += f", stopped early: {result.stopped_early}"
     return (
-        f"best epoch {result.best.epoch:g} of {result.evaluations[-1].epoch:g}   "
+        f"best epoch {result.best.epoch:g} of {last}   "
         f"({result.num_steps} steps in {result.seconds:.0f} s, "
         f"{_speed(result.train_samples_per_second)} training rows a second)"
     )

@@ -20,6 +20,7 @@ from tunetrail.studies.curves import plot_curves
 from tunetrail.studies.finals.record import Terms
 from tunetrail.studies.finals.report import NO_WINNER
 from tunetrail.studies.finals.winner import read_section, register_winner
+from tunetrail.studies.fits import list_fits, plot_fits
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
@@ -268,6 +269,9 @@ class TrackStudy:
         baselines = find_baselines(study, self._objectives, runs, main_metric=self._main_metric)
         for name, curve in plot_curves(study, self._objectives, baselines=baselines).items():
             parent.figure(curve, f"figures/over_{name.rpartition('.')[2]}.png")
+        fits = list_fits(study)
+        if (figure := plot_fits(fits)) is not None:
+            parent.figure(figure, "figures/fits.png")
         costs = list_costs(study, self._objectives, runs, main_metric=self._main_metric)
         if len(costs):
             parent.shown_table(costs, "tables/costs.json")

@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.studies.fits import describe_fits, describe_stop, list_fits
 from tunetrail.studies.ranking import find_best, is_feasible, rank, rank_front
 from tunetrail.studies.states import STATES, find_default, seconds_of, state_of
 from tunetrail.templates import render, short
@@ -68,6 +69,8 @@ def write_report(
         changes=_compare(default, best, objectives),
         spread=_list_spread(filter(is_feasible, ranked), objectives),
         constraints=_count_violations(trials, constraints, best),
+        fits_said=describe_fits(study),
+        fits=_list_fits(study),
         trials_header=["trial", "state", *objectives, *map(_last, names), "seconds", "run", "note"],
         trials=[_trial_row(trial, names, objectives, run_ids) for trial in trials],
         pruned=_list_pruned(trials),
@@ -161,6 +164,13 @@ def _list_spread(ranked: Iterable[FrozenTrial], objectives: Sequence[str]) -> li
     return rows
 
 
+def _list_fits(study: optuna.Study) -> list[_Row]:
+    return [
+        [fit.trial.number, str(fit.verdict), f"{fit.gap:+.3f}", f"{fit.loss_rise:.1%}", fit.begins]
+        for fit in list_fits(study)
+    ]
+
+
 def _count_violations(
     trials: Sequence[FrozenTrial], bounds: Mapping[str, str], best: FrozenTrial | None
 ) -> list[_Row]:
@@ -242,6 +252,8 @@ def _note(trial: FrozenTrial) -> str:
     if state_of(trial) == "pruned" and trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
         notes.append(f"stopped at evaluation {number} with {short(value)}")
+    if stopped := describe_stop(trial):
+        notes.append(stopped)
     if failure := attrs.get(attributes.FAILURE):
         notes.append(str(failure))
     return "; ".join(notes)

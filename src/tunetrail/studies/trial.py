@@ -138,6 +138,11 @@ class Trial:
                 self._trial.set_constraint(name, value)
         return total_violation(means)
 
+    def set_fit(self, values: Mapping[str, Any]) -> None:
+        """Note how the model of this run fits; earlier repeats keep theirs."""
+        before = self._trial.user_attrs.get(attributes.FITS, [])[: self._num_before]
+        self._trial.set_user_attr(attributes.FITS, [*before, dict(values)])
+
     def is_kept(self, value: float, *, keep_best: int, violation: float = 0.0) -> bool:
         """Return whether the trial would be among the first ``keep_best`` of the ranking.
 

@@ -1,6 +1,6 @@
 """What a task must offer: one file in ``tasks/``, one in ``served/``, one YAML."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -35,6 +35,24 @@ class Metric:
     def sign(self) -> int:
         """Return 1 where more is better, else -1: what turns a difference into a gain."""
         return 1 if self.greater_is_better else -1
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a simple rule, or a simple model, makes of the rows of a split.
+
+    Args:
+        key: its metric is ``baselines/KEY``.
+        name: as it stands in a sentence.
+        statistics: of the rows, as :meth:`Task.statistics` gives them; None where it was left out.
+        note: why it was left out, or of which rows it has learnt.
+
+    """
+
+    key: str
+    name: str
+    statistics: Array | None
+    note: str = ""
 
 
 # Column of encoded rows, if a task has it: how many tokens of the row truncation has cut off.
@@ -212,11 +230,11 @@ class Task(Protocol):
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return what a served model should answer for the rows of a :meth:`tabulate`."""
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Return the statistics of ``rows`` for simple baselines; may be empty.
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
+        """Yield what simple baselines make of ``rows``; may yield none.
 
-        Keys are the names of the baselines, as they stand in a sentence. The first one judges the
-        fit.
+        The first is the cheapest; further ones may take seconds, and are computed when they are
+        asked for. None draws from a global generator of random numbers.
         """
 
     def confusions(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from tunetrail.config.arguments import require_count
 from tunetrail.data.columns import canonical_split, read_texts, require_columns
 from tunetrail.errors import InputError
 from tunetrail.served.language import NOT_COUNTED
-from tunetrail.tasks.base import Array, Collator, Metric, OnePass, length_for, sum_losses
+from tunetrail.tasks.base import Array, Baseline, Collator, Metric, OnePass, length_for, sum_losses
 from tunetrail.tasks.metrics.language_modelling import language_modelling
 
 Encode = Callable[..., list[dict[str, Any]]]
@@ -159,10 +159,10 @@ class LanguageModelling(OnePass):
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[["perplexity"]]
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
         """None: the untuned model, which is measured at step 0, is the baseline."""
         del train, rows
-        return {}
+        yield from ()
 
     def plot(
         self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tunetrail.data import linear
 from tunetrail.data.appearance import require_distinct
 from tunetrail.data.columns import (
     canonical_split,
@@ -31,7 +32,7 @@ from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.blank import is_blank
 from tunetrail.served.text_classification import choose_labels, sigmoid
-from tunetrail.tasks.base import MOST_CELLS, Array, Collator, Metric, one_loss_each
+from tunetrail.tasks.base import MOST_CELLS, Array, Baseline, Collator, Metric, one_loss_each
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.metrics.multi_label import multi_label
 from tunetrail.tasks.plots import plot_scores_by_label
@@ -39,9 +40,11 @@ from tunetrail.tasks.sequence_classification import (
     SequenceClassification,
     add_probabilities,
     begin_sequences,
+    learn_words,
     name_columns,
     note_inputs,
     read_sequences,
+    texts_for_words,
 )
 from tunetrail.tasks.strata import RarestLabel
 from tunetrail.templates import caption
@@ -211,27 +214,35 @@ class MultiLabelClassification(SequenceClassification):
             }
         )
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Predict the most frequent set of labels of ``train``, none, and at random by the shares.
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
+        """Predict the most frequent set of labels of ``train``, none, by shares, by words alone.
 
         The random baseline counts as it would on average, each label by itself; with very many
         labels it is left out.
         """
         names, targets = _names(rows), _targets(rows)
         (usual, _), *_ = Counter(tuple(found) for found in train[_OWN] if found).most_common(1)
-        shares = _targets(train).mean(axis=0)
+        learnt = _targets(train)
         always = np.isin(np.arange(len(names)), usual).astype(np.int8)
         spelt = caption(_spell([names[code] for code in usual]))
-        predicted = {
-            f"the most frequent labels ({spelt})": always,
-            "no label at all": np.zeros(len(names), dtype=np.int8),
-        }
+
+        def count(key: str, name: str, row: Array) -> Baseline:
+            predicted = np.broadcast_to(row, targets.shape)
+            return Baseline(key, name, multi_label.statistics(targets, predicted))
+
+        yield count("majority", f"the most frequent labels ({spelt})", always)
+        yield count("none", "no label at all", np.zeros(len(names), dtype=np.int8))
         if targets.size <= MOST_CELLS:
-            predicted["chance by the labels' shares"] = shares
-        return {
-            name: multi_label.statistics(targets, np.broadcast_to(row, targets.shape))
-            for name, row in predicted.items()
-        }
+            yield count("chance", "chance by the labels' shares", learnt.mean(axis=0))
+        texts = texts_for_words(train)
+
+        def learn() -> Array:
+            others = texts_for_words(rows)
+            predicted = linear.fit_predict_sets(texts, learnt, others, threshold=self.threshold)
+            return multi_label.statistics(targets, predicted)
+
+        chosen = linear.choose_rows(texts, num_labels=len(names), of_sets=True)
+        yield learn_words(learn, chosen, len(texts))
 
     def plot(
         self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str

@@ -4,7 +4,7 @@ import copy
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from tunetrail.served.blank import is_blank
 from tunetrail.served.question_answering import Answer, encode_windows, find_answer, stack_logits
 from tunetrail.tasks.base import (
     Array,
+    Baseline,
     Collator,
     Metric,
     TrainedAsMeasured,
@@ -46,6 +47,8 @@ _GROUPS = ("answer", "no answer")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 # Answers of train that a baseline looks for in each context.
 _NUM_USUAL = 200
+# Characters of a context in which it looks for them, or for a sentence.
+_MOST_READ = 20_000
 
 
 @dataclass(frozen=True)
@@ -239,25 +242,23 @@ class QuestionAnswering(TrainedAsMeasured):
         columns = {"prediction": "answer", "confidence": "score", "start": "start", "end": "end"}
         return table[[*columns]].rename(columns=columns)
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
         """Give the most frequent answer of ``train`` that the context has, or a whole sentence.
 
         The sentence is the one that shares most words with the question.
         """
         counts = Counter(text for texts in train["answer_texts"] for text in texts[:1])
         usual = [text for text, _ in counts.most_common(_NUM_USUAL)]
-        pairs = list(zip(rows["question"], rows["context"], strict=True))
-        found = {
-            "the most frequent answer of train that the context has": [
-                next((text for text in usual if text in context), "") for _, context in pairs
-            ],
-            "the sentence with most words of the question": [
-                _closest_sentence(*pair) for pair in pairs
-            ],
-        }
+        contexts = [context[:_MOST_READ] for context in rows["context"]]
+        pairs = list(zip(rows["question"], contexts, strict=True))
+        frequent = [next((text for text in usual if text in context), "") for _, context in pairs]
+        name = "the most frequent answer of train that the context has"
+        yield Baseline("frequent", name, _count(rows, frequent))
+        sentences = [_closest_sentence(*pair) for pair in pairs]
+        name = "the sentence with most words of the question"
+        yield Baseline("sentence", name, _count(rows, sentences))
         if self.unanswerable:
-            found["no answer at all"] = [""] * len(pairs)
-        return {name: _count(rows, texts) for name, texts in found.items()}
+            yield Baseline("none", "no answer at all", _count(rows, [""] * len(pairs)))
 
     def plot(
         self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str

@@ -3,7 +3,7 @@
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,14 +18,16 @@ from transformers import (
 )
 
 from tunetrail.config.arguments import require_count
+from tunetrail.data import linear
 from tunetrail.data.columns import count_of, read_texts
-from tunetrail.errors import InputError
+from tunetrail.errors import InputError, first_line
 from tunetrail.served.blank import is_blank
 from tunetrail.served.pairs import encode_pairs
 from tunetrail.tasks.base import (
     MOST_CELLS,
     NUM_CUT,
     Array,
+    Baseline,
     Collator,
     TrainedAsMeasured,
     begin_table,
@@ -167,6 +169,32 @@ def begin_sequences(rows: Dataset) -> pd.DataFrame:
         frame["text"] = rows[_FIRST]
         frame.insert(frame.columns.get_loc("text") + 1, "text_pair", rows[_SECOND])
     return frame
+
+
+def texts_for_words(rows: Dataset) -> Sequence[linear.Text]:
+    """Return the texts of rows as a model of words reads them: of a pair both."""
+    if _SECOND in rows.column_names:
+        return [*zip(rows[_FIRST], rows[_SECOND], strict=True)]
+    texts: list[str] = rows["text"][:]
+    return texts
+
+
+def learn_words(learn: Callable[[], Array], chosen: Array, num_rows: int) -> Baseline:
+    """Return the baseline of a linear model of words.
+
+    Args:
+        learn: fits it, and returns its statistics.
+        chosen: the rows of train that it is fitted on.
+        num_rows: of train.
+
+    """
+    key, name = "linear", "a linear model of words"
+    try:
+        statistics = learn()
+    except ValueError as error:  # such as texts without a word
+        return Baseline(key, name, None, f"left out: {first_line(error)}")
+    some = f"learnt from {len(chosen):,} of {num_rows:,} rows of train"
+    return Baseline(key, name, statistics, some if len(chosen) < num_rows else "")
 
 
 def add_probabilities(frame: pd.DataFrame, shares: Array, names: Sequence[str]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """One label for each text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tunetrail.data import linear
 from tunetrail.data.columns import (
     canonical_split,
     read_labels,
@@ -24,7 +25,7 @@ from tunetrail.data.columns import (
 )
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import MOST_CELLS, Array, Metric, one_loss_each
+from tunetrail.tasks.base import MOST_CELLS, Array, Baseline, Metric, one_loss_each
 from tunetrail.tasks.metrics.classification import classification
 from tunetrail.tasks.metrics.labels import list_confusions, score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
@@ -32,9 +33,11 @@ from tunetrail.tasks.sequence_classification import (
     SequenceClassification,
     add_probabilities,
     begin_sequences,
+    learn_words,
     name_columns,
     note_inputs,
     read_sequences,
+    texts_for_words,
 )
 from tunetrail.templates import caption
 
@@ -126,20 +129,26 @@ class TextClassification(SequenceClassification):
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[["prediction", "confidence"]].set_axis(["label", "score"], axis=1)
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Predict the majority class of ``train``, and at random by the shares of its labels.
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
+        """Predict the majority class of ``train``, at random by its shares, and by words alone.
 
         The random baseline counts as it would on average; with very many labels it is left out.
         """
-        names = train.features["label"].names
-        shares = np.bincount(train["label"], minlength=len(names)) / len(train)
+        names, codes = train.features["label"].names, train["label"][:]
+        shares = np.bincount(codes, minlength=len(names)) / len(train)
         majority = int(shares.argmax())
         name = f"the majority class ({caption(names[majority])})"
-        found = {name: _count(rows, np.full(len(rows), majority))}
+        yield Baseline("majority", name, _count(rows, np.full(len(rows), majority)))
         if len(rows) * len(names) <= MOST_CELLS:
-            chance = np.tile(shares, (len(rows), 1))
-            found["chance by the labels' shares"] = _count(rows, chance)
-        return found
+            chance = _count(rows, np.tile(shares, (len(rows), 1)))
+            yield Baseline("chance", "chance by the labels' shares", chance)
+        texts = texts_for_words(train)
+
+        def learn() -> Array:
+            model = linear.fit_linear(texts, codes)
+            return _count(rows, linear.choose_labels(model, texts_for_words(rows)))
+
+        yield learn_words(learn, linear.choose_rows(texts, num_labels=len({*codes})), len(texts))
 
     def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
         return list_confusions(table["target"], table["prediction"], count="rows")

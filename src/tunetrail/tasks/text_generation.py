@@ -2,7 +2,8 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,7 +33,15 @@ from tunetrail.served.text2text_generation import (
     generate_all,
 )
 from tunetrail.served.text_generation import score_next_tokens
-from tunetrail.tasks.base import Array, Collator, Metric, TrainedAsMeasured, length_for, sum_losses
+from tunetrail.tasks.base import (
+    Array,
+    Baseline,
+    Collator,
+    Metric,
+    TrainedAsMeasured,
+    length_for,
+    sum_losses,
+)
 from tunetrail.tasks.conversations import (
     encode_rows,
     find_answer,
@@ -46,7 +55,9 @@ log = logging.getLogger(__name__)
 
 # Fewer rows say nothing of a model.
 _FEWEST = 10
-_COPY, _COMMONEST = "a copy of the prompt", "the most frequent completion of train"
+# Where a sentence of a prompt ends, and what is read of a prompt to compare it with a completion.
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_MOST_READ = 5_000
 
 
 @dataclass(frozen=True)
@@ -346,25 +357,32 @@ class TextGeneration(TrainedAsMeasured):
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[["prediction"]].rename(columns={"prediction": "generated_text"})
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
-        """Copy the prompt, or always give the same answer; the better one comes first.
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
+        """Copy the prompt, or always give the same answer, the better first; or its first sentence.
 
         Perplexity has no simple baseline.
         """
         if self.main_metric == "perplexity":
-            return {}
+            return
         commonest = str(pd.Series(train["target"][:]).mode()[0])
-        chosen, targets = sorted(self._choose(len(rows))), rows["target"][:]
-        answers = {_COPY: rows["text"][:], _COMMONEST: [commonest] * len(rows)}
-        found = {}
-        for name, texts in answers.items():
-            found[name] = np.zeros((len(rows), 2 + generation.NUM_STATISTICS))
-            found[name][chosen, 2:] = generation.statistics(
-                [texts[i] for i in chosen], [targets[i] for i in chosen]
-            )
-        scores = {name: self.score(sums.sum(axis=0)) for name, sums in found.items()}
-        order = sorted(found, key=lambda name: -float(scores[name][self.main_metric]))
-        return {name: found[name] for name in order}
+        chosen, texts = sorted(self._choose(len(rows))), rows["text"][:]
+        prompts, targets = ([c[i] for i in chosen] for c in (texts, rows["target"][:]))
+        prompts = [text[:_MOST_READ] for text in prompts]
+
+        def count(key: str, name: str, texts: list[str]) -> tuple[float, Baseline]:
+            counted = np.zeros((len(rows), 2 + generation.NUM_STATISTICS))
+            counted[chosen, 2:] = generation.statistics(texts, targets)
+            score = float(self.score(counted.sum(axis=0))[self.main_metric])
+            return -score, Baseline(key, name, counted)
+
+        always = "the most frequent completion of train"
+        found = [
+            count("copy", "a copy of the prompt", prompts),
+            count("commonest", always, [commonest] * len(chosen)),
+        ]
+        yield from (one for _, one in sorted(found, key=lambda pair: pair[0]))
+        leads = [_SENTENCE.split(text, maxsplit=1)[0] for text in prompts]
+        yield count("lead", "the first sentence of the prompt", leads)[1]
 
     def plot(
         self, rows: Dataset, table: pd.DataFrame, by_label: pd.DataFrame, *, split: str

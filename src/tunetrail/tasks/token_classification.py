@@ -3,7 +3,7 @@
 import copy
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -28,6 +28,7 @@ from tunetrail.models.loading import Kind, Loader
 from tunetrail.served.token_classification import encode_windows
 from tunetrail.tasks.base import (
     Array,
+    Baseline,
     Collator,
     Metric,
     TrainedAsMeasured,
@@ -202,7 +203,7 @@ class TokenClassification(TrainedAsMeasured):
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[["prediction"]].set_axis(["tags"], axis=1)
 
-    def baselines(self, train: Dataset, rows: Dataset) -> dict[str, Array]:
+    def baselines(self, train: Dataset, rows: Dataset) -> Iterator[Baseline]:
         """Give each word the tag that it has most often in ``train``; or find no entity."""
         names = _names(train)
         seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -210,12 +211,10 @@ class TokenClassification(TrainedAsMeasured):
             for word, tag in zip(words, tags, strict=True):
                 seen[word][names[tag]] += 1
         usual = {word: counts.most_common(1)[0][0] for word, counts in seen.items()}
-        return {
-            "the most frequent tag of each word": _count(
-                rows, [[usual.get(word, "O") for word in words] for words in rows["tokens"]]
-            ),
-            "no entity at all": _count(rows, [["O"] * len(words) for words in rows["tokens"]]),
-        }
+        tags = [[usual.get(word, "O") for word in words] for words in rows["tokens"]]
+        yield Baseline("words", "the most frequent tag of each word", _count(rows, tags))
+        nothing = [["O"] * len(words) for words in rows["tokens"]]
+        yield Baseline("none", "no entity at all", _count(rows, nothing))
 
     def confusions(self, table: pd.DataFrame) -> pd.DataFrame:
         targets, found = (" ".join(table[c]).split(" ") for c in ("target", "prediction"))

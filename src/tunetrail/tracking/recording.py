@@ -13,6 +13,7 @@ from tunetrail.data.quality.lengths import TokenLengths
 from tunetrail.data.quality.report import QualityReport
 from tunetrail.data.quality.suspects import SuspectReport, write_suspects
 from tunetrail.evaluation.held_out import HeldOutScores
+from tunetrail.evaluation.judgement import Judgement
 from tunetrail.evaluation.label_errors import find_label_errors
 from tunetrail.evaluation.missing_labels import MissingLabels
 from tunetrail.evaluation.outcome import SplitOutcome
@@ -213,6 +214,15 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     for name, figure in task.plot(rows, outcome.table, by_label, split=split).items():
         suffix = "" if split == "validation" else f"_{split}"
         run_log.figure(figure, f"figures/{name}{suffix}.png")
+
+
+def log_judgement(run_log: RunLog, judged: Judgement) -> None:
+    """Log the fit, and the model against its baselines."""
+    run_log.data(judged.fit.to_dict(), "reports/fit.json")
+    if (found := judged.baselines) is not None:
+        run_log.metrics(found.metrics())
+        run_log.data(found.to_dict(), "reports/baselines.json")
+        run_log.text(found.to_markdown(), "reports/baselines.md")
 
 
 def log_tuning(run_log: RunLog, tuning: TuningReport, untuned: SplitOutcome) -> None:

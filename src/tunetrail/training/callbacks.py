@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import (
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from tunetrail.errors import InputError
 from tunetrail.tasks.base import Metric
@@ -94,7 +99,9 @@ class OnEvaluation(TrainerCallback):
             self._trial.set_num_evaluations(number)
         self._num_seen = len(collect_evaluations(state.log_history))
 
-    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Log and report once both splits are measured. Trainer calls this after each split.
 
         Raises:
@@ -112,7 +119,7 @@ class OnEvaluation(TrainerCallback):
         # Before training all trials are equal: that is no reason to stop one.
         if self._trial is not None and self._trial.objective in scores and latest.number:
             # After the last step pruning saves nothing: the trial is complete.
-            ends_here = state.global_step >= state.max_steps
+            ends_here = state.global_step >= state.max_steps or control.should_training_stop
             value = scores[self._trial.objective]
             self._trial.report(value, number=latest.number, may_prune=not ends_here)
 

@@ -46,11 +46,6 @@ def collect_evaluations(log_history: list[dict[str, float]]) -> list[Evaluation]
     ]
 
 
-def find_untuned(evaluations: Iterable[Evaluation]) -> Evaluation | None:
-    """Return the evaluation before training; None if there was none."""
-    return next((evaluation for evaluation in evaluations if not evaluation.number), None)
-
-
 def find_best(evaluations: Iterable[Evaluation], name: str, metric: Metric) -> Evaluation:
     """Return the evaluation with the best validation score; of equal ones the first.
 

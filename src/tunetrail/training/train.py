@@ -12,12 +12,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy
 
 from tunetrail.errors import InputError
+from tunetrail.training.early_stopping import why_stopped
 from tunetrail.training.evaluations import Evaluation, collect_evaluations
 
 
 @dataclass(frozen=True)
 class TrainingResult:
     """The evaluations of a training, the best of them, and its speed.
+
+    ``stopped_early`` says why training ended before its last step; empty if it did not.
 
     ``seconds`` is wall time with evaluations and samples; ``train_samples_per_second`` is without.
     """
@@ -27,6 +30,7 @@ class TrainingResult:
     seconds: float
     train_samples_per_second: float
     num_steps: int
+    stopped_early: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -81,6 +85,7 @@ def train(
         seconds=seconds,
         train_samples_per_second=seen / max(seconds - aside, 1e-9),
         num_steps=trainer.state.global_step,
+        stopped_early=why_stopped(trainer),
     )
 
 

@@ -94,6 +94,11 @@ class MeasuringTrainer(transformers.Trainer):
         self.remove_callback(transformers.PrinterCallback)
         self.add_callback(TellEpoch())
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train an epoch, but no step of one if a checkpoint says that training has ended."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call] # as the library has it
+
     def prediction_step(
         self,
         model: torch.nn.Module,
@@ -137,19 +142,29 @@ class MeasuringTrainer(transformers.Trainer):
             needed = (0, best, step)
             self._outputs = {s: kept for s, kept in self._outputs.items() if s in needed}
             self._outputs.setdefault(step, {})[name] = outputs
-            if name == "validation":
-                losses = np.zeros((len(split.rows), 2))
-                np.add.at(losses, np.asarray(split.encoded["index"]), np.asarray(output.label_ids))
-                self._losses.add(step, float(output.metrics[f"{prefix}_loss"]), losses)
+            losses = np.zeros((len(split.rows), 2))
+            np.add.at(losses, np.asarray(split.encoded["index"]), np.asarray(output.label_ids))
+            if name == "validation" and not step:
+                self._losses.untuned = statistics
+            self._losses.add(name, step, float(output.metrics[f"{prefix}_loss"]), losses)
         return output._replace(predictions=outputs)
 
     @property
-    def row_losses(self) -> Mapping[int, Array]:
-        """Step of an evaluation -> of each validation row the sum of losses, and of how many.
+    def row_losses(self) -> Mapping[str, Mapping[int, Array]]:
+        """Split -> step of an evaluation -> of each row the sum of losses, and of how many.
 
-        Of the evaluation with the lowest loss, and the last two.
+        Of many rows a part, spread evenly; of many evaluations some, the lowest and the last two
+        among them.
         """
-        return self._losses.by_step
+        return self._losses.by_split
+
+    @property
+    def untuned_statistics(self) -> Array | None:
+        """What each row of validation added to the task's sums before training, if measured then.
+
+        A resumed run has it from its checkpoint.
+        """
+        return self._losses.untuned
 
     @property
     def _tokenizer(self) -> transformers.PreTrainedTokenizerBase:

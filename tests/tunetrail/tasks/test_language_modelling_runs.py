@@ -90,6 +90,13 @@ def test_the_untuned_model_is_measured_and_is_the_baseline(causal: Run) -> None:
     assert tuning["before"]["perplexity"] == pytest.approx(before)
     assert tuning["after"]["perplexity"] == pytest.approx(best)
     assert tuning["gain"]["interval"]["low"] > 0
+    # The verdict goes by the same pairs of rows.
+    (against,) = json.loads(artifact(causal, "reports/baselines.json").read_text())["compared"]
+    assert against["key"] == "untuned"
+    assert against["gain"]["difference"] == pytest.approx(tuning["gain"]["difference"])
+    assert metrics["baselines/untuned"] == before
+    assert metrics["baselines/above_best_low"] > 0
+    assert fit["verdict"] != "no better than the baseline"
     untuned = pd.read_parquet(artifact(causal, "predictions/validation_untuned.parquet"))
     table = pd.read_parquet(artifact(causal, "predictions/validation.parquet"))
     assert list(untuned["text"]) == list(table["text"])

@@ -93,11 +93,12 @@ def test_chance_scores_what_it_does_on_average() -> None:
 
 def test_baselines_and_table_know_rows_without_a_label() -> None:
     rows = canonical([["b", "a"], ["a", "b"], [], ["a"]])["train"]
-    baselines = TASK.baselines(rows, rows)
-    assert list(baselines) == [
+    *baselines, linear = TASK.baselines(rows, rows)
+    assert [one.name for one in baselines] == [
         "the most frequent labels (a, b)", "no label at all", "chance by the labels' shares",
     ]  # fmt: skip
-    scored = {n: TASK.score(s.sum(axis=0)) for n, s in baselines.items()}
+    assert linear.key == "linear"
+    scored = {one.name: TASK.score(one.statistics.sum(axis=0)) for one in baselines}
     assert float(scored["no label at all"]["exact_match"]) == 0.25
     assert float(scored["the most frequent labels (a, b)"]["exact_match"]) == 0.5
     logits = np.array([[2.0, 2.0], [2.0, -2.0], [-2.0, -2.0], [-0.3, -0.5]])

@@ -236,9 +236,12 @@ def test_baselines_give_what_train_has_and_a_whole_sentence() -> None:
             row("a good day", "a", "good"),
         ]
     )
-    found = {name: TASK.score(s.sum(axis=0)) for name, s in TASK.baselines(train, rows).items()}
-    assert [round(float(scores["exact_match"]), 2) for scores in found.values()] == [0.5, 0.0]
-    assert [*SQUAD2.baselines(train, rows)][-1] == "no answer at all"
+    found = {one.key: TASK.score(one.statistics.sum(axis=0)) for one in TASK.baselines(train, rows)}
+    assert {key: round(float(scores["exact_match"]), 2) for key, scores in found.items()} == {
+        "frequent": 0.5,
+        "sentence": 0.0,
+    }
+    assert [one.name for one in SQUAD2.baselines(train, rows)][-1] == "no answer at all"
 
 
 @pytest.mark.slow

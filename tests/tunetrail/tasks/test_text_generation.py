@@ -265,8 +265,10 @@ def test_texts_are_generated_for_as_many_rows_as_asked_and_scores_are_theirs(sav
         task.score(statistics.sum(axis=0))["rougeL"], abs=1e-9
     )
     # Baselines are scored on the same rows.
-    for found in task.baselines(rows, rows).values():
-        assert (found[:, 2] == statistics[:, 2]).all()
+    found = [*task.baselines(rows, rows)]
+    assert {one.key for one in found} == {"copy", "commonest", "lead"}
+    for one in found:
+        assert (one.statistics[:, 2] == statistics[:, 2]).all()
 
 
 # Scores

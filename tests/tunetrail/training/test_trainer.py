@@ -19,7 +19,7 @@ from transformers import (
 
 from tunetrail.errors import InputError
 from tunetrail.tasks.base import LOSS
-from tunetrail.training.evaluations import collect_evaluations, find_best, find_untuned
+from tunetrail.training.evaluations import collect_evaluations, find_best
 from tunetrail.training.tokens import Split
 from tunetrail.training.train import NonFiniteLossError, count_evaluations
 from tunetrail.training.trainer import MeasuringTrainer
@@ -46,9 +46,8 @@ def test_the_evaluation_before_training_has_number_0_and_is_never_the_best() -> 
     ]
     found = collect_evaluations(history)
     assert [(e.number, e.step) for e in found] == [(0, 0), (1, 4), (2, 8)]
-    assert find_untuned(found) is found[0]
     assert find_best(found, "loss", LOSS) is found[2]
-    assert find_untuned(collect_evaluations(history[2:])) is None
+    assert collect_evaluations(history[2:])[0].number == 1
 
 
 def test_a_loss_that_is_not_finite_is_an_arithmetic_error_too() -> None:

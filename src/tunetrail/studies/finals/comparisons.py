@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from tunetrail.errors import InputError, OutageError
-from tunetrail.evaluation.outcome import scores_by_row
+from tunetrail.evaluation.baselines import measure_baselines
 from tunetrail.evaluation.statistics import PairedTest, compare_rows
 from tunetrail.evaluation.tuning import UNTUNED
 from tunetrail.studies.finals.conclusion import DEFAULT, WinnerComparison
@@ -82,11 +83,17 @@ def _against_baselines(
     task = record.recorded.task
     rows, sign = record.data.dataset[split], record.metric.sign
     scores = sign * np.stack([table["score"] for table in tables])
-    baselines = {
-        name: sign * scores_by_row(task, rows, statistics)
-        for name, statistics in task.baselines(record.data.dataset["train"], rows).items()
-    }
+    measures_all = bool(OmegaConf.select(record.recorded.cfg, "diagnostics.baselines"))
+    found = measure_baselines(
+        task, record.data.dataset["train"], rows, untuned=None, measures_all=measures_all
+    )
+    seed = record.recorded.seed
+    # The best comes first: it is the one that a winner has to beat.
     return [
-        WinnerComparison(name, split, compare_rows(scores, of_baseline, seed=record.recorded.seed))
-        for name, of_baseline in baselines.items()
+        WinnerComparison(
+            f"{one.name}, the best baseline" if one is found.best else one.name,
+            split,
+            compare_rows(scores, sign * one.rows, seed=seed),
+        )
+        for one in sorted(found.scored, key=lambda one: -sign * one.score)
     ]
