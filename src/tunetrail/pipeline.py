@@ -1,6 +1,7 @@
 """The story of a run, top to bottom."""
 
 import logging
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
 from tunetrail.evaluation.fit import FitReport, check_fit
+from tunetrail.evaluation.forgetting.plan import Plan
+from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
+from tunetrail.evaluation.forgetting.run import measure_run, plan_forgetting
 from tunetrail.evaluation.held_out import score_test
 from tunetrail.evaluation.missing_labels import MissingLabels, find_missing_labels
 from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baseline
@@ -84,6 +88,7 @@ class Parts:
     splits: Mapping[str, Split]
     sample: Split
     training: TrainingRows
+    forgetting: Plan | None
 
 
 def run(cfg: DictConfig) -> float | list[float]:
@@ -113,17 +118,23 @@ def run(cfg: DictConfig) -> float | list[float]:
             fit, validation = _judge(parts, trainer, result)
             tuning = _compare_with_untuned(run_log, parts, trainer, result, validation)
             test = _score_test(run_log, parts, trainer)
-            measured = _measured(parts, result)
+            forgetting = _measure_forgetting(run_log, parts, trainer, result)
+            measured = _measured(parts, result) | (forgetting.metrics() if forgetting else {})
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured)
-            _log_result(run_log, parts, result, fit, validation, keep=keep)
-            _log_shares(run_log, result, sampling=samples.seconds, generation=generating)
+            run_log.metrics(_speed(result))
+            recording.log_result(run_log, parts.task, result, fit, validation, page=keep)
+            recording.log_shares(
+                run_log, result.seconds, sampling=samples.seconds, generation=generating
+            )
             if keep and cfg.tracking.log_model:
                 example = parts.splits["validation"].take(choose_examples(validation))
                 _log_model(run_log, parts, trainer, example, step=result.best.step)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
         if trial is None:
-            _print_summary(run_log, parts, result, fit, tuning=tuning, test=test)
+            _print_summary(
+                run_log, parts, result, fit, tuning=tuning, forgetting=forgetting, test=test
+            )
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
@@ -136,7 +147,9 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     tokenizer = load_tokenizer(checkpoint)
     data = load_rows(cfg, task, method)
     missing = find_missing_labels(data.dataset, task.metrics)
-    recording.log_data(run_log, data, missing)
+    forgetting = plan_forgetting(cfg, task, checkpoint, tokenizer, data)
+    references = forgetting.files if forgetting else ()
+    recording.log_data(run_log, data, missing, references=references)
     _apply_checks(data, cfg)
     for one in missing:
         log.info("%s", one.line())
@@ -154,6 +167,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
         splits=encoded.splits,
         sample=sample.by_length(),
         training=encoded.training,
+        forgetting=forgetting,
     )
 
 
@@ -268,6 +282,22 @@ def _compare_with_untuned(
     return tuning
 
 
+def _measure_forgetting(
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
+) -> ForgettingReport | NotMeasured | None:
+    """Measure what training has made the model forget, if the config asks for it."""
+    if parts.forgetting is None:
+        return None
+    started, evaluated = time.monotonic(), [parts.sample, parts.splits["validation"]]
+    found = measure_run(
+        parts.forgetting, parts.cfg, parts.checkpoint, trainer, result,
+        train=parts.splits["train"], measured=evaluated,
+    )  # fmt: skip
+    recording.log_forgetting(run_log, found)
+    recording.log_shares(run_log, result.seconds, forgetting=time.monotonic() - started)
+    return found
+
+
 def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dict[str, float]:
     """Score the test split if the config asks for it."""
     if not parts.cfg.score_test:
@@ -288,40 +318,6 @@ def _speed(result: TrainingResult) -> dict[str, float]:
         "speed/train_samples_per_second": result.train_samples_per_second,
         "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
     }
-
-
-def _log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
-    """Log what of a training other work took, where there was any."""
-    for name, value in seconds.items():
-        if value:
-            shares = {f"speed/{name}_seconds": value, f"speed/{name}_share": value / result.seconds}
-            run_log.metrics(shares)
-
-
-def _log_result(
-    run_log: RunLog,
-    parts: Parts,
-    result: TrainingResult,
-    fit: FitReport,
-    validation: SplitOutcome,
-    *,
-    keep: bool,
-) -> None:
-    """Log the scores of the best weights, the curves, and every validation row."""
-    task = parts.task
-    run_log.metrics(_speed(result))
-    if fit.baseline_score is not None:
-        gain = fit.validation_score - fit.baseline_score
-        run_log.metrics({"best/above_baseline": task.metrics[task.main_metric].sign * gain})
-    best = name_metrics(result.best, task.metrics)
-    run_log.metrics({f"best/{name}": value for name, value in best.items()})
-    run_log.metrics({"best/standard_error": validation.noise})
-    run_log.data(fit.to_dict(), "reports/fit.json")
-    if result.is_trained:
-        recording.log_curves(
-            run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
-        )
-    recording.log_outcome(run_log, validation, split="validation")
 
 
 def _log_model(
@@ -355,6 +351,7 @@ def _print_summary(
     fit: FitReport,
     *,
     tuning: TuningReport | None,
+    forgetting: ForgettingReport | NotMeasured | None,
     test: dict[str, float],
 ) -> None:
     summary = format_summary(
@@ -366,6 +363,7 @@ def _print_summary(
         where=run_log.artifact_uri,
         names=("loss", *order_metrics(parts.task)[:2]),
         test=test,
+        forgetting=forgetting,
         notes=[one.line() for one in parts.missing],
     )
     say(summary)

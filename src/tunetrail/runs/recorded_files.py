@@ -37,7 +37,7 @@ def require_recorded_files(
             if Path(value).is_absolute() or ".." in Path(value).parts:
                 raise InputError(f"{key}={value}: leads out of its package; give {key}=PATH")
             continue
-        for file in _list_files(locate(value)) if key.startswith("data.") else ():
+        for file in _list_files(locate(value)) if not key.startswith("model.") else ():
             if _is_beside(file) or checksum(file)["checksum"] in known.values():
                 continue
             raise InputError(
@@ -49,6 +49,7 @@ def require_recorded_files(
 def _list_paths(recorded: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     """Yield texts of the sources that may be paths, and whether they are paths in a package."""
     nodes = [(f"{group}.source", recorded[group]["source"]) for group in ("data", "model")]
+    nodes.append(("forgetting", recorded.get("forgetting") or {}))
     while nodes:
         key, node = nodes.pop()
         for name, value in node.items():
