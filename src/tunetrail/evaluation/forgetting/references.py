@@ -101,7 +101,7 @@ def read_texts(*, path: str, column: str) -> Reference:
     key, file = f"forgetting.text.path={path}", locate(path)
     texts: list[str] = []
     for row in _read_rows(file, key, [column]):
-        texts += islice(_cut(str(row.values[column])), _MOST_PASSAGES)
+        texts += islice(_cut(row.values[column]), _MOST_PASSAGES)
         if len(texts) >= _MOST_PASSAGES:
             break
     return Reference(file.name, sorted({*texts}, key=_hash), (), key, _describe(file))
@@ -117,7 +117,7 @@ def read_labelled(*, path: str, column: str, label_column: str) -> Reference:
     key, file = f"forgetting.probe.path={path}", locate(path)
     rows: dict[str, str] = {}
     for row in _read_rows(file, key, [column, label_column]):
-        first = next(_cut(str(row.values[column])), "")
+        first = next(_cut(row.values[column]), "")
         if first:
             rows.setdefault(first, str(row.values[label_column]))
     counts = {name: [*rows.values()].count(name) for name in sorted({*rows.values()})[:1_000]}
@@ -142,8 +142,14 @@ def _read_rows(file: Path, key: str, columns: Sequence[str]) -> Iterator[Row]:
                     found = ", ".join([*row.values][:10])
                     hint = did_you_mean(column, row.values)
                     raise InputError(f"{key}: it has no column {column!r} (found: {found}){hint}")
-            if all(row.values[column] is not None for column in columns):
-                yield row
+            if any(row.values[column] is None for column in columns):
+                continue
+            if not isinstance(row.values[columns[0]], str):
+                raise InputError(
+                    f"{key}: it holds no text in column {columns[0]!r} of {reader.unit} "
+                    f"{row.number}; name another column"
+                )
+            yield row
 
 
 def _describe(file: Path) -> tuple[SourceFile, ...]:
