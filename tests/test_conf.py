@@ -26,7 +26,10 @@ from tunetrail.errors import InputError
 from tunetrail.training.inputs import require_job
 
 CONF = ROOT / "conf"
-GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep", "approach")
+GROUPS = (
+    *("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep", "approach"),
+    "forgetting",
+)
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 # What a person has to give with an option that stands for many.
@@ -35,6 +38,8 @@ NEEDED = {
     ("data", "hub"): ["data.path=some/set", "data.text_column=text", "data.label_column=label"],
     ("model", "hub"): ["model.id=some/model"],
     ("model", "directory"): ["model.path=some/where"],
+    ("forgetting", "text"): ["forgetting.text.path=news.txt"],
+    ("forgetting", "probe"): ["forgetting.probe.path=topics.csv"],
     ("model", "run"): ["model.run_id=tunetrail-tweets@champion"],
 }
 # What code adds to the arguments that the YAML gives.

@@ -9,7 +9,7 @@ from tunetrail.evaluation.statistics import PairedTest
 from tunetrail.templates.sections import Section, Table
 
 # Less is not worth a word, however certain it is: 1 % of a perplexity, a hundredth of accuracy.
-_LEAST = 0.01
+LEAST = 0.01
 
 
 class Verdict(StrEnum):
@@ -54,9 +54,9 @@ class ForgettingReport:
     @property
     def verdict(self) -> Verdict:
         lost = self.forgotten
-        if lost.is_better and lost.difference >= _LEAST:
+        if lost.is_better and lost.difference >= LEAST:
             return Verdict.FORGOT
-        if lost.is_worse and -lost.difference >= _LEAST:
+        if lost.is_worse and -lost.difference >= LEAST:
             return Verdict.IMPROVED
         return Verdict.KEPT
 
