@@ -127,10 +127,21 @@ def require_settings(cfg: DictConfig) -> None:
     for name in _STORED_NAMES:
         require_no_secret(name, str(OmegaConf.select(cfg, name)))
     require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
-    if (fault := find_fault(cfg.diagnostics.get("forgetting", False), bool)) is not None:
-        raise InputError(f"diagnostics.forgetting={show(cfg.diagnostics.forgetting)}: {fault}")
+    _require_forgetting(cfg)
     require_trainer_values(plain(cfg.trainer))
     precision_flags(cfg.precision)
+
+
+def _require_forgetting(cfg: DictConfig) -> None:
+    """Check the switch; configs that were recorded before there was one do not have it."""
+    measures = cfg.diagnostics.get("forgetting", False)
+    if (fault := find_fault(measures, bool)) is not None:
+        raise InputError(f"diagnostics.forgetting={show(measures)}: {fault}")
+    if measures and not cfg.get("forgetting"):
+        raise InputError(
+            "forgetting=null: diagnostics.forgetting=true reads it; set that to false to measure "
+            "nothing"
+        )
 
 
 def require_no_secret(key: str, name: str) -> None:

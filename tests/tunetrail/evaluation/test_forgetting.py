@@ -22,6 +22,7 @@ from tunetrail.evaluation.forgetting import references
 from tunetrail.evaluation.forgetting.measures import OwnPerplexity
 from tunetrail.evaluation.forgetting.plan import Forgetting, Part
 from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured, Verdict
+from tunetrail.evaluation.forgetting.store import KeptCosts
 from tunetrail.evaluation.statistics import compare_rows
 from tunetrail.models.loading import Kind
 
@@ -131,18 +132,30 @@ def test_a_run_is_bit_identical_with_and_without_it_and_the_start_is_measured_on
         return next(folder.rglob("model.safetensors")).read_bytes()
 
     assert weights(measured) == weights(without)
-    # What lies in the cache is used if it can be, and never believed blindly.
+    # What lies in the cache is used.
     content = json.loads(cached[0].read_text())
     cached[0].write_text(json.dumps({"costs": [[10 * a, b] for a, b in content["costs"]]}))
     assert forgotten(tune(*overrides)) < forgotten(measured)
-    for broken in (
-        "{",
-        json.dumps({"costs": [[1, 0]] * len(content["costs"])}),
-        '{"costs": [[1]]}',
-    ):
-        cached[0].write_text(broken)
-        assert forgotten(tune(*overrides)) == forgotten(measured)
-        assert json.loads(cached[0].read_text()) == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "{", "[]", '{"costs": [[1]]}', '{"costs": [[1, 0], [1, 1]]}',
+     '{"costs": [[NaN, 1], [1, 1]]}', '{"costs": [[-1, 1], [1, 1]]}', '{"costs": ["a", {}]}'],
+)  # fmt: skip
+def test_a_cache_that_cannot_be_used_is_measured_again(tmp_path: Path, content: str | None) -> None:
+    kept = KeptCosts(tmp_path / "made", {"key": 1})
+    kept.write(costs := np.array([[1.5, 1.0], [0.1, 3.0]]))
+    found = kept.read(2)
+    assert found is not None
+    assert (found == costs).all()
+    assert kept.read(3) is None
+    assert KeptCosts(tmp_path / "made", {"key": 2}).read(2) is None
+    (file,) = (tmp_path / "made").iterdir()
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    assert kept.read(2) is None
 
 
 def plan_for(tokenizer_dir: Path, **chosen: Callable[[], references.Reference]) -> Any:
@@ -256,14 +269,10 @@ def test_it_can_be_an_objective_only_where_it_is_measured(train: Train, tiny: li
     [
         ("text_classification", "full", "bert", "probe_accuracy"),
         ("text_classification", "lora", "t5", "probe_accuracy"),
-        ("text_classification", "full", "bart", "probe_accuracy"),
-        ("text_generation", "full", "t5", "probe_accuracy"),
         ("masked_lm", "full", "roberta", "pseudo_perplexity"),
         ("causal_lm", "lora", "llama", "perplexity"),
         ("token_classification", "full", "qwen2", "perplexity"),
         ("text_classification", "lora", "llama", "perplexity"),
-        ("text_generation", "full", "llama", "perplexity"),
-        ("question_answering", "full", "deberta-v2", "probe_accuracy"),
     ],
 )
 def test_each_kind_of_model_has_its_measure(
@@ -293,10 +302,10 @@ def build_report(before: Any, after: Any) -> ForgettingReport:
 @pytest.mark.slow
 def test_noise_alone_is_not_forgetting() -> None:
     draw = np.random.default_rng(0)
-    befores = draw.normal(3, 1, (200, 60))
+    befores = draw.normal(3, 1, (60, 60))
     reports = [build_report(one, one + draw.normal(0, 0.2, 60)) for one in befores]
     # 5 %, and two standard errors.
-    assert sum(found.verdict is not Verdict.KEPT for found in reports) <= 10 + 6
+    assert sum(found.verdict is not Verdict.KEPT for found in reports) <= 3 + 3
 
 
 def test_a_change_beyond_noise_is_told_and_offered_for_the_page() -> None:

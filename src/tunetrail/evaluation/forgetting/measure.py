@@ -1,6 +1,7 @@
 """Measure what a training made its model forget, once the training has ended."""
 
 import contextlib
+import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from tunetrail.errors import InputError, one_line
 from tunetrail.evaluation.forgetting.measures import BATCH, LENGTH
 from tunetrail.evaluation.forgetting.plan import Part, Plan
 from tunetrail.evaluation.forgetting.report import (
@@ -24,6 +26,8 @@ from tunetrail.evaluation.forgetting.store import KeptCosts, fingerprint_start
 from tunetrail.evaluation.statistics import compare_rows, row_scores
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tasks.base import Array
+
+log = logging.getLogger(__name__)
 
 _NUM_WORST = 5
 _COST = "cost"
@@ -71,6 +75,10 @@ def measure_forgetting(
 
     The latter is measured once for the same start. The model, its modes and all random generators
     are as before afterwards.
+
+    Raises:
+        InputError: it cannot be measured, and the study needs it.
+
     """
     reason = plan.reason
     # Of a wrapper, such as peft's, the model inside.
@@ -87,12 +95,23 @@ def measure_forgetting(
                 "tokens, too few to tell anything from chance"
             )
             continue
-        with _unchanged(training.model), _computing(model, training.dtype):
-            found = _measure(part, model, training, changes=changes, cache_dir=cache_dir)
-        if found is not None:
+        try:
+            with _unchanged(training.model), _computing(model, training.dtype):
+                found = _measure(part, model, training, changes=changes, cache_dir=cache_dir)
+        except Exception as error:
+            # Such as a second model that does not fit into memory: the training is worth more.
+            log.debug("forgetting", exc_info=True)
+            reason = f"{part.measure.title}: {one_line(error, most=200)}"
+            continue
+        if found is None:
+            reason = f"{part.measure.title}: the checkpoint lacks what it needs, such as the head"
+        elif not all(np.isfinite(costs).all() for costs in found):
+            reason = f"{part.measure.title}: it is no finite number"
+        else:
             before, after = found
             return _report(part, training, selected, before, after, changes=changes)
-        reason = "the checkpoint has no language head, and no body for a probe"
+    if plan.is_required:
+        raise InputError(f"forgetting/forgotten is an objective or a constraint, and {reason}")
     return NotMeasured(reason)
 
 
@@ -129,7 +148,7 @@ def _measure(
         if load() is None:
             return None
         before = measure.costs(load_again(), part.windows)
-        if start is not None:
+        if start is not None and np.isfinite(before).all():
             kept.write(before)
     if not changes:
         return before, before
