@@ -26,7 +26,10 @@ from tunetrail.errors import InputError
 from tunetrail.training.inputs import require_job
 
 CONF = ROOT / "conf"
-GROUPS = ("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep", "approach")
+GROUPS = (
+    *("task", "data", "model", "method", "trainer", "sampler", "pruner", "sweep", "approach"),
+    "forgetting",
+)
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 # What a person has to give with an option that stands for many.
@@ -35,6 +38,8 @@ NEEDED = {
     ("data", "hub"): ["data.path=some/set", "data.text_column=text", "data.label_column=label"],
     ("model", "hub"): ["model.id=some/model"],
     ("model", "directory"): ["model.path=some/where"],
+    ("forgetting", "text"): ["forgetting.text.path=news.txt"],
+    ("forgetting", "probe"): ["forgetting.probe.path=topics.csv"],
     ("model", "run"): ["model.run_id=tunetrail-tweets@champion"],
 }
 PATIENCE = "early_stopping.early_stopping_patience"
@@ -129,6 +134,10 @@ def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
         ),
         ("diagnostics.baselines=2", "diagnostics.baselines=2: must be true or false"),
         ("diagnostics.baselines=null", "diagnostics.baselines=null: must be true or false"),
+        ("~forgetting", "forgetting=null: diagnostics.forgetting=true reads it; set that to f"),
+        ("diagnostics.forgetting=some", "diagnostics.forgetting=some: must be true or false"),
+        ("forgetting.share=0", "forgetting.share=0: must be a number above 0, at most 1"),
+        ("forgetting.most_tokens=0", "forgetting.most_tokens=0: must be a whole number"),
         ("registry=5", "registry=5: every run reads it"),
         ("tracking.uri=null", "tracking.uri=null: must be a text"),
         ("tracking.experiment=", "tracking.experiment=: must not be empty"),

@@ -1,6 +1,7 @@
 """The story of a run, top to bottom."""
 
 import logging
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from tunetrail.config.terminal import say
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
+from tunetrail.evaluation.forgetting.plan import Plan
+from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
+from tunetrail.evaluation.forgetting.run import measure_run, plan_forgetting
 from tunetrail.evaluation.held_out import score_test
 from tunetrail.evaluation.judgement import Judgement, judge_run
 from tunetrail.evaluation.missing_labels import MissingLabels, find_missing_labels
@@ -84,6 +88,7 @@ class Parts:
     splits: Mapping[str, Split]
     sample: Split
     training: TrainingRows
+    forgetting: Plan | None
 
 
 def run(cfg: DictConfig) -> float | list[float]:
@@ -113,10 +118,13 @@ def run(cfg: DictConfig) -> float | list[float]:
             judged = _judge(run_log, parts, trainer, result)
             tuning = _compare_with_untuned(run_log, judged, seed=cfg.seed)
             test = _score_test(run_log, parts, trainer)
-            measured = _measured(parts, result)
+            forgetting = _measure_forgetting(run_log, parts, trainer, result)
+            measured = _measured(parts, result) | (forgetting.metrics() if forgetting else {})
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured, result, judged)
-            _log_result(run_log, parts, result, judged, keep=keep)
+            run_log.metrics(_speed(result))
+            suspects = parts.data.suspects
+            recording.log_result(run_log, parts.task, result, judged, suspects, page=keep)
             recording.log_shares(
                 run_log, result.seconds, sampling=samples.seconds, generation=generating
             )
@@ -126,7 +134,9 @@ def run(cfg: DictConfig) -> float | list[float]:
             verdict = str(judged.fit.verdict)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": verdict})
         if trial is None:
-            _print_summary(run_log, parts, result, judged, tuning=tuning, test=test)
+            _print_summary(
+                run_log, parts, result, judged, tuning=tuning, forgetting=forgetting, test=test
+            )
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
@@ -141,7 +151,9 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     earlier = row_fingerprints.log_rows(run_log, data, checkpoint, trains=method.trains)
     data = data.with_earlier(earlier, policy=cfg.checks.leakage, in_study=trial is not None)
     missing = find_missing_labels(data.dataset, task.metrics)
-    recording.log_data(run_log, data, missing)
+    forgetting = plan_forgetting(cfg, task, checkpoint, tokenizer, data)
+    references = forgetting.files if forgetting else ()
+    recording.log_data(run_log, data, missing, references=references)
     _apply_checks(data, cfg)
     for one in missing:
         log.info("%s", one.line())
@@ -160,6 +172,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
         splits=encoded.splits,
         sample=sample.by_length(),
         training=encoded.training,
+        forgetting=forgetting,
     )
 
 
@@ -259,6 +272,22 @@ def _compare_with_untuned(run_log: RunLog, judged: Judgement, *, seed: int) -> T
     return tuning
 
 
+def _measure_forgetting(
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, result: TrainingResult
+) -> ForgettingReport | NotMeasured | None:
+    """Measure what training has made the model forget, if the config asks for it."""
+    if parts.forgetting is None:
+        return None
+    started, evaluated = time.monotonic(), [parts.sample, parts.splits["validation"]]
+    found = measure_run(
+        parts.forgetting, parts.cfg, parts.checkpoint, trainer, result,
+        train=parts.splits["train"], measured=evaluated,
+    )  # fmt: skip
+    recording.log_forgetting(run_log, found)
+    recording.log_shares(run_log, result.seconds, forgetting=time.monotonic() - started)
+    return found
+
+
 def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dict[str, float]:
     """Score the test split if the config asks for it."""
     if not parts.cfg.score_test:
@@ -279,29 +308,6 @@ def _speed(result: TrainingResult) -> dict[str, float]:
         "speed/train_samples_per_second": result.train_samples_per_second,
         "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
     }
-
-
-def _log_result(
-    run_log: RunLog,
-    parts: Parts,
-    result: TrainingResult,
-    judged: Judgement,
-    *,
-    keep: bool,
-) -> None:
-    """Log the scores of the best weights, the curves, and every validation row."""
-    task = parts.task
-    run_log.metrics(_speed(result))
-    if judged.above_baseline is not None:
-        run_log.metrics({"best/above_baseline": judged.above_baseline})
-    best = name_metrics(result.best, task.metrics)
-    run_log.metrics({f"best/{name}": value for name, value in best.items()})
-    run_log.metrics({"best/standard_error": judged.validation.noise})
-    if result.is_trained:
-        recording.log_curves(
-            run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
-        )
-    recording.log_validation(run_log, judged.validation, parts.data.suspects)
 
 
 def _log_model(
@@ -335,6 +341,7 @@ def _print_summary(
     judged: Judgement,
     *,
     tuning: TuningReport | None,
+    forgetting: ForgettingReport | NotMeasured | None,
     test: dict[str, float],
 ) -> None:
     summary = format_summary(
@@ -346,6 +353,7 @@ def _print_summary(
         where=run_log.artifact_uri,
         names=("loss", *order_metrics(parts.task)[:2]),
         test=test,
+        forgetting=forgetting,
         notes=[one.line() for one in parts.missing],
     )
     say(summary)

@@ -22,7 +22,12 @@ from tunetrail.config.arguments import (
     require_trainer_values,
 )
 from tunetrail.config.build import plain, require_arguments, show
-from tunetrail.config.objectives import read_objectives, require_measured, require_metric
+from tunetrail.config.objectives import (
+    FORGOTTEN,
+    read_objectives,
+    require_measured,
+    require_metric,
+)
 from tunetrail.config.secrets import HIDDEN, redact
 from tunetrail.errors import InputError, first_line
 
@@ -125,6 +130,7 @@ def require_settings(cfg: DictConfig) -> None:
     for name in _STORED_NAMES:
         require_no_secret(name, str(OmegaConf.select(cfg, name)))
     require_count("diagnostics.num_train_sample", cfg.diagnostics.num_train_sample)
+    _require_forgetting(cfg)
     require_trainer_values(plain(cfg.trainer))
     _require_early_stopping(cfg)
     precision_flags(cfg.precision)
@@ -147,6 +153,18 @@ def _require_early_stopping(cfg: DictConfig) -> None:
         raise InputError(
             f"{key}: trainer.load_best_model_at_end=false would keep the weights of the last "
             "evaluation, which is worse than the best by then; set it to true"
+        )
+
+
+def _require_forgetting(cfg: DictConfig) -> None:
+    """Check the switch; configs that were recorded before there was one do not have it."""
+    measures = cfg.diagnostics.get("forgetting", False)
+    if (fault := find_fault(measures, bool)) is not None:
+        raise InputError(f"diagnostics.forgetting={show(measures)}: {fault}")
+    if measures and not cfg.get("forgetting"):
+        raise InputError(
+            "forgetting=null: diagnostics.forgetting=true reads it; set that to false to measure "
+            "nothing"
         )
 
 
@@ -211,5 +229,11 @@ def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:
     best = cfg.trainer.metric_for_best_model
     if read_best_metric(best) not in splits:
         require_metric("trainer.metric_for_best_model", [show(best)], splits)
-    read_objectives(cfg)
-    require_measured("sweep.constraints", [c.metric for c in read_constraints(cfg)], scores)
+    objectives, bounds = read_objectives(cfg), [c.metric for c in read_constraints(cfg)]
+    require_measured("sweep.constraints", bounds, scores)
+    for key, named in (("sweep.objectives", objectives), ("sweep.constraints", bounds)):
+        if FORGOTTEN in named and not cfg.diagnostics.get("forgetting", False):
+            raise InputError(
+                f"{key}: {FORGOTTEN} is not measured with diagnostics.forgetting=false; set it to "
+                "true"
+            )

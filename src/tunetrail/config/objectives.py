@@ -8,11 +8,14 @@ from omegaconf import DictConfig, ListConfig
 from tunetrail.config.build import build
 from tunetrail.errors import InputError
 
+# How much more the texts of a reference cost after tuning: evaluation/forgetting.
+FORGOTTEN = "forgetting/forgotten"
 # What a run measures beside the loss and the metrics of its task.
 _OTHERS = {
     "epoch": "minimize",
     "speed/seconds": "minimize",
     "speed/train_samples_per_second": "maximize",
+    FORGOTTEN: "minimize",
 }
 
 

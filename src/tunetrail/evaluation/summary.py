@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunetrail.config.secrets import redact
+from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
 from tunetrail.evaluation.judgement import Judgement
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.training.train import TrainingResult
@@ -20,6 +21,7 @@ def format_summary(
     where: str,
     names: Sequence[str],
     test: dict[str, float],
+    forgetting: ForgettingReport | NotMeasured | None = None,
     notes: Sequence[str] = (),
 ) -> str:
     """Format best epoch, scores, verdict and where everything is, in about ten lines.
@@ -28,6 +30,7 @@ def format_summary(
         tuning: against the untuned model; None if that was not measured.
         names: the scores that get a column.
         test: scores of the test split, or nothing.
+        forgetting: None if the config asks for none.
         notes: on the scores, a line each.
 
     """
@@ -51,6 +54,7 @@ def format_summary(
         f"fit         {judged.fit.line()}",
         *([f"baselines   {judged.baselines.line()}"] if judged.baselines is not None else []),
         *([f"tuning      {tuning.line()}"] if tuning is not None else []),
+        *([f"forgetting  {forgetting.line()}"] if forgetting is not None else []),
         *(f"note        {note}" for note in notes),
         f"run         {run_id}",
         f"artifacts   {where}",

@@ -52,7 +52,7 @@ def read_weights(checkpoint: Checkpoint) -> Weights | None:
         None if the weights are not in the usual files: only ``from_pretrained`` can find them.
 
     """
-    stamp = stamp_files(_weight_files(checkpoint))
+    stamp = stamp_files(find_weight_files(checkpoint))
     if not stamp:
         return None
     if stamp not in _held:
@@ -67,7 +67,8 @@ def read_weights(checkpoint: Checkpoint) -> Weights | None:
     return _held[stamp]
 
 
-def _weight_files(checkpoint: Checkpoint) -> list[Path]:
+def find_weight_files(checkpoint: Checkpoint) -> list[Path]:
+    """Find the usual files of a checkpoint's weights; none where only transformers finds them."""
     options = _where(checkpoint) | {"_raise_exceptions_for_missing_entries": False}
     try:
         single = cached_file(checkpoint.path, SAFE_WEIGHTS_NAME, **options)

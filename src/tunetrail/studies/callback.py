@@ -21,6 +21,7 @@ from tunetrail.studies.finals.record import Terms
 from tunetrail.studies.finals.report import NO_WINNER
 from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.fits import list_fits, plot_fits
+from tunetrail.studies.forgetting import describe_forgotten, list_forgotten, plot_forgotten
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
@@ -277,10 +278,20 @@ class TrackStudy:
             parent.shown_table(costs, "tables/costs.json")
             figure = plot_costs(costs, self._objectives[0], baselines=baselines)
             parent.figure(figure, "figures/costs.png")
+        forgotten = list_forgotten(study, self._objectives, runs, main_metric=self._main_metric)
+        if len(forgotten):
+            parent.shown_table(forgotten, "tables/forgetting.json")
+            figure = plot_forgotten(forgotten, self._objectives[0], baselines=baselines)
+            parent.figure(figure, "figures/forgetting.png")
 
     def _log_report(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
         winner = read_section(parent)
-        report = write_report(study, self._objectives, self._constraints, run_ids, winner=winner)
+        runs = self._runs.list_all_repeats()
+        table = list_forgotten(study, self._objectives, runs, main_metric=self._main_metric)
+        report = write_report(
+            study, self._objectives, self._constraints, run_ids,
+            winner=winner, forgetting=describe_forgotten(table, self._objectives[0]),
+        )  # fmt: skip
         parent.text(report, "report.md")
 
 

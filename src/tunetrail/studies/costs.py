@@ -33,19 +33,39 @@ def list_costs(
 ) -> pd.DataFrame:
     """List the complete trials, the best first, if they differ in how many weights they train.
 
-    Costs are means over the runs of a trial. Beside a score stands its sample standard deviation
+    Arguments as those of :func:`list_beside`.
+    """
+    table = list_beside(study, objectives, runs, _COSTS, main_metric=main_metric)
+    if len({*table.get(WEIGHTS, ())}) < 2:
+        return table.iloc[:0]
+    table[WEIGHTS] = table[WEIGHTS].round().astype("int64")
+    return table
+
+
+def list_beside(
+    study: optuna.Study,
+    objectives: Sequence[str],
+    runs: Mapping[int, Sequence[RunSummary]],
+    metrics: Mapping[str, str],
+    *,
+    main_metric: str,
+) -> pd.DataFrame:
+    """List the complete trials that have some metrics, the best first, with them beside the scores.
+
+    They are means over the runs of a trial. Beside a score stands its sample standard deviation
     over the runs; of a single run, half of the 95 % interval of the main metric over rows.
 
     Args:
         objectives: names of the study's values, in order.
         runs: number of a trial -> its finished runs.
+        metrics: metric of a run -> how it is named in the table.
 
     """
     names, main = list(objectives), f"validation/{main_metric}"
     lines = []
     for trial in rank(study):
         costs = pd.DataFrame([run.metrics for run in runs.get(trial.number, ())])
-        if not {*_COSTS, _ERROR} <= {*costs.columns}:
+        if not {*metrics, _ERROR} <= {*costs.columns}:
             continue
         repeats = pd.DataFrame(
             trial.user_attrs.get(attributes.REPEATS) or [trial.values],  # noqa: PD011 - no pandas
@@ -61,14 +81,10 @@ def list_costs(
                 "runs": len(repeats),
                 **repeats.mean(),
                 **spread,
-                **costs[[*_COSTS]].mean().rename(_COSTS),
+                **costs[[*metrics]].mean().rename(dict(metrics)),
             }
         )
-    table = pd.DataFrame(lines)
-    if len({*table.get(WEIGHTS, ())}) < 2:
-        return table.iloc[:0]
-    table[WEIGHTS] = table[WEIGHTS].round().astype("int64")
-    return table
+    return pd.DataFrame(lines)
 
 
 def find_baselines(
@@ -104,24 +120,41 @@ def plot_costs(table: pd.DataFrame, objective: str, *, baselines: Mapping[str, f
         baselines: of objectives, drawn as a line; may be empty.
 
     """
-    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    ends = list(table.columns).index("runs")
-    params = [name for name in table.columns[1:ends] if len({*table[name]}) > 1]
-    labels = [
-        ", ".join(short(row[name]) for name in params) or f"trial {row['trial']}"
-        for _, row in table.iterrows()
-    ]
-    for axes, cost in ((left, WEIGHTS), (right, SECONDS)):
+    figure = plot_beside(table, [WEIGHTS, SECONDS], objective, baselines=baselines)
+    figure.suptitle(f"{objective} against what it costs (bars: {name_spread(table)})")
+    return figure
+
+
+def plot_beside(
+    table: pd.DataFrame, columns: Sequence[str], objective: str, *, baselines: Mapping[str, float]
+) -> Figure:
+    """Draw score against some columns of :func:`list_beside`, an axis each."""
+    figure = Figure(figsize=(5.5 * len(columns), 4.6), layout="constrained")
+    (row,) = figure.subplots(1, len(columns), sharey=True, squeeze=False)
+    labels = label_trials(table)
+    for axes, cost in zip(row, columns, strict=True):
         _plot_cost(axes, table, cost, objective, labels)
         if objective in baselines:
             axes.axhline(baselines[objective], color=MARK, linestyle=":", label="baseline")
             axes.legend(frameon=False, fontsize="small", loc="lower right")
-    left.set_ylabel(objective)
-    seeds = int(table["runs"].max())
-    spread = f"standard deviation over {seeds} seeds" if seeds > 1 else "95 % interval over rows"
-    figure.suptitle(f"{objective} against what it costs (bars: {spread})")
+    row[0].set_ylabel(objective)
     return figure
+
+
+def name_spread(table: pd.DataFrame) -> str:
+    """Say what the bars beside the scores of a table are."""
+    seeds = int(table["runs"].max())
+    return f"standard deviation over {seeds} seeds" if seeds > 1 else "95 % interval over rows"
+
+
+def label_trials(table: pd.DataFrame) -> list[str]:
+    """Return what tells each trial of a table from the others: its parameters."""
+    ends = list(table.columns).index("runs")
+    params = [name for name in table.columns[1:ends] if len({*table[name]}) > 1]
+    return [
+        ", ".join(short(row[name]) for name in params) or f"trial {row['trial']}"
+        for _, row in table.iterrows()
+    ]
 
 
 def _plot_cost(

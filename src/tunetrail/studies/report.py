@@ -23,6 +23,7 @@ def write_report(
     run_ids: Mapping[int, str],
     *,
     winner: str = "",
+    forgetting: str = "",
 ) -> str:
     """Write hours spent, the best trial, every trial, and why some ended early, as Markdown.
 
@@ -31,6 +32,7 @@ def write_report(
         constraints: name -> bound as text, such as ``<= 0.2``.
         run_ids: number of a trial -> its MLflow run.
         winner: the section on the finals, which comes first.
+        forgetting: what the trials forgot, in a sentence or two; may be empty.
 
     """
     trials = study.get_trials(deepcopy=False)
@@ -46,6 +48,7 @@ def write_report(
         final_of=study.user_attrs.get(attributes.FINAL_OF),
         seeds=study.user_attrs.get(attributes.SEEDS, ()),
         winner=winner,
+        forgetting=forgetting,
         objectives=list(objectives),
         endings=_count_endings(trials),
         hours_saved=_hours(hours_saved),

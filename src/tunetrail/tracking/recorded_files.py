@@ -54,7 +54,7 @@ def require_recorded_files(
         if is_packaged:
             if Path(value).is_absolute() or ".." in Path(value).parts:
                 raise InputError(f"{key}={value}: leads out of its package; give {key}=PATH")
-        elif key.startswith("data."):
+        elif not key.startswith("model."):
             try:
                 foreign = _find_foreign(locate(value), frozenset(known.values()))
             except (OSError, ValueError) as error:
@@ -69,6 +69,8 @@ def require_recorded_files(
 def _list_paths(recorded: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     """Yield texts of the sources that may be paths, and whether they are paths in a package."""
     nodes = [(f"{group}.source", recorded[group]["source"]) for group in ("data", "model")]
+    if isinstance(reference := recorded.get("forgetting"), dict):
+        nodes.append(("forgetting", reference))
     while nodes:
         key, node = nodes.pop()
         for name, value in node.items():

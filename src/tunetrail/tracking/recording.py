@@ -1,7 +1,7 @@
 """What each step of a run logs: code, data, curves, predictions, test scores."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,8 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.data.quality.lengths import TokenLengths
 from tunetrail.data.quality.report import QualityReport
 from tunetrail.data.quality.suspects import SuspectReport, write_suspects
+from tunetrail.data.sources import SourceFile
+from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
 from tunetrail.evaluation.held_out import HeldOutScores
 from tunetrail.evaluation.judgement import Judgement
 from tunetrail.evaluation.label_errors import find_label_errors
@@ -21,6 +23,7 @@ from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_cu
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.fingerprint import fingerprint_weights
+from tunetrail.tasks.base import Task
 from tunetrail.tracking.provenance.code import Code, describe_code
 from tunetrail.tracking.provenance.fingerprints import (
     combine_fingerprints,
@@ -30,7 +33,8 @@ from tunetrail.tracking.provenance.fingerprints import (
 from tunetrail.tracking.provenance.machine import describe_machine, list_packages
 from tunetrail.tracking.run_log import KEPT, SUSPECTS, TEST_SCORED, UNTUNED_ROWS, RunLog
 from tunetrail.tracking.starts import INITIALIZED_FROM
-from tunetrail.training.evaluations import Evaluation
+from tunetrail.training.evaluations import Evaluation, name_metrics
+from tunetrail.training.train import TrainingResult
 
 
 def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
@@ -122,15 +126,26 @@ def log_start(
         )
 
 
-def log_data(run_log: RunLog, data: PreparedData, missing: Sequence[MissingLabels]) -> None:
-    """Log the fingerprints of splits and files, missing labels, and what the checks found."""
+def log_data(
+    run_log: RunLog,
+    data: PreparedData,
+    missing: Sequence[MissingLabels],
+    *,
+    references: Iterable[SourceFile] = (),
+) -> None:
+    """Log the fingerprints of splits and files, missing labels, and what the checks found.
+
+    Args:
+        references: files that are measured, and not trained on.
+
+    """
     splits = fingerprint_data(data.dataset)
     tags = {"tunetrail.data_fingerprint": combine_fingerprints(splits)}
     if "test" in splits:
         tags["tunetrail.test_fingerprint"] = shorten(splits["test"].sha256)
     run_log.tags(tags)
     described = {name: asdict(split) for name, split in splits.items()}
-    files = [asdict(file) for file in data.files]
+    files = [asdict(file) for file in (*data.files, *references)]
     lacking = {one.split: one.to_dict() for one in missing}
     report = {"splits": described, "files": files, "missing_labels": lacking}
     run_log.data(report, "reports/data.json")
@@ -194,11 +209,32 @@ def log_curves(
         run_log.page([interactive], "figures/learning_curves.html")
 
 
-def log_validation(run_log: RunLog, outcome: SplitOutcome, suspects: SuspectReport | None) -> None:
-    """Log every validation row, and the labels that are probably wrong by the model, too."""
-    log_outcome(run_log, outcome, split="validation")
+def log_result(
+    run_log: RunLog,
+    task: Task,
+    result: TrainingResult,
+    judged: Judgement,
+    suspects: SuspectReport | None,
+    *,
+    page: bool,
+) -> None:
+    """Log the scores of the best weights, the curves, and every validation row.
+
+    With ``suspects`` come the labels of validation that are probably wrong by the model, too.
+    """
+    if judged.above_baseline is not None:
+        run_log.metrics({"best/above_baseline": judged.above_baseline})
+    best = name_metrics(result.best, task.metrics)
+    run_log.metrics({f"best/{name}": value for name, value in best.items()})
+    run_log.metrics({"best/standard_error": judged.validation.noise})
+    if result.is_trained:
+        log_curves(
+            run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=page
+        )
+    log_outcome(run_log, judged.validation, split="validation")
     if suspects is not None:
-        log_suspects(run_log, suspects.add(find_label_errors(outcome, split="validation")))
+        found = find_label_errors(judged.validation, split="validation")
+        log_suspects(run_log, suspects.add(found))
 
 
 def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
@@ -229,6 +265,12 @@ def log_tuning(run_log: RunLog, tuning: TuningReport, untuned: SplitOutcome) -> 
     """Log what tuning has changed, and every validation row as the untuned model sees it."""
     run_log.data(tuning.to_dict(), "reports/tuning.json")
     run_log.table(untuned.table, UNTUNED_ROWS)
+
+
+def log_forgetting(run_log: RunLog, found: ForgettingReport | NotMeasured) -> None:
+    """Log what the model has forgotten, or why that was not measured."""
+    run_log.metrics(found.metrics())
+    run_log.data(found.to_dict(), "reports/forgetting.json")
 
 
 def log_test(run_log: RunLog, test: HeldOutScores) -> None:

@@ -42,6 +42,8 @@ def require_job(cfg: DictConfig) -> None:
     require_metrics(cfg, task.metrics)
     require_arguments_of_trainer(cfg, task)
     build_method(cfg).serve_as(task.pipeline_tag)
+    if cfg.diagnostics.get("forgetting", False):
+        build(cfg.forgetting)  # it checks its values
 
 
 def require_sources(cfg: DictConfig) -> None:
@@ -55,14 +57,18 @@ def require_sources(cfg: DictConfig) -> None:
 
     """
     build(cfg.model.source)
+    if cfg.diagnostics.get("forgetting", False):
+        for name in ("text", "probe"):
+            _require_file(cfg.forgetting[name].get("path"), key=f"forgetting.{name}.path")
     if resolve_name(cfg.data.source._target_) is not load_files:
         return
     for split in ("train", "validation", "test"):
-        path = cfg.data.source.get(split)
-        if path is not None and not Path(path).expanduser().exists():
-            raise InputError(
-                f"data.{split}={path}: no such file in {Path.cwd()}; give the path of a file"
-            )
+        _require_file(cfg.data.source.get(split), key=f"data.{split}")
+
+
+def _require_file(path: str | None, *, key: str) -> None:
+    if path is not None and not Path(path).expanduser().exists():
+        raise InputError(f"{key}={path}: no such file in {Path.cwd()}; give the path of a file")
 
 
 def require_effect(cfg: DictConfig, searched: Collection[str]) -> None:

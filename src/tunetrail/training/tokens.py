@@ -41,6 +41,12 @@ class Split:
             num_rows=len(self.rows),
         )
 
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens a model reads of it."""
+        lengths = pc.list_value_length(self.encoded.with_format("arrow")[:]["input_ids"])
+        return int(pc.sum(lengths).as_py() or 0)
+
     def sample(self, num_rows: int, *, seed: int) -> "Split":
         """Take rows at random, in random order."""
         order = np.random.default_rng(seed).permutation(len(self.rows))
