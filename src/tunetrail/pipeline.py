@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
 import transformers
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,24 +15,34 @@ from tunetrail.config.arguments import autocast_type, build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import read_objectives
+from tunetrail.config.record import record
+from tunetrail.config.secrets import redact
 from tunetrail.config.terminal import say
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
+from tunetrail.evaluation.calibration import calibrate
 from tunetrail.evaluation.fit import FitReport, check_fit
-from tunetrail.evaluation.held_out import score_test
+from tunetrail.evaluation.held_out import HeldOutScores, score_test
 from tunetrail.evaluation.missing_labels import MissingLabels, find_missing_labels
 from tunetrail.evaluation.outcome import SplitOutcome, choose_examples, examine, score_baseline
-from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.models.tokenizers import load_tokenizer
-from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
+from tunetrail.opening import (
+    checkpoint_dir,
+    list_overrides,
+    log_origin,
+    open_run_log,
+    open_trial,
+)
+from tunetrail.reports.console import summarise
+from tunetrail.reports.run import RunFindings, build_run_page
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
-from tunetrail.tasks.base import Task, TrainingRows, order_metrics
+from tunetrail.tasks.base import Task, TrainingRows
 from tunetrail.tracking import recording
 from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
@@ -110,20 +121,44 @@ def run(cfg: DictConfig) -> float | list[float]:
             trainer = _build_trainer(run_log, parts, samples)
             result = _train(run_log, parts, trainer, samples, resume_from=resume_from)
             generating = trainer.seconds_completing
+            # With calibrate=true the task says probabilities as the logged model will.
+            split, step = parts.splits["validation"], result.best.step
+            task, calibration = calibrate(trainer, parts.task, split, step=step, cfg=cfg)
+            parts = replace(parts, task=task)
             fit, validation = _judge(parts, trainer, result)
             tuning = _compare_with_untuned(run_log, parts, trainer, result, validation)
             test = _score_test(run_log, parts, trainer)
             measured = _measured(parts, result)
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured)
-            _log_result(run_log, parts, result, fit, validation, keep=keep)
-            _log_shares(run_log, result, sampling=samples.seconds, generation=generating)
+            figures = _log_result(run_log, parts, result, fit, validation, keep=keep)
+            figures |= recording.log_calibration(run_log, calibration)
+            recording.log_shares(run_log, result, sampling=samples.seconds, generation=generating)
+            found = RunFindings(
+                run_id=run_log.run_id,
+                name=run_log.name,
+                where=run_log.artifact_uri,
+                uri=redact(cfg.tracking.uri),
+                config=record(cfg),
+                overrides=list_overrides(),
+                task=parts.task,
+                data=parts.data,
+                missing=parts.missing,
+                result=result,
+                fit=fit,
+                validation=validation,
+                tuning=tuning,
+                calibration=calibration,
+                test=test,
+                figures=figures,
+            )
+            if cfg.diagnostics.summary:
+                recording.log_page(run_log, build_run_page(found))
             if keep and cfg.tracking.log_model:
-                example = parts.splits["validation"].take(choose_examples(validation))
-                _log_model(run_log, parts, trainer, example, step=result.best.step)
+                _log_model(run_log, parts, trainer, found)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": str(fit.verdict)})
         if trial is None:
-            _print_summary(run_log, parts, result, fit, tuning=tuning, test=test)
+            say(summarise(found, uri=cfg.tracking.uri, has_page=cfg.diagnostics.summary))
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
@@ -268,34 +303,18 @@ def _compare_with_untuned(
     return tuning
 
 
-def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dict[str, float]:
+def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> HeldOutScores | None:
     """Score the test split if the config asks for it."""
     if not parts.cfg.score_test:
-        return {}
+        return None
     test = score_test(trainer, parts.task, parts.splits["test"], seed=parts.cfg.seed)
     recording.log_test(run_log, test)
-    return test.metrics
+    return test
 
 
 def _measured(parts: Parts, result: TrainingResult) -> dict[str, float]:
     """Return all values that an objective or a constraint may name."""
-    return name_metrics(result.best, parts.task.metrics) | _speed(result)
-
-
-def _speed(result: TrainingResult) -> dict[str, float]:
-    return {
-        "speed/seconds": result.seconds,
-        "speed/train_samples_per_second": result.train_samples_per_second,
-        "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
-    }
-
-
-def _log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
-    """Log what of a training other work took, where there was any."""
-    for name, value in seconds.items():
-        if value:
-            shares = {f"speed/{name}_seconds": value, f"speed/{name}_share": value / result.seconds}
-            run_log.metrics(shares)
+    return name_metrics(result.best, parts.task.metrics) | result.speed
 
 
 def _log_result(
@@ -306,10 +325,10 @@ def _log_result(
     validation: SplitOutcome,
     *,
     keep: bool,
-) -> None:
+) -> dict[str, Figure]:
     """Log the scores of the best weights, the curves, and every validation row."""
     task = parts.task
-    run_log.metrics(_speed(result))
+    run_log.metrics(result.speed)
     if fit.baseline_score is not None:
         gain = fit.validation_score - fit.baseline_score
         run_log.metrics({"best/above_baseline": task.metrics[task.main_metric].sign * gain})
@@ -317,17 +336,19 @@ def _log_result(
     run_log.metrics({f"best/{name}": value for name, value in best.items()})
     run_log.metrics({"best/standard_error": validation.noise})
     run_log.data(fit.to_dict(), "reports/fit.json")
+    figures = {}
     if result.is_trained:
-        recording.log_curves(
+        figures = recording.log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=keep
         )
-    recording.log_outcome(run_log, validation, split="validation")
+    return figures | recording.log_outcome(run_log, validation, split="validation")
 
 
 def _log_model(
-    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, example: Split, *, step: int
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, found: RunFindings
 ) -> None:
-    """Log the trained model, which must answer ``example`` as the run does, and its adapter."""
+    """Log the trained model, which must answer a few rows as the run does, and its adapter."""
+    example = parts.splits["validation"].take(choose_examples(found.validation))
     task, scratch_dir = parts.task, checkpoint_dir(parts.cfg, run_log.run_id)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     parts.method.restore(model, lambda: _load_model(parts)[0])
@@ -343,32 +364,10 @@ def _log_model(
         tag=parts.method.serve_as(task.pipeline_tag),
         table=table,
         origin=parts.checkpoint.origin,
-        step=step,
+        calibration=None if found.calibration is None else found.calibration.line(),
+        step=found.result.best.step,
         scratch_dir=scratch_dir,
     )
-
-
-def _print_summary(
-    run_log: RunLog,
-    parts: Parts,
-    result: TrainingResult,
-    fit: FitReport,
-    *,
-    tuning: TuningReport | None,
-    test: dict[str, float],
-) -> None:
-    summary = format_summary(
-        result,
-        fit,
-        tuning,
-        run_id=run_log.run_id,
-        uri=parts.cfg.tracking.uri,
-        where=run_log.artifact_uri,
-        names=("loss", *order_metrics(parts.task)[:2]),
-        test=test,
-        notes=[one.line() for one in parts.missing],
-    )
-    say(summary)
 
 
 def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunetrail.config.secrets import redact
+from tunetrail.evaluation.calibration import CalibrationReport
 from tunetrail.evaluation.fit import FitReport
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.training.train import TrainingResult
@@ -15,9 +16,11 @@ def format_summary(
     fit: FitReport,
     tuning: TuningReport | None,
     *,
+    calibration: CalibrationReport | None = None,
     run_id: str,
     uri: str,
     where: str,
+    page: str | None = None,
     names: Sequence[str],
     test: dict[str, float],
     notes: Sequence[str] = (),
@@ -26,6 +29,8 @@ def format_summary(
 
     Args:
         tuning: against the untuned model; None if that was not measured.
+        calibration: of a classifier.
+        page: the artifact that shows all of it; None if there is none.
         names: the scores that get a column.
         test: scores of the test split, or nothing.
         notes: on the scores, a line each.
@@ -50,9 +55,11 @@ def format_summary(
         "",
         f"fit         {fit.line()}",
         *([f"tuning      {tuning.line()}"] if tuning is not None else []),
+        *([f"calibration {calibration.line()}"] if calibration is not None else []),
         *(f"note        {note}" for note in notes),
         f"run         {run_id}",
         f"artifacts   {where}",
+        *([f"page        {where}/{page}"] if page is not None else []),
         f"see it      {ui}" + ("" if server else "   (or: make ui)"),
     ]
     return "\n".join(lines)

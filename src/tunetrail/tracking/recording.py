@@ -6,16 +6,25 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
+from tunetrail.config.secrets import redact
 from tunetrail.data.prepare import PreparedData
+from tunetrail.evaluation.calibration import CalibrationReport
 from tunetrail.evaluation.held_out import HeldOutScores
 from tunetrail.evaluation.missing_labels import MissingLabels
 from tunetrail.evaluation.outcome import SplitOutcome
-from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
+from tunetrail.evaluation.plots import (
+    plot_interactive_curves,
+    plot_learning_curves,
+    plot_reliability,
+)
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.fingerprint import fingerprint_weights
+from tunetrail.templates.pages import write_html, write_markdown
+from tunetrail.templates.sections import Page
 from tunetrail.tracking.provenance.code import Code, describe_code
 from tunetrail.tracking.provenance.fingerprints import (
     combine_fingerprints,
@@ -26,6 +35,11 @@ from tunetrail.tracking.provenance.machine import describe_machine, list_package
 from tunetrail.tracking.run_log import KEPT, TEST_SCORED, UNTUNED_ROWS, RunLog
 from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.training.evaluations import Evaluation
+from tunetrail.training.train import TrainingResult
+
+# Artifacts: the page of a run, and figures that stand in it.
+SUMMARY = "reports/summary.html"
+_CURVES, _CALIBRATION = "figures/learning_curves.png", "figures/calibration.png"
 
 
 def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
@@ -142,8 +156,11 @@ def log_curves(
     main_metric: str,
     best: Evaluation,
     page: bool,
-) -> None:
-    """Log the curves of train and validation as a figure and, with ``page``, as a page, too."""
+) -> dict[str, Figure]:
+    """Log the curves of train and validation as a figure and, with ``page``, as a page, too.
+
+    Like the others that draw, it returns the figures by the names of their artifacts.
+    """
     epochs = [evaluation.epoch for evaluation in evaluations]
     curves = {
         name: ([e.train[name] for e in evaluations], [e.validation[name] for e in evaluations])
@@ -151,15 +168,16 @@ def log_curves(
     }
     title = f"Learning curves of {run_log.name}"
     figure = plot_learning_curves(epochs, curves, best_epoch=best.epoch, title=title)
-    run_log.figure(figure, "figures/learning_curves.png")
+    run_log.figure(figure, _CURVES)
     if page:
         # Before the page: it is deleted with the weights when better trials come.
         run_log.tags({KEPT: "true"})
         interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
         run_log.page([interactive], "figures/learning_curves.html")
+    return {_CURVES: figure}
 
 
-def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
+def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> dict[str, Figure]:
     """Log every row of a split with its prediction, the scores of each label, and figures."""
     run_log.table(outcome.table, f"predictions/{split}.parquet")
     task, rows = outcome.task, outcome.rows
@@ -169,9 +187,39 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     confusions = task.confusions(outcome.table)
     if len(confusions):
         run_log.text(confusions.to_csv(index=False), f"tables/confusions_{split}.csv")
-    for name, figure in task.plot(rows, outcome.table, by_label, split=split).items():
-        suffix = "" if split == "validation" else f"_{split}"
-        run_log.figure(figure, f"figures/{name}{suffix}.png")
+    suffix = "" if split == "validation" else f"_{split}"
+    drawn = task.plot(rows, outcome.table, by_label, split=split)
+    figures = {f"figures/{name}{suffix}.png": figure for name, figure in drawn.items()}
+    for path, figure in figures.items():
+        run_log.figure(figure, path)
+    return figures
+
+
+def log_calibration(run_log: RunLog, found: CalibrationReport | None) -> dict[str, Figure]:
+    """Log how far confidence is from accuracy, and draw it, where it was measured."""
+    if found is None:
+        return {}
+    run_log.metrics(found.metrics())
+    run_log.data(found.to_dict(), "reports/calibration.json")
+    title = "Validation: right as often as it is sure?"
+    figure = plot_reliability(found.before, found.after, decided=found.decided, title=title)
+    run_log.figure(figure, _CALIBRATION)
+    return {_CALIBRATION: figure}
+
+
+def log_page(run_log: RunLog, page: Page) -> None:
+    """Log the page of a run for a browser, and as Markdown."""
+    # Cleaned before figures are put in: megabytes of base64 are no text.
+    run_log.content(write_html(page, clean=redact).encode(), SUMMARY)
+    run_log.text(write_markdown(page, clean=redact), str(Path(SUMMARY).with_suffix(".md")))
+
+
+def log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
+    """Log what of a training other work took, where there was any."""
+    for name, value in seconds.items():
+        if value:
+            shares = {f"speed/{name}_seconds": value, f"speed/{name}_share": value / result.seconds}
+            run_log.metrics(shares)
 
 
 def log_tuning(run_log: RunLog, tuning: TuningReport, untuned: SplitOutcome) -> None:

@@ -1,0 +1,83 @@
+"""Figures as they are stored and as they stand in a page; each is drawn once."""
+
+import base64
+import io
+import warnings
+from itertools import pairwise
+from weakref import WeakKeyDictionary
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+_DPI = 150
+# The largest side of a picture in a page, in pixels; colours of lines, bars and shades.
+_LARGEST, _COLOURS = 1_500, 48
+# What is wider than this, as a share of its height, is cut between its panels.
+_WIDE = 1.8
+# Inches that savefig leaves around a figure.
+_PAD = 0.1
+
+_drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+
+
+def draw(figure: Figure) -> bytes:
+    """Draw a figure as PNG at 150 dpi, or return what was drawn of it before."""
+    if figure not in _drawn:
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            # Names of labels may have characters that matplotlib's font lacks, such as emoji: each
+            # becomes a box.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
+            figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=_PAD)
+        _drawn[figure] = buffer.getvalue()
+    return _drawn[figure]
+
+
+def embed(figure: Figure) -> list[tuple[str, int]]:
+    """Return small pictures of a figure as URIs that hold them, each with its width in pixels.
+
+    A wide figure with panels beside each other gives a picture for each: a narrow screen shows one
+    under the other.
+    """
+    with Image.open(io.BytesIO(draw(figure))) as image:
+        image.load()
+        return [_encode(part) for part in _cut(figure, image)]
+
+
+def _cut(figure: Figure, image: Image.Image) -> list[Image.Image]:
+    panels = figure.axes
+    if len(panels) < 2 or figure.legends or image.width < _WIDE * image.height:
+        return [image]
+    own = [axes.get_position() for axes in panels]
+    if not all(one.x1 <= other.x0 for one, other in pairwise(own)):
+        return [image]
+    whole = figure.get_tightbbox()
+    found = []
+    for axes in panels:
+        box = axes.get_tightbbox()
+        assert box is not None
+        left, right, bottom, top = (
+            value / figure.dpi for value in (box.x0, box.x1, box.y0, box.y1)
+        )
+        pixels = [
+            (left - whole.x0) * _DPI,
+            image.height - (top - whole.y0 + 2 * _PAD) * _DPI,
+            (right - whole.x0 + 2 * _PAD) * _DPI,
+            image.height - (bottom - whole.y0) * _DPI,
+        ]
+        found.append(image.crop([round(value) for value in pixels]))  # type: ignore[arg-type] # four
+    return found
+
+
+def _encode(image: Image.Image) -> tuple[str, int]:
+    scale = _LARGEST / max(image.size)
+    plain = Image.new("RGB", image.size, "white")
+    plain.paste(image, mask=image if image.mode == "RGBA" else None)
+    if scale < 1:
+        size = round(image.width * scale), round(image.height * scale)
+        plain = plain.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    few = plain.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(buffer, format="PNG", optimize=True)
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/png;base64,{content}", plain.width
