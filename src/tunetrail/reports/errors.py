@@ -108,4 +108,5 @@ def _find_worst(outcome: SplitOutcome) -> Section | None:
 
 def _lay_out(frame: pd.DataFrame, most: int) -> Table:
     rows = frame.head(most).itertuples(index=False, name=None)
-    return Table([str(name).replace("_", " ") for name in frame], [*map(list, rows)])
+    shown = [[f"{v:.4f}" if isinstance(v, float) else v for v in row] for row in rows]
+    return Table([str(name).replace("_", " ") for name in frame], shown)

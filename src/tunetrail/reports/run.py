@@ -126,11 +126,16 @@ def _list_facts(found: RunFindings) -> list[Fact]:
         interval = str(test.intervals[fit.main_metric])
         facts.append(Fact(f"{metric} on test", _score(test.metrics[fit.main_metric]), interval))
     if calibration is not None:
+        if calibration.is_applied:
+            shown = calibration.ece_cross_fitted
+            applied = f"with a temperature of {calibration.temperature:.3f}"
+            note = f"{applied}; {calibration.ece:.3f} without"
+        else:
+            shown, note = calibration.ece, calibration.finding()
         tone = "bad" if calibration.is_noticeable and not calibration.is_applied else ""
-        shown = f"{calibration.ece:.3f}"
-        facts.append(Fact("calibration error", shown, calibration.finding(), tone))
+        facts.append(Fact("calibration error", f"{shown:.3f}", note, tone))
     if result.is_trained:
-        best = f"{result.best.epoch:g} of {result.evaluations[-1].epoch:g}"
+        best = f"{result.best.epoch:.3g} of {result.evaluations[-1].epoch:.3g}"
         facts.append(Fact("best epoch", best, f"{result.num_steps:,} steps"))
     return [*facts, Fact("time", _duration(result.seconds), "with evaluations")]
 
@@ -148,7 +153,7 @@ def _describe_verdict(found: RunFindings) -> Iterable[Section]:
     yield Section(
         "Verdict",
         f"{line[0].upper()}{line[1:]}.{notes}",
-        tables=[Table(header, rows, f"Scores at epoch {best.epoch:g}, whose weights are kept.")],
+        tables=[Table(header, rows, f"Scores at epoch {best.epoch:.3g}, whose weights are kept.")],
         files=["reports/fit.json"],
     )
 
@@ -158,15 +163,17 @@ def _describe_curves(found: RunFindings) -> Iterable[Section]:
         return
     path, metric = "figures/learning_curves.png", found.fit.main_metric
     evaluations = found.result.evaluations
-    shown = _choose(evaluations, found.result.best)
+    best = found.result.best
+    shown = _choose(evaluations, best)
     rows = [
         [
-            f"{one.epoch:.4g}" + (" (best)" if one is found.result.best else ""),
+            f"{one.epoch:.3g}",
             *(
                 _score(part[name])
                 for name in ("loss", metric)
                 for part in (one.train, one.validation)
             ),
+            "best" if one is best else "",
         ]
         for one in shown
     ]
@@ -176,7 +183,7 @@ def _describe_curves(found: RunFindings) -> Iterable[Section]:
         else f"{len(shown)} of {len(evaluations):,} evaluations."
     )
     title = metric.replace("_", " ")
-    header = ["epoch", "loss, train", "validation", f"{title}, train", "validation"]
+    header = ["epoch", "loss, train", "validation", f"{title}, train", "validation", ""]
     yield Section(
         "Learning curves",
         "A sample of train and all of validation, measured in the same way; the shade is the gap.",
@@ -284,11 +291,16 @@ def _describe_calibration(findings: RunFindings) -> Iterable[Section]:
         f"On {found.num_rows:,} rows of validation the model is sure of what it says to "
         f"{found.confidence:.3f} on average, and right in {found.accuracy:.3f}."
     )
-    tempered = f"tempered ({found.temperature:.3f}), on rows it was not fitted on"
+    tempered = (
+        f"Tempered: logits divided by {found.temperature:.3f}, on rows that it was not fitted on; "
+        f"on those that it was fitted on the error is {found.ece_fitted:.4f}."
+    )
     yield Section(
         "Calibration",
         f"{line[0].upper()}{line[1:]}.\n{about}",
-        tables=[Table(["", "as it is", tempered], rows)] if found.reason is None else (),
+        tables=[Table(["", "as it is", "tempered"], rows, tempered)]
+        if found.reason is None
+        else (),
         figures=[("How often it is right over how sure it is.", figures[path])]
         if path in figures
         else (),

@@ -16,6 +16,10 @@ _LARGEST, _COLOURS = 1_500, 48
 _WIDE = 1.8
 # Inches that savefig leaves around a figure.
 _PAD = 0.1
+# The same around a panel that is cut out.
+_MARGIN = 0.04
+# Brighter than this is the paper.
+_WHITE = 248
 
 _drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
 
@@ -56,16 +60,13 @@ def _cut(figure: Figure, image: Image.Image) -> list[Image.Image]:
     for axes in panels:
         box = axes.get_tightbbox()
         assert box is not None
-        left, right, bottom, top = (
-            value / figure.dpi for value in (box.x0, box.x1, box.y0, box.y1)
-        )
-        pixels = [
-            (left - whole.x0) * _DPI,
-            image.height - (top - whole.y0 + 2 * _PAD) * _DPI,
-            (right - whole.x0 + 2 * _PAD) * _DPI,
-            image.height - (bottom - whole.y0) * _DPI,
-        ]
-        found.append(image.crop([round(value) for value in pixels]))  # type: ignore[arg-type] # four
+        left, right = (value / figure.dpi - whole.x0 + _PAD for value in (box.x0, box.x1))
+        bottom, top = (value / figure.dpi - whole.y0 + _PAD for value in (box.y0, box.y1))
+        height = image.height / _DPI
+        inches = [
+            left - _MARGIN, height - top - _MARGIN, right + _MARGIN, height - bottom + _MARGIN,
+        ]  # fmt: skip
+        found.append(image.crop([round(value * _DPI) for value in inches]))  # type: ignore[arg-type] # four
     return found
 
 
@@ -78,6 +79,11 @@ def _encode(image: Image.Image) -> tuple[str, int]:
         plain = plain.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     few = plain.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    # Nearest colours are not exact, and the paper must be white.
+    shades = few.getpalette() or []
+    colours = [shades[place : place + 3] for place in range(0, len(shades), 3)]
+    white = [[255] * 3 if min(colour) >= _WHITE else colour for colour in colours]
+    few.putpalette([value for colour in white for value in colour])
     few.save(buffer, format="PNG", optimize=True)
     content = base64.b64encode(buffer.getvalue()).decode()
     return f"data:image/png;base64,{content}", plain.width

@@ -30,8 +30,8 @@ _CELL, _NAME, _SENTENCE, _CODE = 300, 120, 3_000, 2_000
 # A text of which the first characters fill a cell, whatever is taken out of them.
 _READ = 4
 _NUMBER = re.compile(r"[±+-]?[\d,. ]+(?:e[+-]?\d+)?\s?%?(?:\s?\([\d.,]+\s?%\))?")
-# From so many characters on a cell is a text to be read, and its column is wide.
-_LONG = 40
+# From so many characters on a cell, or a word in it, is a text to be read, in a wide column.
+_LONG, _LONG_WORD = 40, 24
 
 
 @dataclass(frozen=True)
@@ -176,17 +176,26 @@ def _fit_table(part: Table, room: _Room, clean: Clean, most_rows: int) -> dict[s
     for row in part.rows[:most_rows]:
         cells = [_lay_out(value, clean) for value in row[:_MOST_COLUMNS]]
         size = sum(len(escape(cell.text).encode()) + 24 for cell in cells) + 12
+        if any(cell.kind == "t" for cell in cells):
+            size += sum(len(escape(name).encode()) + 13 for name in header)
         if not own.take(size) or not room.take(size):
             break
         rows.append(cells)
+    for place in range(len(header)):
+        column = [row[place] for row in rows if place < len(row)]
+        if any(cell.kind != "n" and cell.text for cell in column):
+            for row in rows:
+                if place < len(row) and row[place].kind == "n":
+                    row[place] = replace(row[place], kind="")
     kinds = [
-        "n" if rows and all(row[place].kind != "" for row in rows if place < len(row)) else ""
+        "n" if any(place < len(row) and row[place].kind == "n" for row in rows) else ""
         for place in range(len(header))
     ]
     return {
         "header": list(zip(header, kinds, strict=True)),
         "rows": rows,
         "caption": _shown(part.caption, _CELL, clean),
+        "has_texts": any(cell.kind == "t" for row in rows for cell in row),
         "num_left_out": len(part.rows) - len(rows),
         "num_columns_left_out": len(part.header) - len(header),
     }
@@ -196,7 +205,8 @@ def _lay_out(value: object, clean: Clean) -> _Cell:
     text = _shown(value, _CELL, clean)
     if _NUMBER.fullmatch(text):
         return _Cell(text, "n")
-    return _Cell(text, "t" if len(text) > _LONG else "")
+    is_text = len(text) > _LONG or max(map(len, text.split()), default=0) > _LONG_WORD
+    return _Cell(text, "t" if is_text else "")
 
 
 def _write_table(part: Table, clean: Clean) -> dict[str, object]:

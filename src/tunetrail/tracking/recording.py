@@ -39,6 +39,8 @@ from tunetrail.training.train import TrainingResult
 
 # Artifacts: the page of a run, and figures that stand in it.
 SUMMARY = "reports/summary.html"
+# Rows of a table in the page of a study, as in its report.
+_MOST_TRIALS = 200
 _CURVES, _CALIBRATION = "figures/learning_curves.png", "figures/calibration.png"
 
 
@@ -209,9 +211,15 @@ def log_calibration(run_log: RunLog, found: CalibrationReport | None) -> dict[st
 
 def log_page(run_log: RunLog, page: Page) -> None:
     """Log the page of a run for a browser, and as Markdown."""
-    # Cleaned before figures are put in: megabytes of base64 are no text.
+    # Cleaned before figures are put in: base64 is no text.
     run_log.content(write_html(page, clean=redact).encode(), SUMMARY)
     run_log.text(write_markdown(page, clean=redact), str(Path(SUMMARY).with_suffix(".md")))
+
+
+def log_study_page(run_log: RunLog, page: Page) -> None:
+    """Log the page of a study for a browser; its report in Markdown is there."""
+    html = write_html(page, clean=redact, most_rows=_MOST_TRIALS)
+    run_log.content(html.encode(), "reports/study.html")
 
 
 def log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
