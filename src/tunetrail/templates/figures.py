@@ -21,7 +21,10 @@ _MARGIN = 0.04
 # Brighter than this is the paper.
 _WHITE = 248
 
+Picture = tuple[str, int]
+
 _drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+_embedded: WeakKeyDictionary[Figure, list[Picture]] = WeakKeyDictionary()
 
 
 def draw(figure: Figure) -> bytes:
@@ -37,15 +40,17 @@ def draw(figure: Figure) -> bytes:
     return _drawn[figure]
 
 
-def embed(figure: Figure) -> list[tuple[str, int]]:
+def embed(figure: Figure) -> list[Picture]:
     """Return small pictures of a figure as URIs that hold them, each with its width in pixels.
 
     A wide figure with panels beside each other gives a picture for each: a narrow screen shows one
     under the other.
     """
-    with Image.open(io.BytesIO(draw(figure))) as image:
-        image.load()
-        return [_encode(part) for part in _cut(figure, image)]
+    if figure not in _embedded:
+        with Image.open(io.BytesIO(draw(figure))) as image:
+            image.load()
+            _embedded[figure] = [_encode(part) for part in _cut(figure, image)]
+    return _embedded[figure]
 
 
 def _cut(figure: Figure, image: Image.Image) -> list[Image.Image]:
@@ -70,7 +75,7 @@ def _cut(figure: Figure, image: Image.Image) -> list[Image.Image]:
     return found
 
 
-def _encode(image: Image.Image) -> tuple[str, int]:
+def _encode(image: Image.Image) -> Picture:
     scale = _LARGEST / max(image.size)
     plain = Image.new("RGB", image.size, "white")
     plain.paste(image, mask=image if image.mode == "RGBA" else None)

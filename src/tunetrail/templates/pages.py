@@ -14,17 +14,17 @@ from markupsafe import Markup, escape
 from tunetrail.errors import printable
 from tunetrail.templates import quote, render, render_html, short, table
 from tunetrail.templates.figures import embed
-from tunetrail.templates.sections import Fact, Page, Section, Table
+from tunetrail.templates.sections import Fact, Page, Table
 
 Clean = Callable[[str], str]
 
-# Bytes of a page: what its texts may take, and its figures. Its style takes less than the rest.
+# Bytes of a page: in all, and what tables, figures, and all that is in no section may take.
 MOST_BYTES = 600_000
-_MOST_TEXT, _MOST_FIGURES = 240_000, 330_000
+_MOST_TEXT, _MOST_FIGURES, _REST = 200_000, 300_000, 90_000
 # Of one table, so that a long one leaves room for those after it.
 _MOST_OF_TABLE = 60_000
 _MOST_ROWS, _MOST_ROWS_OF_TEXT, _MOST_COLUMNS = 50, 20, 14
-_MOST_SECTIONS, _MOST_FACTS = 40, 12
+_MOST_SECTIONS, _MOST_FACTS, _MOST_FILES = 40, 12, 12
 # Characters.
 _CELL, _NAME, _SENTENCE, _CODE = 300, 120, 3_000, 2_000
 # A text of which the first characters fill a cell, whatever is taken out of them.
@@ -71,36 +71,36 @@ def write_html(page: Page, *, clean: Clean = str, most_rows: int = _MOST_ROWS) -
         most_rows: of a table.
 
     """
-    shown = list(page.sections[:_MOST_SECTIONS])
-    while len((found := _render(page, shown, clean, most_rows)).encode()) > MOST_BYTES:
-        shown.pop()
-    return found
-
-
-def _render(page: Page, shown: Sequence[Section], clean: Clean, most_rows: int) -> str:
     text, figures = _Room(_MOST_TEXT), _Room(_MOST_FIGURES)
+    whole, sections = _Room(MOST_BYTES - _REST), []
+    for number, section in enumerate(page.sections[:_MOST_SECTIONS], start=1):
+        title = _shown(section.title, _NAME, clean)
+        html = render_html(
+            "section",
+            number=number,
+            title=title,
+            paragraphs=[*_split(_shown(section.sentence, _SENTENCE, clean, lines=True))],
+            figures=[_fit_figure(*one, figures, clean) for one in section.figures],
+            tables=[_fit_table(one, text, clean, most_rows) for one in section.tables],
+            code=_shown(section.code, _CODE, clean, lines=True),
+            files=[_shown(name, _NAME, clean) for name in section.files[:_MOST_FILES]],
+        )
+        if not whole.take(len(html.encode())):
+            break
+        sections.append({"title": title, "html": Markup(html)})  # noqa: S704 - escaped above
     return render_html(
         "page",
         title=_shown(page.title, _NAME, clean),
-        paragraphs=_split(_shown(page.sentence, _SENTENCE, clean, lines=True)),
+        paragraphs=[*_split(_shown(page.sentence, _SENTENCE, clean, lines=True))],
         facts=[_clean_fact(fact, clean) for fact in page.facts[:_MOST_FACTS]],
-        sections=[
-            {
-                "title": _shown(section.title, _NAME, clean),
-                "paragraphs": _split(_shown(section.sentence, _SENTENCE, clean, lines=True)),
-                "figures": [_fit_figure(*one, figures, clean) for one in section.figures],
-                "tables": [_fit_table(one, text, clean, most_rows) for one in section.tables],
-                "code": _shown(section.code, _CODE, clean, lines=True),
-                "files": [_shown(name, _NAME, clean) for name in section.files],
-            }
-            for section in shown
-        ],
-        left_out=[_shown(one.title, _NAME, clean) for one in page.sections[len(shown) :]][:20],
+        sections=sections,
+        left_out=[_shown(one.title, _NAME, clean) for one in page.sections[len(sections) :]][:20],
     )
 
 
 def write_markdown(page: Page, *, clean: Clean = str) -> str:
     """Write the same page for a terminal and for version control; figures are named."""
+    room = _Room(_MOST_TEXT)
     return render(
         "page",
         title=_prose(_shown(page.title, _NAME, clean)),
@@ -113,9 +113,11 @@ def write_markdown(page: Page, *, clean: Clean = str) -> str:
             {
                 "title": _prose(_shown(one.title, _NAME, clean)),
                 "sentence": _prose(_shown(one.sentence, _SENTENCE, clean, lines=True)),
-                "tables": [_write_table(part, clean) for part in one.tables],
+                "tables": [_write_table(part, room, clean) for part in one.tables],
                 "code": _shown(one.code, _CODE, clean, lines=True).replace("```", "'''"),
-                "files": [_shown(name, _NAME, clean).replace("`", "'") for name in one.files],
+                "files": [
+                    _shown(name, _NAME, clean).replace("`", "'") for name in one.files[:_MOST_FILES]
+                ],
             }
             for one in page.sections[:_MOST_SECTIONS]
         ],
@@ -209,14 +211,16 @@ def _lay_out(value: object, clean: Clean) -> _Cell:
     return _Cell(text, "t" if is_text else "")
 
 
-def _write_table(part: Table, clean: Clean) -> dict[str, object]:
-    rows = part.rows[:_MOST_ROWS_OF_TEXT]
-    header = part.header[:_MOST_COLUMNS]
+def _write_table(part: Table, room: _Room, clean: Clean) -> dict[str, object]:
+    header = [quote(_shown(value, _NAME, clean)) for value in part.header[:_MOST_COLUMNS]]
+    rows: list[list[str]] = []
+    for row in part.rows[:_MOST_ROWS_OF_TEXT]:
+        cells = [quote(_shown(value, _CELL, clean)) for value in row[:_MOST_COLUMNS]]
+        if not room.take(sum(len(cell.encode()) + 3 for cell in cells)):
+            break
+        rows.append([*cells])
     return {
-        "text": table(
-            [quote(_shown(value, _NAME, clean)) for value in header],
-            [[quote(_shown(v, _CELL, clean)) for v in row[:_MOST_COLUMNS]] for row in rows],
-        ),
+        "text": table(header, rows),
         "caption": _prose(_shown(part.caption, _CELL, clean)),
         "num_left_out": len(part.rows) - len(rows),
         "num_columns_left_out": len(part.header) - len(header),
