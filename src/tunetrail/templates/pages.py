@@ -23,15 +23,15 @@ MOST_BYTES = 600_000
 _MOST_TEXT, _MOST_FIGURES, _REST = 200_000, 300_000, 90_000
 # Of one table, so that a long one leaves room for those after it.
 _MOST_OF_TABLE = 60_000
-_MOST_ROWS, _MOST_ROWS_OF_TEXT, _MOST_COLUMNS = 50, 20, 14
+_MOST_ROWS_OF_TEXT, _MOST_COLUMNS = 20, 14
 _MOST_SECTIONS, _MOST_FACTS, _MOST_FILES = 40, 12, 12
 # Characters.
 _CELL, _NAME, _SENTENCE, _CODE = 300, 120, 3_000, 2_000
 # A text of which the first characters fill a cell, whatever is taken out of them.
 _READ = 4
 _NUMBER = re.compile(r"[±+-]?[\d,. ]+(?:e[+-]?\d+)?\s?%?(?:\s?\([\d.,]+\s?%\))?")
-# From so many characters on a cell, or a word in it, is a text to be read, in a wide column.
-_LONG, _LONG_WORD = 40, 24
+# From so many characters on a cell is a text to be read, in a wide column.
+_LONG = 40
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Room:
         return True
 
 
-def write_html(page: Page, *, clean: Clean = str, most_rows: int = _MOST_ROWS) -> str:
+def write_html(page: Page, *, clean: Clean = str, most_rows: int = 50) -> str:
     """Write a page of at most 600 kB that needs nothing but itself.
 
     What does not fit is left out, and the page says so.
@@ -207,8 +207,7 @@ def _lay_out(value: object, clean: Clean) -> _Cell:
     text = _shown(value, _CELL, clean)
     if _NUMBER.fullmatch(text):
         return _Cell(text, "n")
-    is_text = len(text) > _LONG or max(map(len, text.split()), default=0) > _LONG_WORD
-    return _Cell(text, "t" if is_text else "")
+    return _Cell(text, "t" if len(text) > _LONG else "")
 
 
 def _write_table(part: Table, room: _Room, clean: Clean) -> dict[str, object]:

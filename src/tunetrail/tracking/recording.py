@@ -39,8 +39,8 @@ from tunetrail.training.train import TrainingResult
 
 # Artifacts: the page of a run, and figures that stand in it.
 SUMMARY = "reports/summary.html"
-# Rows of a table in the page of a study, as in its report.
-_MOST_TRIALS = 200
+# Rows of a table in the page of a run, and of a study, as in its report.
+_MOST_ROWS, _MOST_TRIALS = 50, 200
 _CURVES, _CALIBRATION = "figures/learning_curves.png", "figures/calibration.png"
 
 
@@ -211,15 +211,18 @@ def log_calibration(run_log: RunLog, found: CalibrationReport | None) -> dict[st
 
 def log_page(run_log: RunLog, page: Page) -> None:
     """Log the page of a run for a browser, and as Markdown."""
-    # Cleaned before figures are put in: base64 is no text.
-    run_log.content(write_html(page, clean=redact).encode(), SUMMARY)
+    _log_html(run_log, page, SUMMARY, most_rows=_MOST_ROWS)
     run_log.text(write_markdown(page, clean=redact), str(Path(SUMMARY).with_suffix(".md")))
 
 
 def log_study_page(run_log: RunLog, page: Page) -> None:
     """Log the page of a study for a browser; its report in Markdown is there."""
-    html = write_html(page, clean=redact, most_rows=_MOST_TRIALS)
-    run_log.content(html.encode(), "reports/study.html")
+    _log_html(run_log, page, "reports/study.html", most_rows=_MOST_TRIALS)
+
+
+def _log_html(run_log: RunLog, page: Page, path: str, *, most_rows: int) -> None:
+    # Texts are cleaned before figures are put in: base64 is no text.
+    run_log.content(write_html(page, clean=redact, most_rows=most_rows).encode(), path)
 
 
 def log_shares(run_log: RunLog, result: TrainingResult, **seconds: float) -> None:
