@@ -29,6 +29,11 @@ _MOST_SECTIONS, _MOST_FACTS, _MOST_FILES = 40, 12, 12
 _CELL, _NAME, _SENTENCE, _CODE = 300, 120, 3_000, 2_000
 # A text of which the first characters fill a cell, whatever is taken out of them.
 _READ = 4
+# Marks over a character: a pile of them would cover the lines above.
+_PILE = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{3})"
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
 _NUMBER = re.compile(r"[±+-]?[\d,. ]+(?:e[+-]?\d+)?\s?%?(?:\s?\([\d.,]+\s?%\))?")
 # From so many characters on a cell is a text to be read, in a wide column.
 _LONG = 40
@@ -130,7 +135,7 @@ def _shown(value: object, most: int, clean: Clean, *, lines: bool = False) -> st
     is_longer = len(text) > _READ * most
     text = clean(text[: _READ * most])
     kept = [" ".join(line.split()) for line in (text.splitlines() if lines else [text])]
-    text = printable("\n".join(line for line in kept if line))
+    text = _PILE.sub(r"\1", printable("\n".join(line for line in kept if line)))
     return f"{text[: most - 1]}…" if is_longer or len(text) > most else text
 
 

@@ -69,6 +69,8 @@ def test_hostile_texts_are_inert_and_the_page_stays_bounded(matrix: Figure) -> N
     assert r"\x00" in found.text
     assert "7 * 7" in found.text
     assert "שלום" in found.text
+    assert "\u0301" * 3 in found.text
+    assert "\u0301" * 4 not in found.text
 
 
 def test_figures_that_do_not_fit_are_named(matrix: Figure) -> None:
