@@ -122,10 +122,16 @@ def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
     run_log.params(flatten_params(recorded))
     if HydraConfig.initialized():
         hydra_cfg = HydraConfig.get()
-        typed = redact(list(hydra_cfg.overrides.task))
-        run_log.text(OmegaConf.to_yaml(OmegaConf.create(typed)), "overrides.yaml")
+        run_log.text(OmegaConf.to_yaml(OmegaConf.create(list_overrides())), "overrides.yaml")
         choices = hydra_cfg.runtime.choices
         run_log.tags({f"tunetrail.{name}": choices[name] for name in CHOICES if choices.get(name)})
+
+
+def list_overrides() -> list[str]:
+    """List what was typed, or set by a sweep, without secrets; empty where Hydra runs no job."""
+    if not HydraConfig.initialized():
+        return []
+    return redact([str(text) for text in HydraConfig.get().overrides.task])
 
 
 def _seeds(cfg: DictConfig) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -15,28 +15,38 @@ from tunetrail.config.arguments import autocast_type, build_arguments
 from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import read_objectives
+from tunetrail.config.record import record
+from tunetrail.config.secrets import redact
 from tunetrail.config.terminal import say
 from tunetrail.console import quiet_libraries
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import InputError, named_disk_errors
+from tunetrail.evaluation.calibration import calibrate
 from tunetrail.evaluation.forgetting.plan import Plan
 from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
 from tunetrail.evaluation.forgetting.run import measure_run, plan_forgetting
-from tunetrail.evaluation.held_out import score_test
+from tunetrail.evaluation.held_out import HeldOutScores, score_test
 from tunetrail.evaluation.judgement import Judgement, judge_run
 from tunetrail.evaluation.missing_labels import MissingLabels, find_missing_labels
 from tunetrail.evaluation.outcome import choose_examples
-from tunetrail.evaluation.summary import format_summary
 from tunetrail.evaluation.tuning import TuningReport, compare_with_untuned
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.loading import Loader, read_weights
 from tunetrail.models.methods.base import Method
 from tunetrail.models.tokenizers import load_tokenizer
-from tunetrail.opening import checkpoint_dir, log_origin, open_run_log, open_trial
+from tunetrail.opening import (
+    checkpoint_dir,
+    list_overrides,
+    log_origin,
+    open_run_log,
+    open_trial,
+)
+from tunetrail.reports.console import summarise
+from tunetrail.reports.run import RunFindings, build_run_page
 from tunetrail.studies.fits import note_fit
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial import Trial
-from tunetrail.tasks.base import Task, TrainingRows, order_metrics
+from tunetrail.tasks.base import Task, TrainingRows
 from tunetrail.tracking import recording, row_fingerprints
 from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
@@ -115,6 +125,10 @@ def run(cfg: DictConfig) -> float | list[float]:
             trainer = _build_trainer(run_log, parts, samples)
             result = _train(run_log, parts, trainer, samples, resume_from=resume_from)
             generating = trainer.seconds_completing
+            # With calibrate=true the task says probabilities as the logged model will.
+            split, step = parts.splits["validation"], result.best.step
+            task, calibration = calibrate(trainer, parts.task, split, step=step, cfg=cfg)
+            parts = replace(parts, task=task)
             judged = _judge(run_log, parts, trainer, result)
             tuning = _compare_with_untuned(run_log, judged, seed=cfg.seed)
             test = _score_test(run_log, parts, trainer)
@@ -122,21 +136,40 @@ def run(cfg: DictConfig) -> float | list[float]:
             measured = _measured(parts, result) | (forgetting.metrics() if forgetting else {})
             # A study keeps the weights of its best trials only: TrackStudy deletes the others.
             keep = trial is None or _note_outcome(trial, cfg, measured, result, judged)
-            run_log.metrics(_speed(result))
-            suspects = parts.data.suspects
-            recording.log_result(run_log, parts.task, result, judged, suspects, page=keep)
+            run_log.metrics(result.speed)
+            figures, suspects = recording.log_result(
+                run_log, parts.task, result, judged, parts.data.suspects, page=keep
+            )
+            figures |= recording.log_calibration(run_log, calibration)
             recording.log_shares(
                 run_log, result.seconds, sampling=samples.seconds, generation=generating
             )
+            found = RunFindings(
+                run_id=run_log.run_id,
+                name=run_log.name,
+                where=run_log.artifact_uri,
+                uri=redact(cfg.tracking.uri),
+                config=record(cfg),
+                overrides=list_overrides(),
+                task=parts.task,
+                data=replace(parts.data, suspects=suspects),
+                missing=parts.missing,
+                result=result,
+                judged=judged,
+                tuning=tuning,
+                forgetting=forgetting,
+                calibration=calibration,
+                test=test,
+                figures=figures,
+            )
+            if cfg.diagnostics.summary:
+                recording.log_page(run_log, build_run_page(found))
             if keep and cfg.tracking.log_model:
-                example = parts.splits["validation"].take(choose_examples(judged.validation))
-                _log_model(run_log, parts, trainer, example, step=result.best.step)
+                _log_model(run_log, parts, trainer, found)
             verdict = str(judged.fit.verdict)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": verdict})
         if trial is None:
-            _print_summary(
-                run_log, parts, result, judged, tuning=tuning, forgetting=forgetting, test=test
-            )
+            say(summarise(found, uri=cfg.tracking.uri, has_page=cfg.diagnostics.summary))
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 
@@ -288,32 +321,25 @@ def _measure_forgetting(
     return found
 
 
-def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> dict[str, float]:
+def _score_test(run_log: RunLog, parts: Parts, trainer: MeasuringTrainer) -> HeldOutScores | None:
     """Score the test split if the config asks for it."""
     if not parts.cfg.score_test:
-        return {}
+        return None
     test = score_test(trainer, parts.task, parts.splits["test"], seed=parts.cfg.seed)
     recording.log_test(run_log, test)
-    return test.metrics
+    return test
 
 
 def _measured(parts: Parts, result: TrainingResult) -> dict[str, float]:
     """Return all values that an objective or a constraint may name."""
-    return name_metrics(result.best, parts.task.metrics) | _speed(result)
-
-
-def _speed(result: TrainingResult) -> dict[str, float]:
-    return {
-        "speed/seconds": result.seconds,
-        "speed/train_samples_per_second": result.train_samples_per_second,
-        "speed/validation_samples_per_second": result.best.validation["samples_per_second"],
-    }
+    return name_metrics(result.best, parts.task.metrics) | result.speed
 
 
 def _log_model(
-    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, example: Split, *, step: int
+    run_log: RunLog, parts: Parts, trainer: MeasuringTrainer, found: RunFindings
 ) -> None:
-    """Log the trained model, which must answer ``example`` as the run does, and its adapter."""
+    """Log the trained model, which must answer a few rows as the run does, and its adapter."""
+    example = parts.splits["validation"].take(choose_examples(found.validation))
     task, scratch_dir = parts.task, checkpoint_dir(parts.cfg, run_log.run_id)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     parts.method.restore(model, lambda: _load_model(parts)[0])
@@ -329,34 +355,10 @@ def _log_model(
         tag=parts.method.serve_as(task.pipeline_tag),
         table=table,
         origin=parts.checkpoint.origin,
-        step=step,
+        calibration=None if found.calibration is None else found.calibration.line(),
+        step=found.result.best.step,
         scratch_dir=scratch_dir,
     )
-
-
-def _print_summary(
-    run_log: RunLog,
-    parts: Parts,
-    result: TrainingResult,
-    judged: Judgement,
-    *,
-    tuning: TuningReport | None,
-    forgetting: ForgettingReport | NotMeasured | None,
-    test: dict[str, float],
-) -> None:
-    summary = format_summary(
-        result,
-        judged,
-        tuning,
-        run_id=run_log.run_id,
-        uri=parts.cfg.tracking.uri,
-        where=run_log.artifact_uri,
-        names=("loss", *order_metrics(parts.task)[:2]),
-        test=test,
-        forgetting=forgetting,
-        notes=[one.line() for one in parts.missing],
-    )
-    say(summary)
 
 
 def _apply_checks(data: PreparedData, cfg: DictConfig) -> None:

@@ -17,6 +17,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
+from audits import audit
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides, write_csv
@@ -74,6 +75,16 @@ def finished(
         with contextlib.redirect_stdout(io.StringIO()) as said:
             score = run_here(patch, *tiny_overrides(tiny_gpt2), "+trainer.adam_beta2=0.98")
         yield Finished(folder, only_run(folder), score, said.getvalue())
+
+
+def test_the_page_of_the_run_has_its_headings_and_leads_nowhere(finished: Finished) -> None:
+    page = audit(artifact(finished.run, "reports/summary.html").read_text("utf-8"))
+    assert page.headings == [
+        "Verdict", "Learning curves", "Baselines", "Data", "Errors", "Scores by label",
+        "Worst rows", "Calibration", "Config", "Run it again",
+    ]  # fmt: skip
+    assert "could not be described" not in page.text
+    assert "reports/summary.html" in finished.said
 
 
 def test_params_are_the_leaves_that_decide_the_result(finished: Finished) -> None:

@@ -40,7 +40,10 @@ _TYPES: dict[str, Any] = {
     "study": str,
     "resume": str | None,
     "score_test": bool,
-    "diagnostics.baselines": bool,
+    "calibrate": bool,
+    **dict.fromkeys(
+        (f"diagnostics.{name}" for name in ("baselines", "calibration", "summary")), bool
+    ),
     "cache_dir": str,
     **dict.fromkeys((f"tracking.{name}" for name in ("uri", "experiment")), str),
     **dict.fromkeys((f"tracking.{name}_dir" for name in ("artifact", "checkpoint")), str),
@@ -213,6 +216,27 @@ def _require_registry_name(name: object) -> None:
         )
     if len(name) > 250:
         raise InputError(f"registry.name={name[:20]}…: has {len(name)} characters; 250 at most")
+
+
+def require_calibration(cfg: DictConfig, *, says_probabilities: bool) -> None:
+    """Check that a temperature can be stored with the model, if the config asks for it.
+
+    Raises:
+        InputError: the task says no probabilities, or nothing measures them.
+
+    """
+    if not cfg.calibrate:
+        return
+    if not says_probabilities:
+        raise InputError(
+            f"calibrate=true: {cfg.task._target_.rpartition('.')[2]} says no probabilities that a "
+            "temperature could change; leave calibrate=true out"
+        )
+    if not cfg.diagnostics.calibration:
+        raise InputError(
+            "calibrate=true: diagnostics.calibration=false fits no temperature; set "
+            "diagnostics.calibration=true"
+        )
 
 
 def require_metrics(cfg: DictConfig, known: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.outcome import SplitOutcome, examine
 from tunetrail.evaluation.statistics import Interval, bootstrap
 from tunetrail.models.methods.base import Method
+from tunetrail.served.base import read_temperature
 from tunetrail.tasks.base import Task
 from tunetrail.training.inputs import load_rows
 from tunetrail.training.tokens import Split, encode_rows
@@ -93,7 +94,8 @@ def score_saved(
     scratch_dir: Path,
 ) -> HeldOutScores:
     """Score saved weights as their run would: with the same tokens, batches and precision."""
-    cfg, task = recorded.cfg, recorded.task
+    cfg = recorded.cfg
+    task = recorded.task.at_temperature(read_temperature(model.config))
     test = encode_rows(task, build(cfg.model.source), data.dataset).splits["test"]
     trainer = MeasuringTrainer(
         task=task,

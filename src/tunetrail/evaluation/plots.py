@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
+from tunetrail.evaluation.calibration import Bin
+
 # Okabe and Ito's blue and vermilion: different for every kind of colour vision.
 _TRAIN, _VALIDATION, _MARK = "#0072B2", "#D55E00", "#555555"
 # From this ratio of the largest to the smallest value on, an axis is logarithmic.
@@ -52,6 +54,51 @@ def plot_learning_curves(
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize="small")
     figure.suptitle(title)
+    return figure
+
+
+def plot_reliability(
+    before: Sequence[Bin], after: Sequence[Bin], *, decided: str, title: str
+) -> Figure:
+    """Draw how often decisions are right over how sure the model is of them.
+
+    Args:
+        before, after: bins of confidence without and with a temperature; no second curve if they
+            are the same.
+        decided: what is decided, such as "rows".
+        title: of the figure.
+
+    """
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], color=_MARK, linestyle=":", label="calibrated")
+    axes.bar(
+        [one.low for one in before],
+        [one.accuracy for one in before],
+        width=[one.high - one.low for one in before],
+        align="edge", color=_VALIDATION, alpha=0.35, edgecolor="white", label="share that is right",
+    )  # fmt: skip
+    for bins, name, colour in ((before, "as it is", _VALIDATION), (after, "tempered", _TRAIN)):
+        if bins is before or after != before:
+            points = [one.confidence for one in bins], [one.accuracy for one in bins]
+            axes.plot(*points, "o-", color=colour, label=name, markersize=4)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("share that is right")
+    axes.set_title(title)
+    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    counts.bar(
+        [one.low for one in before],
+        [one.number for one in before],
+        width=[one.high - one.low for one in before],
+        align="edge", color=_MARK, alpha=0.5, edgecolor="white",
+    )  # fmt: skip
+    counts.set_xlabel("confidence")
+    counts.set_ylabel(decided)
+    counts.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    for part in (axes, counts):
+        part.grid(alpha=0.25)
+        part.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunetrail.config.secrets import redact
+from tunetrail.evaluation.calibration import CalibrationReport
 from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
 from tunetrail.evaluation.judgement import Judgement
 from tunetrail.evaluation.tuning import TuningReport
@@ -16,9 +17,11 @@ def format_summary(
     judged: Judgement,
     tuning: TuningReport | None,
     *,
+    calibration: CalibrationReport | None = None,
     run_id: str,
     uri: str,
     where: str,
+    page: str | None = None,
     names: Sequence[str],
     test: dict[str, float],
     forgetting: ForgettingReport | NotMeasured | None = None,
@@ -28,6 +31,8 @@ def format_summary(
 
     Args:
         tuning: against the untuned model; None if that was not measured.
+        calibration: of a classifier.
+        page: the artifact that shows all of it; None if there is none.
         names: the scores that get a column.
         test: scores of the test split, or nothing.
         forgetting: None if the config asks for none.
@@ -55,9 +60,11 @@ def format_summary(
         *([f"baselines   {judged.baselines.line()}"] if judged.baselines is not None else []),
         *([f"tuning      {tuning.line()}"] if tuning is not None else []),
         *([f"forgetting  {forgetting.line()}"] if forgetting is not None else []),
+        *([f"calibration {calibration.line()}"] if calibration is not None else []),
         *(f"note        {note}" for note in notes),
         f"run         {run_id}",
         f"artifacts   {where}",
+        *([f"page        {where}/{page}"] if page is not None else []),
         f"see it      {ui}" + ("" if server else "   (or: make ui)"),
     ]
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """What served models share: loading, batches that fit into memory, and the entry for MLflow."""
 
 import json
+import math
 import pkgutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,8 @@ BATCH_TOKENS = 4096
 _CHARACTERS = 32
 # Key of a model's config.json: its pipeline tag, and with which settings it answers.
 SETTINGS = "tunetrail"
+# Among them, where a run has fitted one: what logits are divided by.
+TEMPERATURE = "temperature"
 
 
 class ServedModel:
@@ -163,7 +166,27 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> st
 
 def read_settings(config: Any) -> dict[str, Any]:
     """Return with which settings a model answers, as its training has noted in its config."""
-    return dict(getattr(config, SETTINGS, None) or {})
+    found = getattr(config, SETTINGS, None)
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def read_temperature(config: Any) -> float:
+    """Return what a model's logits are divided by; 1 where its training has noted nothing.
+
+    Raises:
+        ValueError: it is no number above 0.
+
+    """
+    found = read_settings(config).get(TEMPERATURE, 1.0)
+    if not is_temperature(found):
+        raise ValueError(f"its config.json has the temperature {found!r:.40}, no number above 0")
+    return float(found)
+
+
+def is_temperature(value: object) -> bool:
+    """Whether logits can be divided by a value."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf  # type: ignore[operator] # it is a number
 
 
 def read_label_names(config: Any) -> tuple[str, ...]:

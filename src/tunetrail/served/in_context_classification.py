@@ -243,7 +243,7 @@ The prompt, as it stands before the label of a text:
 
     def _classify(self, batch: list[dict[str, Any]]) -> np.ndarray:
         scores = self._classifier.score([row["input_ids"] for row in batch])
-        return text_classification.softmax(scores.float().cpu().numpy())
+        return self._read(scores)
 
 
 def read_prompt(config: Any) -> Prompt:

@@ -1,7 +1,8 @@
 """Answer with a trained text classifier: texts, or pairs of them, in; probabilities out.
 
 The config of the model says what it reads and how: ``problem_type`` is the word of transformers for
-one label a text, or any number; ``reads_text_pairs`` and ``threshold`` are written by training.
+one label a text, or any number; ``reads_text_pairs`` and ``threshold`` are written by training, and
+so is a temperature, by which logits are divided.
 """
 
 import json
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from . import base
@@ -70,7 +72,8 @@ class EachLabel(Reading):
     def __init__(self, config: Any, names: Sequence[str]) -> None:
         self._names = names
         # A model that was trained elsewhere has none.
-        self._threshold = float(getattr(config, "threshold", 0.5))
+        threshold = float(getattr(config, "threshold", 0.5))
+        self._threshold = temper(threshold, base.read_temperature(config))
         self.columns = {
             "prediction": "string",
             "predicted_labels": "json",
@@ -116,6 +119,7 @@ class ServedModel(base.ServedModel):
         if config.problem_type not in _READINGS:
             raise ValueError(f"it is for {config.problem_type}, not for labels of a text")
         self.label_names = base.read_label_names(config)
+        self._temperature = base.read_temperature(config)
         self._reading = _READINGS[config.problem_type](config, self.label_names)
         self.columns = self._reading.columns
         if getattr(config, "reads_text_pairs", False):
@@ -152,6 +156,15 @@ class ServedModel(base.ServedModel):
             line_end = "\\n" * count_added(self.tokenizer)
             example = f'{{"text": "a text", "text_pair": "{line_end}its pair"}}'
             another = f'{{"text": "another one", "text_pair": "{line_end}its pair"}}'
+        calibrated = (
+            ""
+            if self._temperature == 1
+            else f"""
+
+The probabilities of `tunetrail predict` and of MLflow are of logits divided by
+{self._temperature:.6g}, the temperature that the run fitted. A pipeline does not divide: its labels
+are the same, its scores are those from before. `function_to_apply="none"` gives the logits."""
+        )
         return f"""Labels: {", ".join(self.label_names)}.
 
 ```python
@@ -164,13 +177,16 @@ classify([{example}, {another}], top_k=None)  # every label with its score
 
 The model was trained on texts of up to {self._max_length} tokens; `truncation=True` cuts longer
 ones there, as training did. Without it a longer text is not cut: the model either fails on it, or
-answers on more than it was trained to read."""
+answers on more than it was trained to read.{calibrated}"""
 
     def _cut(self, text: str) -> str:
         return base.cut(text, self.tokenizer, max_length=self._max_length)
 
     def _classify(self, batch: list[dict[str, Any]]) -> np.ndarray:
-        return self._reading.normalise(self.logits(self._collate(batch)).float().cpu().numpy())
+        return self._read(self.logits(self._collate(batch)))
+
+    def _read(self, logits: torch.Tensor) -> np.ndarray:
+        return self._reading.normalise(logits.float().cpu().numpy() / self._temperature)
 
 
 def choose_labels(
@@ -189,6 +205,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Turn logits into probabilities, each by itself; without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
+def temper(probability: float, temperature: float) -> float:
+    """Return what a probability becomes where the logit behind it is divided by a temperature."""
+    if temperature == 1:
+        return probability
+    odds: float = (probability / (1 - probability)) ** (1 / temperature)
+    return odds / (1 + odds)
 
 
 def _probabilities(names: Sequence[str]) -> dict[str, str]:

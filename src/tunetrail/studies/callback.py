@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import optuna
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,17 +18,21 @@ from tunetrail.config.untrusted import Trusted, list_targets, list_variables, lo
 from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
 from tunetrail.studies.curves import plot_curves
+from tunetrail.studies.finals.finalists import collect_result
+from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.record import Terms
 from tunetrail.studies.finals.report import NO_WINNER
 from tunetrail.studies.finals.winner import read_section, register_winner
 from tunetrail.studies.fits import list_fits, plot_fits
 from tunetrail.studies.forgetting import describe_forgotten, list_forgotten, plot_forgotten
+from tunetrail.studies.page import FINALS, build_study_page
 from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.recording import log_study_page
 from tunetrail.tracking.run_log import (
     ForeignRunError,
     RunLog,
@@ -67,6 +72,8 @@ class TrackStudy:
         self._constraints: dict[str, str] = {}
         self._main_metric = ""
         self._logged_best: int | None = None
+        # Name of a study -> what was drawn of it, by the names of artifacts.
+        self._figures: dict[str, dict[str, Figure]] = {}
 
     # Set once there is a study.
     _runs: TrialRuns
@@ -165,6 +172,11 @@ class TrackStudy:
             lines = register_winner(study, finals, finalists, parent=parent, terms=terms)
             for line in lines:
                 log.info("%s", line)
+            result = collect_result(study, finals, finalists, objective=terms.objective)
+            if result.finalists:
+                drawn = self._figures.setdefault(study.study_name, {})
+                drawn[FINALS] = plot_finals(result)
+                parent.figure(drawn[FINALS], FINALS)
             self._log_report(study, parent, self._synchronise(study, parent))
         if lines[0].startswith(NO_WINNER):
             raise InputError("the study has no winner")
@@ -248,12 +260,12 @@ class TrackStudy:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _log_summary(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
-        self._log_report(study, parent, run_ids)
         table = list_trials(study, self._objectives, run_ids)
         parent.text(table.to_csv(index=False), "tables/trials.csv")
         # Finals are not searched, so there is no history and no slice to draw.
         if attributes.FINAL_OF not in study.user_attrs:
             self._log_figures(study, parent)
+        self._log_report(study, parent, run_ids)
         best = find_best(study)
         if best is None:
             return
@@ -268,21 +280,24 @@ class TrackStudy:
             parent.page(figures, "figures/study.html")
         runs = self._runs.list_all_repeats()
         baselines = find_baselines(study, self._objectives, runs, main_metric=self._main_metric)
-        for name, curve in plot_curves(study, self._objectives, baselines=baselines).items():
-            parent.figure(curve, f"figures/over_{name.rpartition('.')[2]}.png")
+        curves = plot_curves(study, self._objectives, baselines=baselines)
+        drawn = {f"figures/over_{name.rpartition('.')[2]}.png": curves[name] for name in curves}
         fits = list_fits(study)
         if (figure := plot_fits(fits)) is not None:
-            parent.figure(figure, "figures/fits.png")
+            drawn["figures/fits.png"] = figure
         costs = list_costs(study, self._objectives, runs, main_metric=self._main_metric)
         if len(costs):
             parent.shown_table(costs, "tables/costs.json")
             figure = plot_costs(costs, self._objectives[0], baselines=baselines)
-            parent.figure(figure, "figures/costs.png")
+            drawn["figures/costs.png"] = figure
         forgotten = list_forgotten(study, self._objectives, runs, main_metric=self._main_metric)
         if len(forgotten):
             parent.shown_table(forgotten, "tables/forgetting.json")
             figure = plot_forgotten(forgotten, self._objectives[0], baselines=baselines)
-            parent.figure(figure, "figures/forgetting.png")
+            drawn["figures/forgetting.png"] = figure
+        for path, figure in drawn.items():
+            parent.figure(figure, path)
+        self._figures[study.study_name] = drawn
 
     def _log_report(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
         winner = read_section(parent)
@@ -293,6 +308,8 @@ class TrackStudy:
             winner=winner, forgetting=describe_forgotten(table, self._objectives[0]),
         )  # fmt: skip
         parent.text(report, "report.md")
+        figures = self._figures.get(study.study_name, {})
+        log_study_page(parent, build_study_page(study, self._objectives, report, figures))
 
 
 def _list_trusted(config: DictConfig) -> Trusted:

@@ -1,9 +1,11 @@
 """What a task must offer: one file in ``tasks/``, one in ``served/``, one YAML."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
@@ -61,8 +63,48 @@ NUM_CUT = "num_cut"
 # each row adds to the sums of a baseline. More are left out: as float64 these take 40 MB.
 MOST_CELLS = 5_000_000
 
+# Logits of decisions that calibration looks at: 4 MB.
+_MOST_LOGITS = 500_000
+
 # Trainer measures the loss for every task.
 LOSS = Metric(greater_is_better=False, is_share=False)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a classifier decides in the rows of a split, and what is right.
+
+    Args:
+        logits: of what may be chosen in each decision, shape (decisions, choices).
+        targets: the right choice of each, shape (decisions,). Each row has as many decisions, and
+            those of a row follow each other.
+        num_rows: of the split.
+        decided: what a decision is about, in words, such as "rows".
+
+    """
+
+    logits: Array
+    targets: Array
+    num_rows: int
+    decided: str
+
+    @classmethod
+    def of_rows(cls, logits: Array, targets: Array, *, decided: str) -> Self:
+        """Take what rows give, of very many rows a part that is spread over all of them.
+
+        Args:
+            logits: shape (rows, …, choices).
+            targets: shape (rows, …).
+
+        """
+        most = max(_MOST_LOGITS // math.prod(logits.shape[1:]), 1)
+        places = np.unique(np.linspace(0, len(logits) - 1, min(most, len(logits))).astype(int))
+        logits, targets = logits[places], targets[places]
+        return cls(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), len(places), decided)
+
+    def row_of_decision(self) -> Array:
+        """Return the number of the row of each decision, shape (decisions,)."""
+        return np.arange(len(self.targets)) // (len(self.targets) // self.num_rows)
 
 
 class Task(Protocol):
@@ -90,6 +132,8 @@ class Task(Protocol):
     # at step 0, too; and it scores a whole vocabulary for each token, so that no more rows are
     # evaluated at once than are trained at once.
     is_language_model: ClassVar[bool]
+    # What it says has a probability that a temperature can change.
+    says_probabilities: ClassVar[bool]
     # Kind of architecture that the task makes no sense for -> why, and what would work.
     unsuited: ClassVar[Mapping[Kind, str]]
 
@@ -209,6 +253,15 @@ class Task(Protocol):
         probability of what it says, from 0 to 1.
         """
 
+    def decisions(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Decisions | None:
+        """Return the logits behind the probabilities of the rows; None if it says none."""
+
+    def at_temperature(self, temperature: float) -> Self:
+        """Return the task whose probabilities are of logits divided by this number.
+
+        What is said stays the same; how sure it is changes, in tables and in the served model.
+        """
+
     def sample(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Dataset
     ) -> pd.DataFrame | None:
@@ -288,6 +341,15 @@ class OnePass:
     """For tasks of which a forward pass gives all that is measured, on any architecture."""
 
     unsuited: ClassVar[Mapping[Kind, str]] = {}
+    says_probabilities: ClassVar[bool] = False
+
+    def decisions(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Decisions | None:
+        del rows, encoded, outputs
+        return None
+
+    def at_temperature(self, temperature: float) -> Self:
+        del temperature
+        return self
 
     def complete(
         self,

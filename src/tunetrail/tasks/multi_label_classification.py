@@ -31,8 +31,16 @@ from tunetrail.data.columns import (
 from tunetrail.errors import InputError
 from tunetrail.models.loading import Loader
 from tunetrail.served.blank import is_blank
-from tunetrail.served.text_classification import choose_labels, sigmoid
-from tunetrail.tasks.base import MOST_CELLS, Array, Baseline, Collator, Metric, one_loss_each
+from tunetrail.served.text_classification import choose_labels, sigmoid, temper
+from tunetrail.tasks.base import (
+    MOST_CELLS,
+    Array,
+    Baseline,
+    Collator,
+    Decisions,
+    Metric,
+    one_loss_each,
+)
 from tunetrail.tasks.metrics.labels import score_labels
 from tunetrail.tasks.metrics.multi_label import multi_label
 from tunetrail.tasks.plots import plot_scores_by_label
@@ -196,11 +204,18 @@ class MultiLabelClassification(SequenceClassification):
         """Return one line a text, with probability_<label> beside what is predicted."""
         names = _names(rows)
         probabilities = np.empty((len(rows), len(names)))
-        probabilities[encoded["index"]] = sigmoid(outputs)
+        probabilities[encoded["index"]] = sigmoid(outputs / self.temperature)
         frame = begin_sequences(rows)
         frame["prediction"] = [_spell(self._choose(row, names)) for row in probabilities]
         frame = add_probabilities(frame, probabilities, names)
         return frame.sort_values("row", ignore_index=True)
+
+    def decisions(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Decisions | None:
+        """Take each label of each text for a decision between no and yes."""
+        logits = np.empty_like(outputs)
+        logits[encoded["index"]] = outputs
+        pairs = np.stack([np.zeros_like(logits), logits], axis=-1)
+        return Decisions.of_rows(pairs, _targets(rows).astype(int), decided="labels of rows")
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         names, probabilities = _read_probabilities(table)
@@ -258,7 +273,8 @@ class MultiLabelClassification(SequenceClassification):
         return [*super().limits(), how]
 
     def _choose(self, probabilities: Array, names: Sequence[str]) -> list[str]:
-        return choose_labels(probabilities, names, threshold=self.threshold)
+        threshold = temper(self.threshold, self.temperature)
+        return choose_labels(probabilities, names, threshold=threshold)
 
 
 def _names(rows: Dataset) -> list[str]:

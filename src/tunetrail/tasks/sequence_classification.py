@@ -4,8 +4,8 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from tunetrail.config.arguments import require_count
 from tunetrail.data import linear
 from tunetrail.data.columns import count_of, read_texts
 from tunetrail.errors import InputError, first_line
+from tunetrail.served.base import TEMPERATURE, is_temperature
 from tunetrail.served.blank import is_blank
 from tunetrail.served.pairs import encode_pairs
 from tunetrail.tasks.base import (
@@ -61,19 +62,24 @@ class SequenceClassification(TrainedAsMeasured, ABC):
         max_length: longer texts are cut after this many tokens; of a pair the longer text first.
         padding: ``longest`` pads each batch, ``max_length`` every text, to the same length.
         main_metric: chooses the best weights; shown beside the loss on curves and in the summary.
+        temperature: probabilities are of logits divided by it; ``calibrate=true`` fits it.
 
     """
 
     max_length: int
     padding: Literal["longest", "max_length"]
     main_metric: str
+    temperature: float = field(default=1.0, kw_only=True)
 
     pipeline_tag: ClassVar[str] = "text-classification"
+    says_probabilities: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_count("task.max_length", self.max_length)
         if self.padding not in ("longest", "max_length"):
             raise InputError(f"task.padding={self.padding}: must be longest or max_length")
+        if not is_temperature(self.temperature):
+            raise InputError(f"task.temperature={self.temperature}: must be a number above 0")
 
     @abstractmethod
     def list_targets(self, rows: Dataset) -> list[Any]:
@@ -117,6 +123,9 @@ class SequenceClassification(TrainedAsMeasured, ABC):
         logits: torch.Tensor = outputs["logits"]
         return logits
 
+    def at_temperature(self, temperature: float) -> Self:
+        return replace(self, temperature=temperature)
+
     def inputs(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[[name for name in ("text", "text_pair") if name in table]]
 
@@ -124,8 +133,9 @@ class SequenceClassification(TrainedAsMeasured, ABC):
         return [f"Texts are cut after {self.max_length} tokens: what comes later is not read."]
 
     def serving_config(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Cut longer texts as training did, instead of failing."""
-        return {"truncation": True, "max_length": length_for(tokenizer, self.max_length)}
+        """Cut longer texts as training did, instead of failing; be as sure as the run is."""
+        how = {"truncation": True, "max_length": length_for(tokenizer, self.max_length)}
+        return how if self.temperature == 1 else {**how, TEMPERATURE: self.temperature}
 
 
 def name_columns(columns: Mapping[str, str | None], others: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from tunetrail.data.columns import (
 )
 from tunetrail.models.loading import Loader
 from tunetrail.served.text_classification import softmax
-from tunetrail.tasks.base import MOST_CELLS, Array, Baseline, Metric, one_loss_each
+from tunetrail.tasks.base import MOST_CELLS, Array, Baseline, Decisions, Metric, one_loss_each
 from tunetrail.tasks.metrics.classification import classification
 from tunetrail.tasks.metrics.labels import list_confusions, score_labels
 from tunetrail.tasks.plots import plot_confusion_matrix
@@ -119,12 +119,17 @@ class TextClassification(SequenceClassification):
         """Return one line a text, with confidence and probability_<label> beside it."""
         names = rows.features["label"].names
         probabilities = np.empty((len(rows), len(names)))
-        probabilities[encoded["index"]] = softmax(outputs)
+        probabilities[encoded["index"]] = softmax(outputs / self.temperature)
         frame = begin_sequences(rows)
         frame["prediction"] = [names[index] for index in probabilities.argmax(axis=-1)]
         frame["confidence"] = probabilities.max(axis=-1)
         frame = add_probabilities(frame, probabilities, names)
         return frame.sort_values("row", ignore_index=True)
+
+    def decisions(self, rows: Dataset, encoded: Dataset, outputs: Array) -> Decisions | None:
+        logits = np.empty_like(outputs)
+        logits[encoded["index"]] = outputs
+        return Decisions.of_rows(logits, np.asarray(rows["label"]), decided="rows")
 
     def answers(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[["prediction", "confidence"]].set_axis(["label", "score"], axis=1)

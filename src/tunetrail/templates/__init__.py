@@ -1,4 +1,4 @@
-"""The texts of reports: Jinja2 templates in Markdown, which Python fills with values."""
+"""The texts of reports: Jinja2 templates, most in Markdown, which Python fills with values."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,6 +22,11 @@ def render(template: str, /, **values: object) -> str:
     """Fill in a template. Several blank lines, as around an empty section, become one."""
     text = _ENVIRONMENT.get_template(f"{template}.md.jinja").render(values)
     return printable(re.sub(r"\n{3,}", "\n\n", text).strip()) + "\n"
+
+
+def render_html(template: str, /, **values: object) -> str:
+    """Fill in a template of HTML: all that is not marked as markup is escaped."""
+    return _HTML.get_template(f"{template}.html.jinja").render(values)
 
 
 def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
@@ -82,5 +87,6 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     autoescape=False,  # noqa: S701 - Markdown; a table escapes its cells
 )
+_HTML = _ENVIRONMENT.overlay(autoescape=True)
 _ENVIRONMENT.globals["table"] = table
 _ENVIRONMENT.filters.update(cell=cell, short=short)

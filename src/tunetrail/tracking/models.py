@@ -59,6 +59,7 @@ def log_model(
     tag: str,
     table: pd.DataFrame,
     origin: str,
+    calibration: str | None,
     step: int,
     scratch_dir: Path,
 ) -> None:
@@ -72,6 +73,7 @@ def log_model(
         tag: names the module in ``served/`` that answers.
         table: what :meth:`Task.tabulate` gives for a few rows: the example, with the run's answers.
         origin: what the model was fine-tuned from.
+        calibration: how far its probabilities can be trusted, for its card.
         step: of the evaluation whose weights these are.
         scratch_dir: for the files before they are copied; what a killed process leaves there is
             deleted with this folder.
@@ -89,7 +91,13 @@ def log_model(
     example = example_of(inputs)
     answering: type[ServedModel] = served.load_module(tag).ServedModel
     columns = answering.list_served(model.config)
-    card = render("run_card", name=run_log.name, origin=redact(origin), run_id=run_log.run_id)
+    card = render(
+        "run_card",
+        name=run_log.name,
+        origin=redact(origin),
+        run_id=run_log.run_id,
+        calibration=calibration,
+    )
     # MLflow asks the hub for the card and the licence of the model's name, and retries for long
     # without a network. These weights are not on the hub.
     model.name_or_path = f"run:{run_log.run_id}"

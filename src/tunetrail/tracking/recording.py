@@ -6,24 +6,33 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
+from tunetrail.config.secrets import redact
 from tunetrail.data.prepare import PreparedData
 from tunetrail.data.quality.lengths import TokenLengths
 from tunetrail.data.quality.report import QualityReport
 from tunetrail.data.quality.suspects import SuspectReport, write_suspects
 from tunetrail.data.sources import SourceFile
+from tunetrail.evaluation.calibration import CalibrationReport
 from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
 from tunetrail.evaluation.held_out import HeldOutScores
 from tunetrail.evaluation.judgement import Judgement
 from tunetrail.evaluation.label_errors import find_label_errors
 from tunetrail.evaluation.missing_labels import MissingLabels
 from tunetrail.evaluation.outcome import SplitOutcome
-from tunetrail.evaluation.plots import plot_interactive_curves, plot_learning_curves
+from tunetrail.evaluation.plots import (
+    plot_interactive_curves,
+    plot_learning_curves,
+    plot_reliability,
+)
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.fingerprint import fingerprint_weights
 from tunetrail.tasks.base import Task
+from tunetrail.templates.pages import write_html, write_markdown
+from tunetrail.templates.sections import Page
 from tunetrail.tracking.provenance.code import Code, describe_code
 from tunetrail.tracking.provenance.fingerprints import (
     combine_fingerprints,
@@ -35,6 +44,12 @@ from tunetrail.tracking.run_log import KEPT, SUSPECTS, TEST_SCORED, UNTUNED_ROWS
 from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.training.evaluations import Evaluation, name_metrics
 from tunetrail.training.train import TrainingResult
+
+# Artifacts: the page of a run, and figures that stand in it.
+SUMMARY = "reports/summary.html"
+# Rows of a table in the page of a run, and of a study, as in its report.
+_MOST_ROWS, _MOST_TRIALS = 50, 200
+_CURVES, _CALIBRATION = "figures/learning_curves.png", "figures/calibration.png"
 
 
 def log_code(run_log: RunLog, *, seeds: dict[str, int], resumed: bool) -> None:
@@ -192,8 +207,11 @@ def log_curves(
     main_metric: str,
     best: Evaluation,
     page: bool,
-) -> None:
-    """Log the curves of train and validation as a figure and, with ``page``, as a page, too."""
+) -> dict[str, Figure]:
+    """Log the curves of train and validation as a figure and, with ``page``, as a page, too.
+
+    Like the others that draw, it returns the figures by the names of their artifacts.
+    """
     epochs = [evaluation.epoch for evaluation in evaluations]
     curves = {
         name: ([e.train[name] for e in evaluations], [e.validation[name] for e in evaluations])
@@ -201,12 +219,13 @@ def log_curves(
     }
     title = f"Learning curves of {run_log.name}"
     figure = plot_learning_curves(epochs, curves, best_epoch=best.epoch, title=title)
-    run_log.figure(figure, "figures/learning_curves.png")
+    run_log.figure(figure, _CURVES)
     if page:
         # Before the page: it is deleted with the weights when better trials come.
         run_log.tags({KEPT: "true"})
         interactive = plot_interactive_curves(epochs, curves, best_epoch=best.epoch, title=title)
         run_log.page([interactive], "figures/learning_curves.html")
+    return {_CURVES: figure}
 
 
 def log_result(
@@ -217,27 +236,30 @@ def log_result(
     suspects: SuspectReport | None,
     *,
     page: bool,
-) -> None:
+) -> tuple[dict[str, Figure], SuspectReport | None]:
     """Log the scores of the best weights, the curves, and every validation row.
 
-    With ``suspects`` come the labels of validation that are probably wrong by the model, too.
+    Returns the figures, and ``suspects`` with the labels of validation that are probably wrong by
+    the trained model.
     """
     if judged.above_baseline is not None:
         run_log.metrics({"best/above_baseline": judged.above_baseline})
     best = name_metrics(result.best, task.metrics)
     run_log.metrics({f"best/{name}": value for name, value in best.items()})
     run_log.metrics({"best/standard_error": judged.validation.noise})
+    figures = {}
     if result.is_trained:
-        log_curves(
+        figures = log_curves(
             run_log, result.evaluations, main_metric=task.main_metric, best=result.best, page=page
         )
-    log_outcome(run_log, judged.validation, split="validation")
+    figures |= log_outcome(run_log, judged.validation, split="validation")
     if suspects is not None:
-        found = find_label_errors(judged.validation, split="validation")
-        log_suspects(run_log, suspects.add(found))
+        suspects = suspects.add(find_label_errors(judged.validation, split="validation"))
+        log_suspects(run_log, suspects)
+    return figures, suspects
 
 
-def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
+def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> dict[str, Figure]:
     """Log every row of a split with its prediction, the scores of each label, and figures."""
     run_log.table(outcome.table, f"predictions/{split}.parquet")
     task, rows = outcome.task, outcome.rows
@@ -247,9 +269,40 @@ def log_outcome(run_log: RunLog, outcome: SplitOutcome, *, split: str) -> None:
     confusions = task.confusions(outcome.table)
     if len(confusions):
         run_log.text(confusions.to_csv(index=False), f"tables/confusions_{split}.csv")
-    for name, figure in task.plot(rows, outcome.table, by_label, split=split).items():
-        suffix = "" if split == "validation" else f"_{split}"
-        run_log.figure(figure, f"figures/{name}{suffix}.png")
+    suffix = "" if split == "validation" else f"_{split}"
+    drawn = task.plot(rows, outcome.table, by_label, split=split)
+    figures = {f"figures/{name}{suffix}.png": figure for name, figure in drawn.items()}
+    for path, figure in figures.items():
+        run_log.figure(figure, path)
+    return figures
+
+
+def log_calibration(run_log: RunLog, found: CalibrationReport | None) -> dict[str, Figure]:
+    """Log how far confidence is from accuracy, and draw it, where it was measured."""
+    if found is None:
+        return {}
+    run_log.metrics(found.metrics())
+    run_log.data(found.to_dict(), "reports/calibration.json")
+    title = "Validation: right as often as it is sure?"
+    figure = plot_reliability(found.before, found.after, decided=found.decided, title=title)
+    run_log.figure(figure, _CALIBRATION)
+    return {_CALIBRATION: figure}
+
+
+def log_page(run_log: RunLog, page: Page) -> None:
+    """Log the page of a run for a browser, and as Markdown."""
+    _log_html(run_log, page, SUMMARY, most_rows=_MOST_ROWS)
+    run_log.text(write_markdown(page, clean=redact), str(Path(SUMMARY).with_suffix(".md")))
+
+
+def log_study_page(run_log: RunLog, page: Page) -> None:
+    """Log the page of a study for a browser; its report in Markdown is there."""
+    _log_html(run_log, page, "reports/study.html", most_rows=_MOST_TRIALS)
+
+
+def _log_html(run_log: RunLog, page: Page, path: str, *, most_rows: int) -> None:
+    # Texts are cleaned before figures are put in: base64 is no text.
+    run_log.content(write_html(page, clean=redact, most_rows=most_rows).encode(), path)
 
 
 def log_judgement(run_log: RunLog, judged: Judgement) -> None:

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.config.store_key import store_key
 from tunetrail.errors import InputError, chain_of, describe
+from tunetrail.templates.figures import draw
 from tunetrail.tracking import processes
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.confinement import locate_run
@@ -124,13 +124,7 @@ class RunLog:
 
     def figure(self, figure: Figure, path: str) -> None:
         """Write a figure as PNG at 150 dpi."""
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            # Names of labels may have characters that matplotlib's font lacks, such as emoji: each
-            # becomes a box.
-            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
-            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        self.content(buffer.getvalue(), path)
+        self.content(draw(figure), path)
 
     def page(self, figures: list[go.Figure], path: str) -> None:
         """Write interactive figures as one page of about 5 MB that needs no network."""

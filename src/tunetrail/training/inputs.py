@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tunetrail.config.arguments import require_arguments_of_trainer
 from tunetrail.config.build import build, plain
-from tunetrail.config.checks import require_metrics, require_settings
+from tunetrail.config.checks import require_calibration, require_metrics, require_settings
 from tunetrail.config.paths import Stamp, locate, stamp_files
 from tunetrail.data.columns import ROLES, TEXT_ROLES
 from tunetrail.data.prepare import EXAMPLES, PreparedData, WholeSplits, load_splits, prepare_data
@@ -40,6 +40,7 @@ def require_job(cfg: DictConfig) -> None:
     require_settings(cfg)
     task = build_task(cfg)
     require_metrics(cfg, task.metrics)
+    require_calibration(cfg, says_probabilities=task.says_probabilities)
     require_arguments_of_trainer(cfg, task)
     build_method(cfg).serve_as(task.pipeline_tag)
     if cfg.diagnostics.get("forgetting", False):

@@ -36,6 +36,15 @@ class TrainingResult:
     def is_trained(self) -> bool:
         return self.num_steps > 0
 
+    @property
+    def speed(self) -> dict[str, float]:
+        """The speed as metrics."""
+        return {
+            "speed/seconds": self.seconds,
+            "speed/train_samples_per_second": self.train_samples_per_second,
+            "speed/validation_samples_per_second": self.best.validation["samples_per_second"],
+        }
+
 
 class NonFiniteLossError(InputError, FloatingPointError):
     """The loss became NaN or infinite: every later step would be wasted."""

@@ -7,10 +7,14 @@ from typing import Any
 
 import optuna
 import pytest
+from audits import audit
+from matplotlib.figure import Figure
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from tunetrail.studies.page import build_study_page
 from tunetrail.studies.report import list_trials, write_report
+from tunetrail.templates.pages import write_html
 
 RATE, EPOCHS = "trainer.learning_rate", "trainer.num_train_epochs"
 ACCURACY, LOSS = "validation/accuracy", "validation/loss"
@@ -186,3 +190,23 @@ def test_a_study_of_any_size_has_a_report(count: int, tmp_path: Path) -> None:
     assert (cut in text) == (count == 1000)
     assert len(list_trials(study, [ACCURACY], {})) == count
     list_trials(study, [ACCURACY], {}).to_csv(tmp_path / "trials.csv", index=False)
+
+
+def test_the_page_of_a_study_has_the_sections_of_its_report_and_its_figures() -> None:
+    study = make_study()
+    add(study, 0.5)
+    add(study, 0.7)
+    figures = {name: Figure(figsize=(2, 2)) for name in ("figures/finals.png", "figures/costs.png")}
+    winner = "## Winner: trial 1 <b>\n\nIt **won** `x`.\n\n### In the registry\n\nas v1"
+    runs = {0: "run0", 1: "run1"}
+    text = write_report(study, [ACCURACY], {}, runs, winner=winner)
+    html = write_html(build_study_page(study, [ACCURACY], text, figures))
+    page = audit(html)
+    assert page.headings == [
+        "Winner: trial 1 <b>", "In the registry", "How the trials ended", "Best: trial 1",
+        "Figures", "Trials",
+    ]  # fmt: skip
+    assert html.count("<img src=") == 2
+    assert html.index("data:image") < html.index("How the trials ended</h2>")
+    assert "run1" in page.text
+    assert "0.7" in page.text

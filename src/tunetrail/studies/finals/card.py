@@ -17,6 +17,8 @@ _TRAINER_KEYS = (
     "lr_scheduler_type", "warmup_steps",
 )  # fmt: skip
 
+# Metrics of the run of a classifier.
+_ERROR, _TEMPERATURE = "calibration/ece", "calibration/temperature"
 # What names the weights, whatever kind of source they have; a package has a path, too.
 _NAMES_OF_MODEL = ("id", "distribution", "path", "run_id")
 
@@ -31,6 +33,7 @@ def write_card(
     limits: Sequence[str],
     fingerprints: Mapping[str, SplitFingerprint],
     tags: Mapping[str, str],
+    metrics: Mapping[str, float],
 ) -> str:
     """Write the card as Markdown, without the header that the hub reads.
 
@@ -41,9 +44,10 @@ def write_card(
         trains: whether the method of the run does.
         limits: of any model of its task.
         fingerprints: of the splits as they were used.
-        tags: of the run.
+        tags, metrics: of the run.
 
     """
+    calibrated = config.get("calibrate") is True and metrics.get(_TEMPERATURE, 1.0) != 1
     source = config["data"]["source"]
     return render(
         "model_card",
@@ -74,6 +78,23 @@ def write_card(
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
         test_scores=list_scores(conclusion.test),
         verdicts=[describe_comparison(one) for one in conclusion.comparisons],
+        calibrated=calibrated,
+        calibration=_describe_calibration(metrics, calibrated=calibrated),
+    )
+
+
+def _describe_calibration(metrics: Mapping[str, float], *, calibrated: bool) -> str:
+    """Say what the run has measured of its probabilities; empty if it has not."""
+    if _ERROR not in metrics:
+        return ""
+    before, chance = metrics[_ERROR], metrics.get(f"{_ERROR}_of_calibrated", 0.0)
+    said = f"expected calibration error {before:.3f} (a calibrated model: {chance:.3f})"
+    if not calibrated:
+        return f"{said}; its logits are divided by no temperature"
+    own, others = (metrics.get(f"{_ERROR}_{name}fitted", 0.0) for name in ("", "cross_"))
+    return (
+        f"{said}; its logits are divided by {metrics[_TEMPERATURE]:.3f}, fitted on these rows, "
+        f"which gives {own:.3f} on them, and {others:.3f} on rows that it was not fitted on"
     )
 
 

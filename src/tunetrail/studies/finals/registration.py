@@ -92,6 +92,7 @@ def log_card(record: WinnerRecord, conclusion: Conclusion) -> None:
         limits=record.recorded.task.limits(),
         fingerprints=record.fingerprints,
         tags=record.last.tags,
+        metrics=record.last.metrics,
     )
     with_header = add_header(card, pipeline_tag=record.recorded.task.pipeline_tag)
     run_log.text(with_header, _CARD)

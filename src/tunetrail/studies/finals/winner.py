@@ -15,7 +15,6 @@ from tunetrail.console import quiet_libraries
 from tunetrail.studies.finals.comparisons import compare_winner
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
-from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.record import Terms, WinnerRecord, load_data, load_winner
 from tunetrail.studies.finals.registration import log_card, register_version
 from tunetrail.studies.finals.report import (
@@ -68,8 +67,6 @@ def register_winner(
             conclusion = _conclude(record, result, result.winner)
         complete, lines = not record.undone, summarise_winner(conclusion)
         _log_conclusion(conclusion, parent)
-    if result.finalists:
-        parent.figure(plot_finals(result), "figures/finals.png")
     # Last, because its presence means that all of it is there.
     parent.data({"key": key, "complete": complete, "said": lines}, _DONE)
     return lines

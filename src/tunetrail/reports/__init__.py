@@ -1,0 +1,1 @@
+"""Pages for people: what a run has found, put together."""
