@@ -112,7 +112,7 @@ def make(case: str) -> DatasetDict:
     if case.isdigit():
         texts = variants(int(case))
     elif case == "ten texts":
-        texts = [draw.choice(read_tweets()[:10]) for _ in range(100_000)]
+        texts = draw.choices(read_tweets()[:10], k=100_000)
     elif case.startswith("boilerplate"):
         common = " ".join(draw.sample(words, 60))
         most = int(case.split()[1])

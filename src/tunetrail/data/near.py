@@ -38,11 +38,11 @@ _NUM_MINIMA = 512
 # A candidate shares so many of the rarest words: with one there would be many more to look at.
 _HITS = 2
 _FEWEST_WORDS = 4
-# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most: about
-# 10 s. A word is looked up in fewer of the texts that have it if there would be more.
-_CHUNK, _MOST_HITS = 5_000_000, 400_000_000
-# Words of candidates that are compared at most, about 5 s: from then on of the likeliest ones.
-_MOST_CHECKED, _LIKELIEST = 300_000_000, 20
+# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most: ten times
+# what 60,000 tweets against 20,000 need. A word is looked up in fewer texts if there would be more.
+_CHUNK, _MOST_HITS = 5_000_000, 150_000_000
+# Words of candidates that are compared, four times what these need: from then on of the likeliest.
+_MOST_CHECKED, _LIKELIEST = 60_000_000, 20
 # Scripts that put no space between words: each character counts as one.
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
