@@ -38,8 +38,8 @@ _NUM_MINIMA = 512
 # A candidate shares so many of the rarest words: with one there would be many more to look at.
 _HITS = 2
 _FEWEST_WORDS = 4
-# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most: ten times
-# what 60,000 tweets against 20,000 need. A word is looked up in fewer texts if there would be more.
+# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most, ten
+# times what 60,000 tweets against 20,000 need: else a word is looked up in fewer of its texts.
 _CHUNK, _MOST_HITS = 5_000_000, 150_000_000
 # Words of candidates that are compared, four times what these need: from then on of the likeliest.
 _MOST_CHECKED, _LIKELIEST = 60_000_000, 20
@@ -118,10 +118,13 @@ def compare_sets(parts: Sequence[Sequence[str]]) -> list[Compared]:
 
 def find_near(source: Compared, held_out: Compared) -> Iterator[Matches]:
     """Find all pairs that are near, some at a time; of a set with itself each of them twice."""
-    for swapped, (shorter, longer) in enumerate([(held_out, source), (source, held_out)]):
-        for found in _find_inside(shorter, longer, strictly=bool(swapped)):
-            i, j, similarity, is_complete = found
-            yield Matches(*((i, j) if swapped else (j, i)), similarity, is_complete)
+    all_compared = True
+    for i, j, similarity, is_complete in _find_inside(held_out, source, strictly=False):
+        all_compared &= is_complete
+        yield Matches(j, i, similarity, is_complete)
+    # Else each text of the source looks for itself, also among those that are as long.
+    for i, j, similarity, is_complete in _find_inside(source, held_out, strictly=all_compared):
+        yield Matches(i, j, similarity, is_complete)
 
 
 def group_near(texts: Sequence[str]) -> npt.NDArray[np.intp]:

@@ -145,11 +145,14 @@ def test_repetition_is_no_square(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     start = time.perf_counter()
     half = len(texts) // 2
     sets = compare_sets([texts[:half], texts[half:]])
+    source: set[int] = set()
     held_out: set[int] = set()
     is_complete = True
     for found in find_near(*sets):
         held_out |= set(found.held_out.tolist())
+        source |= set(found.source.tolist())
         is_complete &= found.is_complete
     assert time.perf_counter() - start < 8
     assert is_complete == (kind != "mostly boilerplate")
     assert len(held_out) == {"ten texts": half, "mostly boilerplate": half}.get(kind, 0)
+    assert len(source) == len(held_out)
