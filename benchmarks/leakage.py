@@ -64,9 +64,9 @@ def split(**texts: list[str]) -> DatasetDict:
 
 
 def choose(texts: list[str], number: int, *, seed: int) -> list[str]:
-    """Draw texts of five words and more, all different."""
+    """Draw texts of eight words and more, all different."""
     unique = {normalise(text): text for text in texts}
-    kept = [text for key, text in unique.items() if len(key.split()) >= 5]
+    kept = [text for key, text in unique.items() if len(key.split()) >= 8]
     return random.Random(seed).sample(kept, min(number, len(kept)))
 
 
