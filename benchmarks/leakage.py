@@ -64,9 +64,9 @@ def split(**texts: list[str]) -> DatasetDict:
 
 
 def choose(texts: list[str], number: int, *, seed: int) -> list[str]:
-    """Draw texts of five words and more, all different."""
+    """Draw texts of eight words and more, all different."""
     unique = {normalise(text): text for text in texts}
-    kept = [text for key, text in unique.items() if len(key.split()) >= 5]
+    kept = [text for key, text in unique.items() if len(key.split()) >= 8]
     return random.Random(seed).sample(kept, min(number, len(kept)))
 
 
@@ -112,7 +112,7 @@ def make(case: str) -> DatasetDict:
     if case.isdigit():
         texts = variants(int(case))
     elif case == "ten texts":
-        texts = [draw.choice(read_tweets()[:10]) for _ in range(100_000)]
+        texts = draw.choices(read_tweets()[:10], k=100_000)
     elif case.startswith("boilerplate"):
         common = " ".join(draw.sample(words, 60))
         most = int(case.split()[1])

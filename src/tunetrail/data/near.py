@@ -8,7 +8,7 @@ So it depends on the two texts alone whether they are near, never on which other
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,15 +21,16 @@ from scipy.sparse import csgraph
 SAME_WORDS = 0.8
 # Of the words of the shorter text: a sentence that was added takes no word away.
 SAME_INSIDE = 0.9
-TELLING_WORDS, TELLING_CHARACTERS = 7, 25
+# Shorter texts may be alike by chance: "google self driving car spotted" stands in four tweets.
+TELLING_WORDS, TELLING_CHARACTERS = 8, 45
 LONG = 512
 # Jaccard index. Two changed words in ten leave 0.47, another second half leaves 0.33.
-SAME_NEIGHBOURS = 0.4
+SAME_NEIGHBOURS = 0.42
 NEAR = (
     f"Near are two texts of which at least {SAME_WORDS:.0%} of the words are the same, in whatever "
     f"order, or of which the shorter one stands in the longer one ({SAME_INSIDE:.0%} of its words, "
-    "and of its pairs of neighbouring words), if the shorter one has four words or more, and "
-    f"{TELLING_WORDS} words or {TELLING_CHARACTERS} characters. Of texts of more than {LONG} words "
+    f"and of its pairs of neighbouring words), if the shorter one has {TELLING_WORDS} words or "
+    f"{TELLING_CHARACTERS} characters: what is shorter people say by chance. Of texts of more than {LONG} words "
     "pairs of neighbouring words are compared, by a sample: of those that one or the other has "
     f"{SAME_NEIGHBOURS:.0%} are in both."
 )
@@ -38,11 +39,11 @@ _NUM_MINIMA = 512
 # A candidate shares so many of the rarest words: with one there would be many more to look at.
 _HITS = 2
 _FEWEST_WORDS = 4
-# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most: about
-# 10 s. A word is looked up in fewer of the texts that have it if there would be more.
-_CHUNK, _MOST_HITS = 5_000_000, 400_000_000
-# Words of candidates that are compared at most, about 5 s: from then on of the likeliest ones.
-_MOST_CHECKED, _LIKELIEST = 300_000_000, 20
+# Hits that are held in memory at once (about 12 bytes each), and that are looked up at most, ten
+# times what 60,000 tweets against 20,000 need: else a word is looked up in fewer of its texts.
+_CHUNK, _MOST_HITS = 5_000_000, 150_000_000
+# Words of candidates that are compared, four times what these need: from then on of the likeliest.
+_MOST_CHECKED, _LIKELIEST = 60_000_000, 20
 # Scripts that put no space between words: each character counts as one.
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
@@ -118,15 +119,22 @@ def compare_sets(parts: Sequence[Sequence[str]]) -> list[Compared]:
 
 def find_near(source: Compared, held_out: Compared) -> Iterator[Matches]:
     """Find all pairs that are near, some at a time; of a set with itself each of them twice."""
-    for swapped, (shorter, longer) in enumerate([(held_out, source), (source, held_out)]):
-        for found in _find_inside(shorter, longer, strictly=bool(swapped)):
-            i, j, similarity, is_complete = found
-            yield Matches(*((i, j) if swapped else (j, i)), similarity, is_complete)
+    all_compared = True
+    for i, j, similarity, is_complete in _find_inside(held_out, source, strictly=False):
+        all_compared &= is_complete
+        yield Matches(j, i, similarity, is_complete)
+    # Else each text of the source looks for itself, also among those that are as long.
+    for i, j, similarity, is_complete in _find_inside(source, held_out, strictly=all_compared):
+        yield Matches(i, j, similarity, is_complete)
 
 
 def group_near(texts: Sequence[str]) -> npt.NDArray[np.intp]:
-    """Return the group of each normalised text: texts near each other, also over others."""
+    """Return the group of each normalised text: texts near each other, also over others.
+
+    Short texts count, too: to keep together what need not be costs nothing.
+    """
     (compared,) = compare_sets([texts])
+    compared = replace(compared, is_telling=np.ones(len(texts), dtype=bool))
     groups: npt.NDArray[np.intp] = np.arange(len(texts))
     for found in find_near(compared, compared):
         ends = (groups[found.source], groups[found.held_out])

@@ -26,7 +26,7 @@ def are_near(one: str, other: str) -> bool:
     """The definition for texts of at most LONG words, without any index."""
     shorter, longer = sorted((read_words(one), read_words(other)), key=len)
     common = (Counter(shorter) & Counter(longer)).total()
-    if len(shorter) < 4 or (len(shorter) < 7 and len(" ".join(shorter)) < 25):
+    if len(shorter) < 4 or (len(shorter) < 8 and len(" ".join(shorter)) < 45):
         return False
     if 2 * common >= 0.8 * (len(shorter) + len(longer)):
         return True
@@ -38,7 +38,7 @@ def are_near(one: str, other: str) -> bool:
 @pytest.fixture(scope="module")
 def short_texts(some_tweets: DatasetDict) -> list[str]:
     texts = {normalise(text): text for text in some_tweets["train"]["text"]}
-    return [text for key, text in texts.items() if len(key.split()) >= 5][:500]
+    return [text for key, text in texts.items() if len(key.split()) >= 8][:500]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_texts_that_share_words_are_not_near(
 ) -> None:
     others = short_texts[300:]
     assert planted_share(DIFFERENT[kind], short_texts[:300], others) < 0.01
-    assert planted_share(DIFFERENT[kind], long_texts, others) < 0.05
+    assert planted_share(DIFFERENT[kind], long_texts, others) < 0.08
 
 
 def test_the_index_finds_exactly_the_pairs_of_the_definition() -> None:
@@ -109,7 +109,7 @@ def test_the_index_finds_exactly_the_pairs_of_the_definition() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        ("thank you very much", "thank you both very much", False),  # too short to tell
+        ("I just saw a google car", "I finally saw a google car", False),  # too short to tell
         ("今天天气很好我们去公园", "今天天气很好我们去学校", True),  # a character is a word
         ("今天天气很好我们去公园", "昨天晚上下了一场大雨啊", False),
         ("acgt" * 30, "acgt" * 15 + "t" + "acgt" * 15, True),  # no words at all
@@ -125,6 +125,7 @@ def test_groups_hold_what_is_near_over_others() -> None:
     chain = [" ".join(f"w{n}" for n in range(start, start + 10)) for start in range(4)]
     assert len(set(group_near([*chain, "something else that is near to nothing here"]))) == 2
     assert not find(chain[:1], chain[3:])
+    assert len(set(group_near(["enter a valid number", "please enter a valid number"]))) == 1
 
 
 @pytest.mark.parametrize("kind", ["ten texts", "boilerplate", "mostly boilerplate", "long"])
@@ -145,11 +146,14 @@ def test_repetition_is_no_square(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     start = time.perf_counter()
     half = len(texts) // 2
     sets = compare_sets([texts[:half], texts[half:]])
+    source: set[int] = set()
     held_out: set[int] = set()
     is_complete = True
     for found in find_near(*sets):
         held_out |= set(found.held_out.tolist())
+        source |= set(found.source.tolist())
         is_complete &= found.is_complete
     assert time.perf_counter() - start < 8
     assert is_complete == (kind != "mostly boilerplate")
     assert len(held_out) == {"ten texts": half, "mostly boilerplate": half}.get(kind, 0)
+    assert len(source) == len(held_out)
