@@ -24,7 +24,7 @@ _NUM_FOLDS = 5
 # What is read of a text, and of all texts to fit on; and rows x labels, for one model of all labels
 # and for one of each label. Each bounds a fit to some ten seconds, whatever the data.
 _MOST_READ = 5_000
-_MOST_READ_OF_ALL = 6_000_000
+_MOST_READ_OF_ALL = 3_000_000
 _MOST_CELLS = 5_000_000
 _MOST_CELLS_OF_SETS = 500_000
 # Also words of one character, and of languages that write no spaces, symbols.
