@@ -14,6 +14,8 @@ from tunetrail.templates.markdown import read_sections
 from tunetrail.templates.sections import Fact, Page, Section
 
 FINALS = "figures/finals.png"
+# How the section on the winner begins, which stands first in a report.
+_WINNER = "Winner: "
 
 
 def build_study_page(
@@ -29,7 +31,7 @@ def build_study_page(
     """
     head, *sections = read_sections(report)
     drawn = {path: figure for path, figure in figures.items() if path != FINALS}
-    if sections and sections[0].title.startswith("Winner") and FINALS in figures:
+    if sections and sections[0].title.startswith(_WINNER) and FINALS in figures:
         first = sections[0]
         shown = [("Each finalist: fresh seeds, their mean, and the search.", figures[FINALS])]
         sections[0] = Section(first.title, first.sentence, first.tables, shown, [FINALS])
@@ -41,7 +43,11 @@ def build_study_page(
             (n for n, one in enumerate(sections) if one.title.startswith(("Best:", "Nearest:"))), -1
         )
         sections.insert(place + 1, Section("Figures", about, figures=named, files=[*drawn]))
-    return Page(head.title, head.sentence, _list_facts(study, objectives), sections)
+    facts = _list_facts(study, objectives)
+    if sections and sections[0].title.startswith(_WINNER):
+        name, said = sections[0].title.removeprefix(_WINNER), sections[0].sentence
+        facts = [Fact("winner", name, said.partition("\n")[0]), *facts]
+    return Page(head.title, head.sentence, facts, sections)
 
 
 def _list_facts(study: optuna.Study, objectives: Sequence[str]) -> list[Fact]:

@@ -35,8 +35,8 @@ _PILE = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
 _NUMBER = re.compile(r"[±+-]?[\d,. ]+(?:e[+-]?\d+)?\s?%?(?:\s?\([\d.,]+\s?%\))?")
-# From so many characters on a cell is a text to be read, in a wide column.
-_LONG = 40
+# From so many characters on a cell is a text to be read, in a wide column; or a few words.
+_LONG, _WORDS = 40, 16
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _lay_out(value: object, clean: Clean) -> _Cell:
     text = _shown(value, _CELL, clean)
     if _NUMBER.fullmatch(text):
         return _Cell(text, "n")
-    return _Cell(text, "t" if len(text) > _LONG else "")
+    return _Cell(text, "t" if len(text) > _LONG else "m" if len(text) > _WORDS else "")
 
 
 def _write_table(part: Table, room: _Room, clean: Clean) -> dict[str, object]:

@@ -145,7 +145,7 @@ def test_the_temperature_is_stored_with_the_model_which_answers_like_the_run(
     assert main(["export", pair.on.info.run_id, "exported"]) == 0
     assert main(["predict", "exported", "--input", "test.csv", "--output", "out.csv"]) == 0
     found = load_table(Path("out.csv"), name="out").to_pandas()
-    np.testing.assert_allclose(found["confidence"], table["confidence"], atol=1e-5)
+    np.testing.assert_allclose(found["confidence"].astype(float), table["confidence"], atol=1e-5)
     card = Path("exported/README.md").read_text("utf-8")
     assert f"{metrics['calibration/ece']:.3f}" in card
     assert f"{metrics['calibration/temperature']:.6g}" in card

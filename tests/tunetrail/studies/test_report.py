@@ -210,3 +210,4 @@ def test_the_page_of_a_study_has_the_sections_of_its_report_and_its_figures() ->
     assert html.index("data:image") < html.index("How the trials ended</h2>")
     assert "run1" in page.text
     assert "0.7" in page.text
+    assert page.text.index("trial 1 <b>") < page.text.index("validation/accuracy, best trial")
