@@ -30,9 +30,9 @@ NEAR = (
     f"Near are two texts of which at least {SAME_WORDS:.0%} of the words are the same, in whatever "
     f"order, or of which the shorter one stands in the longer one ({SAME_INSIDE:.0%} of its words, "
     f"and of its pairs of neighbouring words), if the shorter one has {TELLING_WORDS} words or "
-    f"{TELLING_CHARACTERS} characters: what is shorter people say by chance. Of texts of more than {LONG} words "
-    "pairs of neighbouring words are compared, by a sample: of those that one or the other has "
-    f"{SAME_NEIGHBOURS:.0%} are in both."
+    f"{TELLING_CHARACTERS} characters: what is shorter people say by chance. Of texts of more than "
+    f"{LONG} words pairs of neighbouring words are compared, by a sample: of those that one or the "
+    f"other has {SAME_NEIGHBOURS:.0%} are in both."
 )
 # So many minima sample a long text: the standard error of the index is 0.02.
 _NUM_MINIMA = 512

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict, Value
 
+from tunetrail.data.columns import canonical_split
 from tunetrail.data.leakage import check_leakage, drop_leaks
 from tunetrail.data.near import SAME_WORDS
 from tunetrail.data.splits import take_subsets
@@ -155,3 +156,36 @@ def test_a_thousand_rows_against_a_thousand_take_less_than_a_second(
         check_leakage(dataset)
         seconds.append(time.perf_counter() - start)
     assert np.min(seconds) < 1
+
+
+def test_of_two_texts_in_a_row_the_shorter_one_must_be_the_same() -> None:
+    context = "the river bank was empty today and nobody saw the train that came from the north"
+    other = context.replace("empty", "silent")
+
+    def part(*rows: tuple[str, str]) -> Dataset:
+        questions, contexts = zip(*rows, strict=True)
+        return canonical_split(
+            Dataset.from_dict({"text": list(contexts)}),
+            text=[f"{question} | {found}" for question, found in rows],
+            own={
+                "question": (list(questions), Value("string")),
+                "context": (list(contexts), Value("string")),
+            },
+        )
+
+    train = part(("where did the train come from", context))
+    held_out = part(
+        ("where did the train come from", other),
+        ("where did the bus come from", context),
+        ("who saw it", context),
+    )
+    (pair,) = check_leakage(DatasetDict({"train": train, "test": held_out})).pairs
+    assert [(leak.kind, leak.held_out_row) for leak in pair.examples] == [("near", 0)]
+
+
+def test_the_section_for_the_page_has_the_pairs_and_examples(make_splits: MakeSplits) -> None:
+    section = check_leakage(make_splits(train=TRAIN, test=TEST)).section()
+    assert section.title == "Leakage"
+    assert section.sentence.startswith("3 of 5 test rows are in train too")
+    assert [len(table.rows) for table in section.tables] == [1, 3]
+    assert all(len(row) == len(t.header) for t in section.tables for row in t.rows)
