@@ -37,6 +37,7 @@ def test_a_run_without_progress_ends_and_says_so(
     assert run.data.tags["tunetrail.state"] == "COMPLETE"
 
 
+@pytest.mark.slow
 def test_the_metric_is_that_of_the_best_model_and_may_be_one_of_train(
     train: Train, tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,10 +45,8 @@ log = logging.getLogger(__name__)
 _BETWEEN = " | "
 _GROUPS = ("answer", "no answer")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
-# Answers of train that a baseline looks for in each context.
-_NUM_USUAL = 200
-# Characters of a context in which it looks for them, or for a sentence.
-_MOST_READ = 20_000
+# Answers of train that a baseline looks for in each context, and in how many of its characters.
+_NUM_USUAL, _MOST_READ = 200, 20_000
 
 
 @dataclass(frozen=True)
@@ -249,14 +247,14 @@ class QuestionAnswering(TrainedAsMeasured):
         """
         counts = Counter(text for texts in train["answer_texts"] for text in texts[:1])
         usual = [text for text, _ in counts.most_common(_NUM_USUAL)]
-        contexts = [context[:_MOST_READ] for context in rows["context"]]
-        pairs = list(zip(rows["question"], contexts, strict=True))
+        pairs = [
+            (q, c[:_MOST_READ]) for q, c in zip(rows["question"], rows["context"], strict=True)
+        ]
         frequent = [next((text for text in usual if text in context), "") for _, context in pairs]
         name = "the most frequent answer of train that the context has"
         yield Baseline("frequent", name, _count(rows, frequent))
-        sentences = [_closest_sentence(*pair) for pair in pairs]
         name = "the sentence with most words of the question"
-        yield Baseline("sentence", name, _count(rows, sentences))
+        yield Baseline("sentence", name, _count(rows, [_closest_sentence(*p) for p in pairs]))
         if self.unanswerable:
             yield Baseline("none", "no answer at all", _count(rows, [""] * len(pairs)))
 

@@ -365,9 +365,9 @@ class TextGeneration(TrainedAsMeasured):
         if self.main_metric == "perplexity":
             return
         commonest = str(pd.Series(train["target"][:]).mode()[0])
-        chosen, texts = sorted(self._choose(len(rows))), rows["text"][:]
-        prompts, targets = ([c[i] for i in chosen] for c in (texts, rows["target"][:]))
-        prompts = [text[:_MOST_READ] for text in prompts]
+        chosen = sorted(self._choose(len(rows)))
+        shown = rows.select(chosen)
+        prompts, targets = [text[:_MOST_READ] for text in shown["text"]], shown["target"][:]
 
         def count(key: str, name: str, texts: list[str]) -> tuple[float, Baseline]:
             counted = np.zeros((len(rows), 2 + generation.NUM_STATISTICS))
@@ -376,10 +376,8 @@ class TextGeneration(TrainedAsMeasured):
             return -score, Baseline(key, name, counted)
 
         always = "the most frequent completion of train"
-        found = [
-            count("copy", "a copy of the prompt", prompts),
-            count("commonest", always, [commonest] * len(chosen)),
-        ]
+        found = [count("copy", "a copy of the prompt", prompts)]
+        found.append(count("commonest", always, [commonest] * len(chosen)))
         yield from (one for _, one in sorted(found, key=lambda pair: pair[0]))
         leads = [_SENTENCE.split(text, maxsplit=1)[0] for text in prompts]
         yield count("lead", "the first sentence of the prompt", leads)[1]

@@ -91,7 +91,7 @@ def _against_baselines(
     # The best comes first: it is the one that a winner has to beat.
     return [
         WinnerComparison(
-            f"{one.name}, the best baseline" if one is found.best else one.name,
+            f"{one.name}, the best baseline," if one is found.best else one.name,
             split,
             compare_rows(scores, sign * one.rows, seed=seed),
         )

@@ -228,7 +228,9 @@ def test_the_report_says_what_is_more_than_noise(played: Finals) -> None:
 def test_the_console_has_a_line_for_each_fact(played: Finals) -> None:
     said = played.said  # type: ignore[attr-defined]
     heads = [line.split()[0] for line in said]
-    assert heads == ["winner", "test", "against", "against", "against", "registered"]
+    # The default config and three baselines, the best of them first.
+    assert heads == ["winner", "test", *["against"] * 4, "registered"]
+    assert "a linear model of words, the best baseline, " in said[3]
     assert all(line[12] == " " != line[13] for line in said)
 
 
