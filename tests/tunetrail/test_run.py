@@ -81,7 +81,8 @@ def test_the_page_of_the_run_has_its_headings_and_leads_nowhere(finished: Finish
     page = audit(artifact(finished.run, "reports/summary.html").read_text("utf-8"))
     assert page.headings == [
         "Verdict", "Learning curves", "Baselines", "Data", "Errors", "Scores by label",
-        "Worst rows", "Calibration", "Config", "Run it again",
+        "Worst rows", "Calibration", "What the model forgot", "Leakage", "Data quality",
+        "Labels that are probably wrong", "Config", "Run it again",
     ]  # fmt: skip
     assert "could not be described" not in page.text
     assert "reports/summary.html" in finished.said

@@ -90,7 +90,10 @@ def test_a_directory_needs_no_store(here: Store) -> None:
         ("a/b/c", "there is no registered model 'a/b/c'"),
         ("it's", 'there is no registered model "it\'s"'),
         ("@champion", "give a run id, NAME@ALIAS or NAME/VERSION"),
-        (NO_RUN, f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with --uri"),
+        (
+            NO_RUN,
+            f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with tracking.uri",
+        ),
         ("file", "model file: that is a file"),
         ("0" * 8, "there is no registered model '00000000'"),
         ("", "model '' is empty; give"),

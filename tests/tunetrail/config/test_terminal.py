@@ -54,7 +54,7 @@ def is_calm(text: str) -> bool:
 
 
 def card(name: str) -> dict[str, str]:
-    return {"name": name, "origin": name, "run_id": "0"}
+    return {"name": name, "origin": name, "run_id": "0", "calibration": name}
 
 
 def test_text_of_any_language_is_left_as_it_is() -> None:

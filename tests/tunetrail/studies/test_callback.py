@@ -549,7 +549,12 @@ def conclude(bench: Bench, finals: Bench, finalists: dict[int, int]) -> None:
     """What the sweeper does last."""
     config = OmegaConf.merge(
         sweep_config(),
-        {"registry": {"name": None}, "tracking": {"log_model": True}, "score_test": False},
+        {
+            "registry": {"name": None},
+            "tracking": {"log_model": True},
+            "score_test": False,
+            "cache_dir": "mlruns/cache",
+        },
     )
     assert isinstance(config, DictConfig)
     bench.track.on_finals_end(bench.study, finals.study, finalists, config)

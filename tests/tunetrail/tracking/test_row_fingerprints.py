@@ -85,7 +85,7 @@ def test_a_store_may_hold_anything(
     run = put_run(client, fingerprint_texts(["two"]).tobytes(), initialized_from=first)
     rows = {"validation": ["one", "two", "three", "four"]}
     parts = {split: Dataset.from_dict({"text": texts}) for split, texts in rows.items()}
-    data = PreparedData(DatasetDict(parts), None, LeakageReport(()), (), ())
+    data = PreparedData(DatasetDict(parts), None, LeakageReport(()), None, (), (), {})
     parent, grandparent = find_earlier(client, run, data)
     assert (parent.run_id, parent.known, parent.unknown) == (run, {"validation": (1,)}, "")
     assert (grandparent.run_id, grandparent.num_leaked) == (first, number)
@@ -97,7 +97,7 @@ def test_a_store_may_hold_anything(
 
 def test_rows_that_an_earlier_run_knows_are_dropped_or_refused() -> None:
     part = Dataset.from_dict({"text": ["one", "two"], "row": [0, 1], "target": ["a", "b"]})
-    data = PreparedData(DatasetDict({"test": part}), None, LeakageReport(()), (), ())
+    data = PreparedData(DatasetDict({"test": part}), None, LeakageReport(()), None, (), (), {})
 
     def run(*known: int) -> EarlierRun:
         return EarlierRun("a" * 32, "name", {"test": known}, {"test": 2})

@@ -99,8 +99,11 @@ class ForgettingReport:
             [[change.text, change.before, change.after] for change in self.worst],
             caption=f"texts that lost most (cost of each: {_COSTS[self.unit]})",
         )
+        line = self.line()
         return Section(
-            "What the model forgot", f"{self.line()}.", [numbers, *([worst] if self.worst else [])]
+            "What the model forgot",
+            f"{line[0].upper()}{line[1:]}.",
+            [numbers, *([worst] if self.worst else [])],
         )
 
 
