@@ -92,7 +92,7 @@ def test_a_directory_needs_no_store(here: Store) -> None:
         ("@champion", "give a run id, NAME@ALIAS or NAME/VERSION"),
         (
             NO_RUN,
-            f"run {NO_RUN} is not in sqlite:///mlruns/mlflow.db; give its store with tracking.uri",
+            f"run {NO_RUN} is not in {URI}; give its store with tracking.uri",
         ),
         ("file", "model file: that is a file"),
         ("0" * 8, "there is no registered model '00000000'"),
