@@ -10,7 +10,7 @@ from functools import cached_property
 from tunetrail.runs.records import History
 
 # Metrics that are logged once, after the training, and belong to no step.
-_OF_THE_WHOLE_RUN = ("best/", "test/")
+_OF_THE_WHOLE_RUN = ("best/", "baselines/", "calibration/", "forgetting/", "test/")
 
 
 class RerunVerdict(StrEnum):

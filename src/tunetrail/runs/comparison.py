@@ -13,7 +13,10 @@ _KEY_WIDTH = 38
 # A narrower column shows too little of a value.
 _MIN_COLUMN = 14
 # The order of metrics; all others come after these.
-_METRICS = ("validation/", "train/", "gap/", "best/", "test/")
+_METRICS = (
+    *("validation/", "train/", "gap/", "best/"),
+    *("baselines/", "calibration/", "forgetting/", "test/"),
+)
 
 
 def format_comparison(records: Sequence[RunRecord], root: Path, *, with_equal: bool) -> str:

@@ -29,7 +29,8 @@ from tunetrail.data.tables.files import load_table
 Train = Callable[..., Any]
 HEADINGS = [
     "Verdict", "Learning curves", "Baselines", "Test", "Data", "Errors", "Scores by label",
-    "Worst rows", "Calibration", "Config", "Run it again",
+    "Worst rows", "Calibration", "What the model forgot", "Leakage", "Data quality",
+    "Labels that are probably wrong", "Config", "Run it again",
 ]  # fmt: skip
 # Labels that say little of their texts: how sure a model is is not how often it is right.
 NOISY = ["data.validation=noisy.csv", "data.test=test.csv", "trainer.num_train_epochs=6"]
