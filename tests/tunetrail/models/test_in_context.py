@@ -280,7 +280,8 @@ def test_a_study_over_examples_has_a_curve_and_a_zero_shot_run(
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = [run for run in runs if run.info.run_name == "s"]
     figures = Path(parent.info.artifact_uri.removeprefix("file://")) / "figures"
-    assert {path.name for path in figures.iterdir()} == {"over_per_label.png", "study.html"}
+    drawn = {path.name for path in figures.iterdir()}
+    assert drawn == {"over_per_label.png", "fits.png", "study.html"}
     by_k: dict[str, list[Any]] = {}
     for run in runs:
         if run is not parent:
