@@ -302,10 +302,10 @@ def build_report(before: Any, after: Any) -> ForgettingReport:
 @pytest.mark.slow
 def test_noise_alone_is_not_forgetting() -> None:
     draw = np.random.default_rng(0)
-    befores = draw.normal(3, 1, (60, 60))
+    befores = draw.normal(3, 1, (200, 60))
     reports = [build_report(one, one + draw.normal(0, 0.2, 60)) for one in befores]
-    # 5 %, and two standard errors.
-    assert sum(found.verdict is not Verdict.KEPT for found in reports) <= 3 + 3
+    # 5 %, and two standard errors; of 1,000 draws with 60 rows each it is 6.2 %.
+    assert sum(found.verdict is not Verdict.KEPT for found in reports) <= 10 + 6
 
 
 def test_a_change_beyond_noise_is_told_and_offered_for_the_page() -> None:
