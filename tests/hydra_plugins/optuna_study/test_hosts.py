@@ -163,6 +163,11 @@ def test_a_restart_of_the_database_and_a_killed_host_lose_no_trial_and_no_final(
     hosts[0].kill()
     hosts[0] = start("one", *command)
     outputs = [finish(host) for host in hosts]
+    if hosts[1].returncode == 1:
+        # On a slow machine it starts just while the database is away.
+        assert "start its server" in outputs[1]
+        hosts[1] = start("two", *command)
+        outputs.append(finish(hosts[1]))
     assert [host.returncode for host in hosts] == [0, 0], outputs
     assert not any("Traceback" in output for output in outputs)
     require_whole(storage, 5)
