@@ -300,8 +300,9 @@ def test_a_rerun_writes_no_secret_and_shows_none_in_the_list_of_processes(
         while process.poll() is None:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
-                    # Its own address was typed.
-                    if path.parent.name != str(process.pid):
+                    # Its own address was typed; processes of other tests are elsewhere.
+                    is_here = path.with_name("cwd").resolve() == workspace.resolve()
+                    if is_here and path.parent.name != str(process.pid):
                         shown.add(path.read_text())
             time.sleep(0.05)
         file.seek(0)
