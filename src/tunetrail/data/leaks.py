@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunetrail.data.near import NEAR
-from tunetrail.templates import quote, render
+from tunetrail.templates import begin_sentence, quote, render
 from tunetrail.templates.sections import Section, Table
 
 NUM_EXAMPLES = 5
@@ -151,7 +151,7 @@ class LeakageReport:
         summary = self.summary()
         return render(
             "leakage",
-            summary=summary[0].upper() + summary[1:],
+            summary=begin_sentence(summary),
             near=NEAR,
             pairs=self._pair_rows(),
             earlier=[quote(run.line()) for run in self.earlier],
@@ -185,7 +185,7 @@ class LeakageReport:
                 caption = f"{pair.held_out} rows in {pair.source}"
                 tables.append(Table(header, shown, caption=caption))
         summary = self.summary()
-        return Section("Leakage", f"{summary[0].upper()}{summary[1:]}.", tables)
+        return Section("Leakage", f"{begin_sentence(summary)}.", tables)
 
     def _pair_rows(self) -> list[list[str]]:
         return [

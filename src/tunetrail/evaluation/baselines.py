@@ -16,7 +16,7 @@ from tunetrail.evaluation.statistics import (
 )
 from tunetrail.evaluation.tuning import UNTUNED
 from tunetrail.tasks.base import Array, Baseline, Metric, Task
-from tunetrail.templates import table
+from tunetrail.templates import begin_sentence, table
 from tunetrail.templates.sections import Section, Table
 
 
@@ -177,7 +177,7 @@ class BaselinesReport:
                 f" The model is the best of {self.num_choices} evaluations on these rows: "
                 "intervals and p values of its gain are corrected for that."
             )
-        return Section("Baselines", _sentence(self.line()), [Table(header, rows, caption)])
+        return Section("Baselines", begin_sentence(self.line()), [Table(header, rows, caption)])
 
 
 def compare_with_baselines(
@@ -236,7 +236,3 @@ def beats(validation: SplitOutcome, baselines: Baselines, *, num_choices: int) -
 
 def _name(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _sentence(line: str) -> str:
-    return line[0].upper() + line[1:]

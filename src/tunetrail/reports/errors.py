@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tunetrail.evaluation.outcome import SplitOutcome
+from tunetrail.templates import begin_sentence
 from tunetrail.templates.sections import Section, Table
 
 _MOST_CONFUSIONS, _MOST_LABELS, _MOST_WORST = 15, 30, 15
@@ -47,7 +48,7 @@ def describe_errors(outcome: SplitOutcome, figures: Mapping[str, Figure]) -> lis
                 "Errors",
                 sentence,
                 tables=[_lay_out(confusions, _MOST_CONFUSIONS)] if len(confusions) else (),
-                figures=[(f"{name[0].upper()}{name[1:]}.", figure) for name, _, figure in own],
+                figures=[(f"{begin_sentence(name)}.", figure) for name, _, figure in own],
                 files=files,
             )
         )

@@ -19,7 +19,7 @@ from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.reports.errors import describe_errors
 from tunetrail.tasks.base import Task, order_metrics
-from tunetrail.templates import list_names
+from tunetrail.templates import begin_sentence, list_names
 from tunetrail.templates.sections import Fact, Page, Section, Table
 from tunetrail.training.evaluations import Evaluation
 from tunetrail.training.train import TrainingResult
@@ -175,7 +175,7 @@ def _describe_verdict(found: RunFindings) -> Iterable[Section]:
     line = fit.line()
     yield Section(
         "Verdict",
-        f"{line[0].upper()}{line[1:]}.{notes}",
+        f"{begin_sentence(line)}.{notes}",
         tables=[Table(header, rows, f"Scores at epoch {best.epoch:.3g}, whose weights are kept.")],
         files=["reports/fit.json"],
     )
@@ -243,7 +243,7 @@ def _describe_tuning(found: RunFindings) -> Iterable[Section]:
     line = tuning.line()
     yield Section(
         "What tuning has changed",
-        f"{line[0].upper()}{line[1:]}.",
+        f"{begin_sentence(line)}.",
         tables=[Table(["on validation", "untuned model (95 %)", "this model (95 %)"], rows)],
         files=["reports/tuning.json"],
     )
@@ -301,7 +301,7 @@ def _describe_calibration(findings: RunFindings) -> Iterable[Section]:
     )
     yield Section(
         "Calibration",
-        f"{line[0].upper()}{line[1:]}.\n{about}",
+        f"{begin_sentence(line)}.\n{about}",
         tables=[Table(["", "as it is", "tempered"], rows, tempered)]
         if found.reason is None
         else (),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import find_best
 from tunetrail.studies.states import seconds_of, state_of
-from tunetrail.templates import short
+from tunetrail.templates import begin_sentence, short
 from tunetrail.templates.markdown import read_sections
 from tunetrail.templates.sections import Fact, Page, Section
 
@@ -71,4 +71,4 @@ def _list_facts(study: optuna.Study, objectives: Sequence[str]) -> list[Fact]:
 
 def _name(path: str) -> str:
     name = path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
-    return f"{name[0].upper()}{name[1:]}"
+    return begin_sentence(name)

@@ -70,6 +70,11 @@ def caption(text: object, most: int = _MAX_CAPTION) -> str:
     return line
 
 
+def begin_sentence(line: str) -> str:
+    """Let a line of the console begin as a sentence of a page does."""
+    return line[:1].upper() + line[1:]
+
+
 def list_names(names: Sequence[object], most: int = 50) -> list[str]:
     """Return captions of the first names, and how many more there are."""
     shown = [caption(name) for name in names[:most]]

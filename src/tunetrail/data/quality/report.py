@@ -8,7 +8,7 @@ from typing import Any
 from tunetrail.data.quality.cleaning import CleaningReport
 from tunetrail.data.quality.labels import FEW_ROWS, AlikeLabels, Balance
 from tunetrail.data.quality.lengths import Lengths, TokenLengths
-from tunetrail.templates import quote, render
+from tunetrail.templates import begin_sentence, quote, render
 from tunetrail.templates.sections import Section, Table
 
 _NUM_ROWS_SHOWN = 5
@@ -131,7 +131,7 @@ class QualityReport:
         summary = self.summary()
         return render(
             "quality",
-            summary=summary[0].upper() + summary[1:],
+            summary=begin_sentence(summary),
             overview_header=header,
             overview=overview,
             examples_header=_EXAMPLES_HEADER,
@@ -157,7 +157,7 @@ class QualityReport:
         if repaired := self._repaired_rows():
             tables.append(Table(("split", "row", "before", "after"), repaired, "repaired"))
         said = ". ".join([summary, *self._left_out()])
-        return Section("Data quality", f"{said[0].upper()}{said[1:]}.", tables)
+        return Section("Data quality", f"{begin_sentence(said)}.", tables)
 
     def _overview(self) -> tuple[list[str], list[list[object]]]:
         splits = self.splits

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tunetrail.templates import caption
+from tunetrail.templates import begin_sentence, caption
 from tunetrail.templates.sections import Section, Table
 
 Array = npt.NDArray[Any]
@@ -149,7 +149,7 @@ class SuspectReport:
         table = Table(COLUMNS, [tuple(line) for line in shown], caption="the most doubtful labels")
         return Section(
             "Labels that are probably wrong",
-            f"{sentence[0].upper()}{sentence[1:]}",
+            begin_sentence(sentence),
             [table] if len(frame) else [],
         )
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from tunetrail.evaluation.statistics import PairedTest
+from tunetrail.templates import begin_sentence
 from tunetrail.templates.sections import Section, Table
 
 # Less is not worth a word, however certain it is: 1 % of a perplexity, a hundredth of accuracy.
@@ -99,10 +100,9 @@ class ForgettingReport:
             [[change.text, change.before, change.after] for change in self.worst],
             caption=f"texts that lost most (cost of each: {_COSTS[self.unit]})",
         )
-        line = self.line()
         return Section(
             "What the model forgot",
-            f"{line[0].upper()}{line[1:]}.",
+            f"{begin_sentence(self.line())}.",
             [numbers, *([worst] if self.worst else [])],
         )
 
