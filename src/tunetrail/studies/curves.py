@@ -12,6 +12,7 @@ from matplotlib.ticker import (
     EngFormatter,
     FixedLocator,
     LogLocator,
+    MaxNLocator,
     NullLocator,
     StrMethodFormatter,
 )
@@ -128,10 +129,11 @@ def _plot_line(
 def spread_axis(axes: Axes, values: Sequence[float]) -> None:
     """Make the x axis logarithmic where values are far apart, linear from 0 to the least of them.
 
-    Few whole numbers each get a tick.
+    Few whole numbers each get a tick, and small shares no more than there is room for.
     """
     distinct = sorted({float(value) for value in values})
     above = [value for value in distinct if value > 0]
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     if distinct[0] >= 0 and above and (ratio := distinct[-1] / above[0]) > _WIDE:
         room = ratio**0.15
         if distinct[0] == 0:

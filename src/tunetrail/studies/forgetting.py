@@ -52,12 +52,13 @@ def describe_forgotten(table: pd.DataFrame, objective: str) -> str:
     """Say how many trials forgot, and what it costs to forget less; nothing of an empty table."""
     if not len(table):
         return ""
+    # A row of numbers is one of floats.
     names, best = label_trials(table), table.iloc[0]
     forgot = (table[_CERTAIN] > 0) & (table[FORGOTTEN] >= LEAST)
     said = (
         f"{int(forgot.sum())} of {len(table)} trials forgot more than noise. The best, trial "
-        f"{best['trial']} ({names[0]}), has {objective} {short(float(best[objective]))} and forgot "
-        f"{best[FORGOTTEN]:+.3f}"
+        f"{int(best['trial'])} ({names[0]}), has {objective} {short(float(best[objective]))} and "
+        f"forgot {best[FORGOTTEN]:+.3f}"
     )
     if not forgot.iloc[0]:
         return f"{said}, which is no more than noise."
@@ -68,13 +69,13 @@ def describe_forgotten(table: pd.DataFrame, objective: str) -> str:
         if place == 0:
             return f"{said}, the least of all."
         return (
-            f"{said}; the least, trial {less['trial']} ({names[place]}), forgot "
+            f"{said}; the least, trial {int(less['trial'])} ({names[place]}), forgot "
             f"{less[FORGOTTEN]:+.3f} and has {short(float(less[objective]))}."
         )
     place = table.index.get_loc(kept[0])
     less = table.loc[kept[0]]
     return (
-        f"{said}; the best that forgot nothing beyond noise, trial {less['trial']} "
+        f"{said}; the best that forgot nothing beyond noise, trial {int(less['trial'])} "
         f"({names[place]}), has {short(float(less[objective]))}."
     )
 
