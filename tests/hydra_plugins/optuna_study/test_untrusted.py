@@ -255,15 +255,16 @@ UNREADABLE = (
 
 def test_a_row_that_optuna_cannot_read_is_one_line(sweep, workspace):
     sweep("num_trials=1")
-    path = workspace / "store/optuna.db"
-    sound = path.read_bytes()
-    for table, column, value in UNREADABLE:
+    for number, (table, column, value) in enumerate(UNREADABLE):
+        # A copy by SQLite: a part of the study may stand in its write-ahead log still.
+        path = workspace / f"store/{number}.db"
+        with closing(sqlite3.connect(workspace / "store/optuna.db")) as database:
+            database.execute("VACUUM INTO ?", (str(path),))
         with closing(sqlite3.connect(path)) as database, database:
             database.execute(f"UPDATE {table} SET {column} = ?", (value,))
         with pytest.raises(SweepError, match=r"^study toy holds what this sweeper") as caught:
-            sweep("num_trials=2")
+            sweep("num_trials=2", f"hydra.sweeper.storage=sqlite:///{path}")
         assert "\n" not in str(caught.value), (table, column)
-        path.write_bytes(sound)
 
 
 def test_no_command_is_printed_for_a_point_outside_the_search_space(sweep, load_study, capsys):
