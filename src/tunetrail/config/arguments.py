@@ -148,8 +148,8 @@ def require_count(key: str, value: object, *, remedy: str = "") -> None:
 def precision_flags(precision: str) -> dict[str, bool]:
     """Return the arguments of TrainingArguments for a ``precision``.
 
-    ``auto`` takes bf16 only if the hardware computes in it: on a processor without AVX512-BF16 or
-    AMX, which emulates it, bf16 autocast took 2.5 times as long as fp32.
+    ``auto`` takes bf16 only where it is faster: on a GPU that computes in it, and on a processor
+    with AMX. Without AMX bf16 autocast took 1.4 to 2.5 times as long as fp32 (docs/DECISIONS.md).
 
     Raises:
         InputError: an unknown precision, or one that this machine cannot compute in.
@@ -164,8 +164,7 @@ def precision_flags(precision: str) -> dict[str, bool]:
         if gpu:
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         else:
-            can = torch.cpu.get_capabilities()
-            precision = "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
+            precision = "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "fp32"
     flags = {"bf16": precision == "bf16", "fp16": precision == "fp16"}
     # TrainingArguments refuses bf16 on a processor without use_cpu.
     return flags | {"use_cpu": True} if flags["bf16"] and not gpu else flags
