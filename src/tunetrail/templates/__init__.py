@@ -53,7 +53,12 @@ def quote(text: str) -> Quoted:
     line = " ".join(text.split())
     if len(line) > _MAX_QUOTED:
         line = f"{line[:_MAX_QUOTED]}…"
-    return Quoted(re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", line))
+    return Quoted(escape(line))
+
+
+def escape(text: str) -> str:
+    """Write a text, however long, so that no character of it is markup."""
+    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", text)
 
 
 def caption(text: object, most: int = _MAX_CAPTION) -> str:

@@ -184,8 +184,8 @@ def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
     report = (folder / "report.md").read_text()
     assert report.startswith("# Finals of study s\n\nThe best points of study s")
     assert "did not use: 43, 44." in report
-    assert "| trial 7 of the search |" in report
-    assert "| trial 0 of the search; the default config |" in report
+    assert "| 7 | complete | 0.5 |" in report
+    assert "| 0 | complete | 0.4 |" in report
     assert not (folder / "figures").exists()
     # The study's own table is of its own trials alone.
     bench.track.on_study_end(bench.study, interrupted=False, failure=None)
@@ -289,7 +289,9 @@ def test_a_reused_trial_has_a_run_with_its_source_s_numbers(
     bench.track.on_trial_end(bench.study, trial)
     bench.start()
     (copy,) = bench.runs_of(1)
-    assert copy.info.run_name == "trial-1"
+    if not seen_before:
+        assert copy.info.run_name == "trial 1 · lr 0.5"
+        assert copy.data.tags.pop("tunetrail.role") == "trial"
     assert copy.info.status == "FINISHED"
     assert copy.data.params == {RATE: "0.5"}
     assert copy.data.metrics == {"best/validation/accuracy": 0.7}
