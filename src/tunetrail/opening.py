@@ -17,8 +17,8 @@ from tunetrail.config.record import flatten_params, record, require_same_setting
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
 from tunetrail.studies.trial import Trial
-from tunetrail.templates import escape
 from tunetrail.templates.descriptions import (
+    escape,
     introduce,
     join_paragraphs,
     link_to_run,

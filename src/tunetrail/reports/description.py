@@ -1,8 +1,15 @@
 """What MLflow shows above a run that has ended: its score, the verdict, and its neighbours."""
 
 from tunetrail.reports.run import RunFindings
-from tunetrail.templates import begin_sentence, escape
-from tunetrail.templates.descriptions import introduce, join_paragraphs, link_to_run, say_rerun
+from tunetrail.templates import begin_sentence
+from tunetrail.templates.descriptions import (
+    escape,
+    introduce,
+    join_paragraphs,
+    link_to_run,
+    list_links,
+    say_rerun,
+)
 from tunetrail.tracking.descriptions import describe
 from tunetrail.tracking.recording import SUMMARY
 from tunetrail.tracking.run_log import RunLog
@@ -33,13 +40,13 @@ def log_description(
     ]
     text = join_paragraphs(
         [
-            introduce(found.config),
             _say_score(found),
+            list_links(links),
+            introduce(found.config),
+            neighbours,
             f"{_say(judged.fit.line())}.",
             "" if judged.baselines is None else f"{_say(judged.baselines.line())}.",
             "" if found.tuning is None else f"{_say(found.tuning.line())}.",
-            neighbours,
-            f"See {', '.join(links)}.",
             say_rerun(found.run_id),
         ]
     )
@@ -55,7 +62,7 @@ def _say_score(found: RunFindings) -> str:
     if (test := found.test) is not None:
         interval = test.intervals[fit.main_metric]
         said.append(f"**{test.metrics[fit.main_metric]:.4f}** {interval} on test")
-    return f"{'; '.join(said)}."
+    return f"{'; '.join(said)}; **{fit.verdict}**."
 
 
 def _say(line: str) -> str:

@@ -8,10 +8,16 @@ import optuna
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import find_best
 from tunetrail.studies.states import number_of, state_of
-from tunetrail.templates import escape, short
-from tunetrail.templates.descriptions import join_paragraphs, link_to_run, list_values
+from tunetrail.templates import short
+from tunetrail.templates.descriptions import (
+    escape,
+    join_paragraphs,
+    link_to_run,
+    list_links,
+    list_values,
+)
 from tunetrail.tracking.run_log import RunLog
-from tunetrail.tracking.tags import FINALS_RUN
+from tunetrail.tracking.tags import FINALS_RUN, WINNER_RUN
 
 
 def describe_study(
@@ -35,25 +41,30 @@ def describe_study(
     experiment_id, name = parent.experiment_id, study.study_name
     report = link_to_run("its report", experiment_id, parent.run_id, "artifacts/report.md")
     page = link_to_run("its page", experiment_id, parent.run_id, "artifacts/reports/study.html")
-    paragraphs = [_say_what(study, objectives, experiment_id, searched)]
-    if said:
-        lines = (line.partition(" ") for line in said)
-        paragraphs.append(
-            "\n".join(f"- **{word}** {escape(rest.strip())}" for word, _, rest in lines)
-        )
-    paragraphs += [_say_best(study, objectives, experiment_id), _say_endings(study)]
-    links = [report, page]
+    links, go_on = [report, page], ""
     if searched is None:
         links += [
             link_to_run(text, experiment_id, run_id)
-            for text, tag in (("its finals", FINALS_RUN), ("the winner", "tunetrail.winner_run"))
+            for text, tag in (("its finals", FINALS_RUN), ("the winner", WINNER_RUN))
             if (run_id := parent.tags_at_start.get(tag)) is not None
         ]
-        paragraphs.append(
-            f"To go on, give the same command with `study={name.replace('`', '')}` and a larger "
-            "`sweep.num_trials`."
-        )
-    return join_paragraphs([*paragraphs, f"See {', '.join(links)}."])
+        shown = name.replace("`", "")
+        go_on = f"To go on: the same command with `study={shown}` and a larger `sweep.num_trials`."
+    parts = [line.partition(" ") for line in said]
+    lines = [f"- **{word}** {escape(rest)}" for word, _, rest in parts]
+    best = _say_best(study, objectives, experiment_id)
+    return join_paragraphs(
+        [
+            # MLflow shows the first lines until one asks for more.
+            "\n".join(lines[:1]) or best,
+            list_links(links),
+            "\n".join(lines[1:]),
+            best if lines else "",
+            _say_what(study, objectives, experiment_id, searched),
+            _say_endings(study),
+            go_on,
+        ]
+    )
 
 
 def _say_what(
@@ -67,7 +78,7 @@ def _say_what(
         seeds = ", ".join(str(seed) for seed in study.user_attrs.get(attributes.SEEDS, ()))
         return f"The best points of {above}, trained again on fresh seeds: {seeds}. Goal: {goal}."
     space = list_values(study.user_attrs.get(attributes.SEARCH_SPACE, {}))
-    return f"Study **{escape(study.study_name)}**. Goal: {goal}. Searched: {space}."
+    return f"Goal: {goal}. Searched: {space}."
 
 
 def _say_best(study: optuna.Study, objectives: Sequence[str], experiment_id: str) -> str:

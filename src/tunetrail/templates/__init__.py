@@ -53,12 +53,7 @@ def quote(text: str) -> Quoted:
     line = " ".join(text.split())
     if len(line) > _MAX_QUOTED:
         line = f"{line[:_MAX_QUOTED]}…"
-    return Quoted(escape(line))
-
-
-def escape(text: str) -> str:
-    """Write a text, however long, so that no character of it is markup."""
-    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", text)
+    return Quoted(re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", line))
 
 
 def caption(text: object, most: int = _MAX_CAPTION) -> str:

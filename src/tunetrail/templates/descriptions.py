@@ -1,14 +1,24 @@
 """Descriptions that MLflow shows above a run, as Markdown: what it was, and where to go from it."""
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunetrail.templates import quote
 from tunetrail.templates.names import name_part, words_of
 
 # MLflow takes 8,000 characters of a tag, and a description is no report.
 _MOST = 5_000
 _MOST_SEARCHED = 20
+
+
+def escape(text: str) -> str:
+    """Write a text so that no character of it is markup where MLflow shows it.
+
+    Its reader of Markdown (showdown) takes no backslash before < and &.
+    """
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", html.escape(line, quote=False))
 
 
 def link_to_run(text: str, experiment_id: str, run_id: str, page: str = "") -> str:
@@ -22,7 +32,12 @@ def link_to_run(text: str, experiment_id: str, run_id: str, page: str = "") -> s
 
     """
     path = f"/{page}" if page else ""
-    return f"[{quote(text)}](#/experiments/{experiment_id}/runs/{run_id}{path})"
+    return f"[{escape(text)}](#/experiments/{experiment_id}/runs/{run_id}{path})"
+
+
+def list_links(links: Sequence[str]) -> str:
+    """Lead to other pages: early, because MLflow shows the first lines until one asks for more."""
+    return f"See {', '.join(links)}."
 
 
 def join_paragraphs(paragraphs: Sequence[str]) -> str:
@@ -42,16 +57,16 @@ def introduce(config: Mapping[str, Any]) -> str:
 
     """
     task = words_of(config["task"]["_target_"].rpartition(".")[2])
-    parts = [f"**{quote(name_part(config[part]))}**" for part in ("data", "model")]
+    parts = [f"**{escape(name_part(config[part]))}**" for part in ("data", "model")]
     what = f"{task[:1].upper()}{task[1:]} of {parts[0]} with {parts[1]}"
-    return f"{what}, method {quote(str(config['method'].get('name')))}."
+    return f"{what}, method {escape(str(config['method'].get('name')))}."
 
 
 def list_values(params: Mapping[str, Any]) -> str:
     """List what was searched."""
     shown = list(params.items())[:_MOST_SEARCHED]
     more = "" if len(shown) == len(params) else f" and {len(params) - len(shown)} more"
-    return ", ".join(f"{quote(key)} **{quote(_value(value))}**" for key, value in shown) + more
+    return ", ".join(f"{escape(key)} **{escape(_value(value))}**" for key, value in shown) + more
 
 
 def say_rerun(run_id: str) -> str:

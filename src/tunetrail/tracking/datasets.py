@@ -51,9 +51,11 @@ def log_datasets(
         splits: which of them the run uses.
 
     """
+    # First: a part of a URL no longer looks like one.
+    source = redact(dict(config["data"]))
     inputs = [
         DatasetInput(
-            _describe(split, data, fingerprints[split], config["data"]),
+            _describe(split, data, fingerprints[split], source),
             [InputTag(MLFLOW_DATASET_CONTEXT, split)],
         )
         for split in data.dataset
@@ -72,10 +74,10 @@ def _describe(
     if split in data.available:
         profile["num_rows_available"] = data.available[split]
     return LoggedDataset(
-        name=redact(name_part(config))[:_NAME_LENGTH],
+        name=name_part(config)[:_NAME_LENGTH],
         digest=shorten(found.sha256),
         source_type=kind,
-        source=json.dumps(redact(source))[:_SOURCE_LENGTH],
+        source=json.dumps(source)[:_SOURCE_LENGTH],
         schema=json.dumps({"mlflow_colspec": _list_columns(data.dataset[split])}),
         profile=json.dumps(profile),
     )

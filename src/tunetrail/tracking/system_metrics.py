@@ -53,7 +53,7 @@ class _Sampler(threading.Thread):
     def __init__(self, started: int) -> None:
         """Prepare to sample; ``started`` is when the run began, in milliseconds."""
         super().__init__(name="system-metrics", daemon=True)
-        self._started = started
+        self._began = started
         self._interval = MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or _SECONDS
         self._samples: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=_MOST_SAMPLES)
         self._is_over = threading.Event()
@@ -74,7 +74,7 @@ class _Sampler(threading.Thread):
         found = []
         while self._samples:
             now, values = self._samples.popleft()
-            step = (now - self._started) // 1000
+            step = (now - self._began) // 1000
             found += [Metric(PREFIX + name, value, now, step) for name, value in values.items()]
         return found
 

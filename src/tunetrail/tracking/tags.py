@@ -10,4 +10,6 @@ TRIAL = "tunetrail.trial"
 FINAL_OF, FINALS_TRIAL = "tunetrail.final_of", "tunetrail.finals_trial"
 # Of the run of a study: the run of its finals. Of a trial, and of its finals: that it has won.
 FINALS_RUN, WINNER = "tunetrail.finals_run", "tunetrail.winner"
+# Of the run of a study: the run of the last seed of the winner.
+WINNER_RUN = "tunetrail.winner_run"
 PARENT = "mlflow.parentRunId"

@@ -68,7 +68,7 @@ def test_a_store_that_refuses_ends_no_run(
 
 def test_what_comes_from_anywhere_is_no_markup() -> None:
     assert link_to_run("a](x) <b>", "1", "r", "artifacts/report.md") == (
-        "[a\\](x) \\<b\\>](#/experiments/1/runs/r/artifacts/report.md)"
+        "[a\\](x) &lt;b&gt;](#/experiments/1/runs/r/artifacts/report.md)"
     )
     assert list_values({"a.b_c": 0.000123456, "d": "*x*"}) == "a.b\\_c **0.0001235**, d **\\*x\\***"
     assert list_values({str(n): n for n in range(22)}).endswith("and 2 more")

@@ -26,6 +26,7 @@ from tunetrail.studies.finals.report import (
 from tunetrail.studies.finals.scoring import count_test_scores, score_winner
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.run_log import RunLog
+from tunetrail.tracking.tags import WINNER_RUN
 from tunetrail.training.isolation import isolated
 
 # Artifacts of the study's run: the section of its report, and whether all was done for it.
@@ -131,7 +132,7 @@ def _log_conclusion(conclusion: Conclusion, parent: RunLog) -> None:
         # A study that went on and has another winner shows the scores of both, in their order. The
         # first one is at step 0: MLflow draws one number at any other step as a curve of a point.
         parent.metrics(values, step=max(conclusion.num_looks - 1, 0))
-    tags = {"tunetrail.winner_trial": winner.number, "tunetrail.winner_run": conclusion.run_id}
+    tags = {"tunetrail.winner_trial": winner.number, WINNER_RUN: conclusion.run_id}
     if registered is not None:
         tags["tunetrail.registered"] = f"{registered.name}/{registered.version}"
     parent.tags(tags)
