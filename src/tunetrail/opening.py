@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tunetrail.config.build import build
 from tunetrail.config.objectives import read_objectives
 from tunetrail.config.paths import locate
-from tunetrail.config.record import flatten_params, record, require_same_settings
+from tunetrail.config.record import flatten, flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
 from tunetrail.studies.trial import Trial
@@ -133,7 +133,8 @@ def _name_run(cfg: DictConfig, trial: Trial | None) -> str:
     # Values from environment variables stay unread.
     recorded = record(cfg)
     typed = [override.partition("=")[0].lstrip("+") for override in list_overrides()]
-    settings = {key: OmegaConf.select(cfg, key) for key in typed if is_usual(key)}
+    values = flatten(recorded)
+    settings = {key: values[key] for key in typed if key in values and is_usual(key)}
     return name_run(recorded, recorded["task"]["_target_"].rpartition(".")[2], settings)
 
 

@@ -56,7 +56,7 @@ def describe_study(
     return join_paragraphs(
         [
             # MLflow shows the first lines until one asks for more.
-            "\n".join(lines[:1]) or best,
+            f"**{parts[0][0].capitalize()}**: {escape(parts[0][2])}" if parts else best,
             list_links(links),
             "\n".join(lines[1:]),
             best if lines else "",

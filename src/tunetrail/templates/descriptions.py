@@ -32,7 +32,9 @@ def link_to_run(text: str, experiment_id: str, run_id: str, page: str = "") -> s
 
     """
     path = f"/{page}" if page else ""
-    return f"[{escape(text)}](#/experiments/{experiment_id}/runs/{run_id}{path})"
+    # Ids may come from a store that others write to.
+    ids = [re.sub(r"\W", "", found) for found in (experiment_id, run_id)]
+    return f"[{escape(text)}](#/experiments/{ids[0]}/runs/{ids[1]}{path})"
 
 
 def list_links(links: Sequence[str]) -> str:

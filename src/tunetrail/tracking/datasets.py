@@ -27,7 +27,7 @@ _TYPES = {
     "int64": "long", "float32": "float", "float64": "double",
 }  # fmt: skip
 # MLflow's limits: a longer source or name is refused.
-_NAME_LENGTH, _SOURCE_LENGTH = 500, 60_000
+_NAME_LENGTH, _SOURCE_LENGTH = 450, 60_000
 
 
 def log_datasets(
@@ -53,20 +53,25 @@ def log_datasets(
     """
     # First: a part of a URL no longer looks like one.
     source = redact(dict(config["data"]))
-    inputs = [
-        DatasetInput(
-            _describe(split, data, fingerprints[split], source),
-            [InputTag(MLFLOW_DATASET_CONTEXT, split)],
-        )
-        for split in data.dataset
-        if split in splits
-    ]
+    inputs: dict[tuple[str, str], DatasetInput] = {}
+    for split in data.dataset:
+        if split in splits:
+            found = _describe(split, data, fingerprints[split], source)
+            if (found.name, found.digest) in inputs:
+                # MLflow takes one of two with the same name and digest.
+                found = _describe(split, data, fingerprints[split], source, f" ({split})")
+            context = InputTag(MLFLOW_DATASET_CONTEXT, split)
+            inputs[found.name, found.digest] = DatasetInput(found, [context])
     with not_vital("the datasets of the run"):
-        run_log.client.log_inputs(run_log.run_id, inputs)
+        run_log.client.log_inputs(run_log.run_id, list(inputs.values()))
 
 
 def _describe(
-    split: str, data: PreparedData, found: SplitFingerprint, config: Mapping[str, Any]
+    split: str,
+    data: PreparedData,
+    found: SplitFingerprint,
+    config: Mapping[str, Any],
+    ending: str = "",
 ) -> LoggedDataset:
     kind, source = _find_source(split, config["source"], is_read=bool(data.files))
     profile = {"num_rows": found.num_rows}
@@ -74,7 +79,7 @@ def _describe(
     if split in data.available:
         profile["num_rows_available"] = data.available[split]
     return LoggedDataset(
-        name=name_part(config)[:_NAME_LENGTH],
+        name=name_part(config)[:_NAME_LENGTH] + ending,
         digest=shorten(found.sha256),
         source_type=kind,
         source=json.dumps(source)[:_SOURCE_LENGTH],

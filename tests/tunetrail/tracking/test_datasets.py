@@ -123,9 +123,12 @@ def test_secrets_are_in_no_source(run_log: RunLog) -> None:
 def test_the_same_rows_in_two_splits_are_two_inputs(run_log: RunLog) -> None:
     data = prepare(same=True)
     log(run_log, data, {"name": "tweets", "source": PACKAGE})
-    log(run_log, data, {"name": "tweets", "source": PACKAGE}, "test")
-    assert run_log.client.search_runs([run_log.experiment_id], "dataset.context = 'train'")
+    found = {one.dataset.name: one.tags[0].value for one in inputs_of(run_log)}
+    assert found == {"tweets": "train", "tweets (validation)": "validation"}
     assert len({one.dataset.digest for one in inputs_of(run_log)}) == 1
+    for split in found.values():
+        condition = f"dataset.context = '{split}'"
+        assert run_log.client.search_runs([run_log.experiment_id], condition)
 
 
 def test_a_store_that_refuses_ends_no_run(

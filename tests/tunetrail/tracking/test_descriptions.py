@@ -54,6 +54,14 @@ def test_secrets_and_length_are_bounded(run_log: RunLog) -> None:
     assert len(join_paragraphs(["a" * 4_000, "b" * 4_000, "", "c"])) == 4_004
 
 
+def test_a_run_that_fails_says_why(workspace: Path) -> None:
+    assert workspace.is_dir()
+    with pytest.raises(ValueError, match="a_b"), open_run(**STORE, name="two") as opened:
+        opened.tags(tag_first("what it was"))
+        raise ValueError("a_b < c")
+    assert note(opened) == "what it was\n\n**Failed**: ValueError: a\\_b &lt; c\n"
+
+
 def test_a_store_that_refuses_ends_no_run(
     run_log: RunLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
