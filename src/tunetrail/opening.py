@@ -2,8 +2,9 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
@@ -12,12 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 from tunetrail.config.build import build
 from tunetrail.config.objectives import read_objectives
 from tunetrail.config.paths import locate
-from tunetrail.config.record import flatten_params, record, require_same_settings
+from tunetrail.config.record import flatten, flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
 from tunetrail.studies.trial import Trial
+from tunetrail.templates.descriptions import (
+    escape,
+    introduce,
+    join_paragraphs,
+    link_to_run,
+    list_values,
+    say_rerun,
+    say_start,
+)
+from tunetrail.templates.names import is_usual, name_run
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.descriptions import tag_first
 from tunetrail.tracking.run_log import (
     CHOICES,
     RunLog,
@@ -26,6 +38,8 @@ from tunetrail.tracking.run_log import (
     require_interrupted,
 )
 from tunetrail.tracking.store import make_folder
+from tunetrail.tracking.system_metrics import sampled
+from tunetrail.tracking.tags import FINAL_OF, FINALS_TRIAL, PARENT, ROLE, STUDY, TRIAL
 from tunetrail.training.checkpoints import find_checkpoint
 from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 
@@ -60,17 +74,7 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
         locate(cfg.tracking.checkpoint_dir),
         key=f"tracking.checkpoint_dir={cfg.tracking.checkpoint_dir}",
     )
-    tags, name = {}, cfg.tracking.run_name
-    if trial is not None:
-        tags = {
-            "tunetrail.study": trial.study_name,
-            "tunetrail.trial": str(trial.number),
-        }
-        if trial.parent_run_id is not None:
-            tags["mlflow.parentRunId"] = trial.parent_run_id
-        if trial.repeat is not None:
-            tags["tunetrail.repeat"] = str(trial.repeat)
-        name = trial.run_name
+    tags = {ROLE: "run"} if trial is None else _tags_of(trial)
     # The lock is released last, when the run's record says how it ended.
     with contextlib.ExitStack() as held:
         resume_from = None if cfg.resume is None else _require_resumable(cfg, held)
@@ -78,7 +82,7 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
             uri=cfg.tracking.uri,
             experiment=cfg.tracking.experiment,
             artifact_dir=cfg.tracking.artifact_dir,
-            name=name,
+            name=_name_run(cfg, trial),
             run_id=cfg.resume,
             tags=tags,
             no_failure=optuna.TrialPruned,
@@ -93,7 +97,7 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
                     note_trial(folder, TrialOf(trial.parent_run_id, trial.number))
                 trial.set_run_id(run_log.run_id)
             try:
-                with named_disk_errors():
+                with named_disk_errors(), sampled(run_log, wanted=cfg.tracking.system_metrics):
                     yield run_log, resume_from
             except BaseException:
                 # A single run can be resumed from its checkpoints. A trial is tried again from the
@@ -104,27 +108,76 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _tags_of(trial: Trial) -> dict[str, str]:
+    tags = {
+        STUDY: trial.study_name,
+        TRIAL: str(trial.searched),
+        ROLE: "trial" if trial.final_of is None else "finalist",
+    }
+    if trial.final_of is not None:
+        tags |= {FINALS_TRIAL: str(trial.number), FINAL_OF: trial.final_of}
+    if trial.parent_run_id is not None:
+        tags[PARENT] = trial.parent_run_id
+    if trial.repeat is not None:
+        tags["tunetrail.repeat"] = str(trial.repeat)
+    return tags
+
+
+def _name_run(cfg: DictConfig, trial: Trial | None) -> str:
+    """Name a run: as tracking.run_name says, else by what it is."""
+    if trial is not None:
+        own = trial.name_run(seed=cfg.training_seed)
+        return own if cfg.tracking.run_name is None else f"{cfg.tracking.run_name} · {own}"
+    if cfg.tracking.run_name is not None:
+        return str(cfg.tracking.run_name)
+    # Values from environment variables stay unread.
+    recorded = record(cfg)
+    typed = [override.partition("=")[0].lstrip("+") for override in list_overrides()]
+    values = flatten(recorded)
+    settings = {key: values[key] for key in typed if key in values and is_usual(key)}
+    return name_run(recorded, recorded["task"]["_target_"].rpartition(".")[2], settings)
+
+
 def checkpoint_dir(cfg: DictConfig, run_id: str) -> Path:
     """Return the folder of a run's checkpoints while it trains."""
     return locate(cfg.tracking.checkpoint_dir) / run_id
 
 
-def log_origin(run_log: RunLog, cfg: DictConfig) -> None:
+def log_origin(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> None:
     """Log config and code of the run; a resumed run has logged its config before."""
     if cfg.resume is None:
-        _log_config(run_log, cfg)
+        _log_config(run_log, cfg, trial)
     recording.log_code(run_log, seeds=_seeds(cfg), resumed=cfg.resume is not None)
 
 
-def _log_config(run_log: RunLog, cfg: DictConfig) -> None:
+def _log_config(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> None:
     recorded = record(cfg)
+    said = [introduce(recorded), say_neighbours(run_log, recorded, trial)]
+    tags = tag_first(join_paragraphs([*said, say_rerun(run_log.run_id)]))
     run_log.text(OmegaConf.to_yaml(OmegaConf.create(recorded)), "config.yaml")
     run_log.params(flatten_params(recorded))
     if HydraConfig.initialized():
         hydra_cfg = HydraConfig.get()
         run_log.text(OmegaConf.to_yaml(OmegaConf.create(list_overrides())), "overrides.yaml")
         choices = hydra_cfg.runtime.choices
-        run_log.tags({f"tunetrail.{name}": choices[name] for name in CHOICES if choices.get(name)})
+        tags |= {f"tunetrail.{name}": choices[name] for name in CHOICES if choices.get(name)}
+    run_log.tags(tags)
+
+
+def say_neighbours(run_log: RunLog, recorded: Mapping[str, Any], trial: Trial | None) -> str:
+    """Link to the study that a run belongs to, and to the run whose model it starts from."""
+    experiment, said = run_log.experiment_id, [say_start(recorded, run_log.experiment_id)]
+    if trial is not None:
+        name = trial.study_name if trial.final_of is None else f"finals of {trial.final_of}"
+        above = (
+            escape(name)
+            if trial.parent_run_id is None
+            else link_to_run(name, experiment, trial.parent_run_id)
+        )
+        seed = "" if trial.repeat is None else f", on seed {recorded['training_seed']}"
+        values = f" Searched: {list_values(trial.params)}." if trial.params else ""
+        said.insert(0, f"Trial {trial.searched} of {above}{seed}.{values}")
+    return "\n\n".join(filter(None, said))
 
 
 def list_overrides() -> list[str]:

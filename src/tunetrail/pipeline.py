@@ -40,8 +40,10 @@ from tunetrail.opening import (
     log_origin,
     open_run_log,
     open_trial,
+    say_neighbours,
 )
 from tunetrail.reports.console import summarise
+from tunetrail.reports.description import log_description
 from tunetrail.reports.run import RunFindings, build_run_page
 from tunetrail.studies.fits import note_fit
 from tunetrail.studies.start import pin_start
@@ -51,11 +53,7 @@ from tunetrail.tracking import recording, row_fingerprints
 from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
-from tunetrail.training.evaluations import (
-    collect_evaluations,
-    find_best,
-    name_metrics,
-)
+from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
 from tunetrail.training.inputs import (
     build_method,
     build_task,
@@ -119,7 +117,7 @@ def run(cfg: DictConfig) -> float | list[float]:
         pin_start(cfg, trial)
         with open_run_log(cfg, trial) as (run_log, resume_from):
             # Config and code first, so that a run that crashes can be run again.
-            log_origin(run_log, cfg)
+            log_origin(run_log, cfg, trial)
             parts = _prepare(run_log, cfg, trial)
             samples = LogSamples(run_log, parts.task, parts.splits["validation"].rows)
             trainer = _build_trainer(run_log, parts, samples)
@@ -166,6 +164,10 @@ def run(cfg: DictConfig) -> float | list[float]:
                 recording.log_page(run_log, build_run_page(found))
             if keep and cfg.tracking.log_model:
                 _log_model(run_log, parts, trainer, found)
+            log_description(
+                run_log, found, say_neighbours(run_log, found.config, trial),
+                has_page=cfg.diagnostics.summary,
+            )  # fmt: skip
             verdict = str(judged.fit.verdict)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": verdict})
         if trial is None:
@@ -186,7 +188,7 @@ def _prepare(run_log: RunLog, cfg: DictConfig, trial: Trial | None) -> Parts:
     missing = find_missing_labels(data.dataset, task.metrics)
     forgetting = plan_forgetting(cfg, task, checkpoint, tokenizer, data)
     references = forgetting.files if forgetting else ()
-    recording.log_data(run_log, data, missing, references=references)
+    recording.log_data(run_log, data, missing, references=references, config=record(cfg))
     _apply_checks(data, cfg)
     for one in missing:
         log.info("%s", one.line())

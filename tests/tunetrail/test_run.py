@@ -88,6 +88,49 @@ def test_the_page_of_the_run_has_its_headings_and_leads_nowhere(finished: Finish
     assert "reports/summary.html" in finished.said
 
 
+def test_the_run_is_found_by_its_rows_and_says_what_it_was(finished: Finished) -> None:
+    tags, run_id = finished.run.data.tags, finished.run.info.run_id
+    name = finished.run.info.run_name
+    assert name.endswith(" · files · text classification · bs 8 · lr 0.003 · 2 ep")
+    assert tags["tunetrail.role"] == "run"
+    for condition in ("dataset.name = 'files'", "dataset.context = 'validation'"):
+        (found,) = all_runs(finished.workspace, condition)
+        assert found.info.run_id == run_id
+    assert all_runs(finished.workspace, "dataset.context = 'test'") == []
+    rows = {
+        one.tags[0].value: json.loads(one.dataset.profile)["num_rows"]
+        for one in finished.run.inputs.dataset_inputs
+    }
+    assert rows == {"train": 60, "validation": 30}
+    described = tags["mlflow.note.content"]
+    assert described.startswith(f"**accuracy {finished.score:.4f}** ± ")
+    page = f"#/experiments/{finished.run.info.experiment_id}/runs/{run_id}/artifacts/"
+    assert f"[its page]({page}reports/summary.html)" in described
+    assert f"tunetrail rerun {run_id}" in described
+
+
+def test_a_run_has_these_metrics_and_no_others(finished: Finished) -> None:
+    scores = {"loss", "accuracy", "macro_f1", "macro_precision", "macro_recall"}
+    expected = {f"{group}/{name}" for group in ("train", "validation", "gap") for name in scores}
+    expected |= {f"train/{name}" for name in ("step_loss", "learning_rate", "grad_norm")}
+    expected |= {f"best/validation/{name}" for name in scores}
+    expected |= {f"best/{group}/{n}" for group in ("train", "gap") for n in ("loss", "accuracy")}
+    expected |= {f"best/{name}" for name in ("epoch", "above_baseline", "standard_error")}
+    found = {name for name in finished.run.data.metrics if not name.startswith("system/")}
+    others = {"baselines", "calibration", "forgetting", "model", "speed"}
+    assert found == {name for name in found if name.partition("/")[0] in others} | expected | {
+        "epoch"
+    }
+    assert {name for name in found if name.startswith("calibration/")} == {
+        f"calibration/{name}"
+        for name in ("ece", "ece_of_calibrated", "ece_fitted", "ece_cross_fitted", "temperature")
+    }
+    # One number is a bar at step 0, not a curve of one point.
+    for name in found - {"epoch"}:
+        if name.partition("/")[0] not in ("train", "validation", "gap"):
+            assert [metric.step for metric in finished.history(name)] == [0], name
+
+
 def test_params_are_the_leaves_that_decide_the_result(finished: Finished) -> None:
     params = finished.run.data.params
     assert params["trainer.learning_rate"] == "0.003"

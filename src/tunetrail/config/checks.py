@@ -49,6 +49,7 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys((f"tracking.{name}_dir" for name in ("artifact", "checkpoint")), str),
     "tracking.run_name": str | None,
     "tracking.log_model": bool,
+    "tracking.system_metrics": bool,
     "sweep.constraints": dict[str, Any] | None,
 }
 # Other names, such as that of a run, are stored without their secrets.

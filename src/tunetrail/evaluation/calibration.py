@@ -116,8 +116,6 @@ class CalibrationReport:
             "calibration/ece_of_calibrated": self.ece_of_calibrated,
             "calibration/ece_fitted": self.ece_fitted,
             "calibration/ece_cross_fitted": self.ece_cross_fitted,
-            "calibration/nll": self.nll,
-            "calibration/nll_cross_fitted": self.nll_cross_fitted,
             "calibration/temperature": self.temperature,
         }
 

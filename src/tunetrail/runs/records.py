@@ -19,9 +19,9 @@ from tunetrail.tracking.places import complete_run_id, search_runs
 from tunetrail.tracking.recorded_files import read_files
 from tunetrail.tracking.store import connect_existing, look_up, require_active, store_errors
 
-# Times differ from run to run, means over seeds are the study's, not the run's, and the size of the
-# model is no result.
-_NOT_REPEATED = ("speed/", "seeds/", "model/")
+# Times and machines differ from run to run, means over seeds are the study's, not the run's, and
+# the size of the model is no result.
+_NOT_REPEATED = ("speed/", "seeds/", "model/", "system/")
 # No machine has more; somebody else may have written the number.
 _MOST_THREADS = 4096
 _ID = re.compile(r"[0-9a-f]{8,32}")

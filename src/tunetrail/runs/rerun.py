@@ -23,6 +23,8 @@ from tunetrail.runs.code_trees import checked_out, list_code, list_patched, open
 from tunetrail.runs.differences import describe, lay_out, shorten
 from tunetrail.runs.records import RunRecord, find_by_name, load_record
 from tunetrail.runs.rerun_report import Rerun, plot, tabulate, write_report
+from tunetrail.templates.descriptions import link_to_run
+from tunetrail.tracking.descriptions import append
 from tunetrail.tracking.recorded_files import require_recorded_files
 from tunetrail.tracking.run_log import CHOICES, add_to_run
 from tunetrail.tracking.starts import resolve_run
@@ -192,7 +194,10 @@ def _note_origin(run_id: str, original: RunRecord, *, uri: str) -> None:
     # A recorded config does not have the names of its choices.
     tags = {f"tunetrail.{name}" for name in CHOICES} & original.tags.keys()
     known = {name: original.tags[name] for name in tags}
-    add_to_run(uri=uri, run_id=run_id).tags({"tunetrail.rerun_of": original.run_id, **known})
+    run_log = add_to_run(uri=uri, run_id=run_id)
+    run_log.tags({"tunetrail.rerun_of": original.run_id, **known})
+    first = link_to_run(original.name, run_log.experiment_id, original.run_id)
+    append(run_log.client, run_id, f"It repeats {first}; `reports/rerun.md` compares the two.")
 
 
 def compare_with_original(

@@ -18,11 +18,13 @@ from tunetrail.config.untrusted import Trusted, list_targets, list_variables, lo
 from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
 from tunetrail.studies.curves import plot_curves
+from tunetrail.studies.description import describe_study
 from tunetrail.studies.finals.finalists import collect_result
+from tunetrail.studies.finals.marks import mark_winner
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.record import Terms
 from tunetrail.studies.finals.report import NO_WINNER
-from tunetrail.studies.finals.winner import read_section, register_winner
+from tunetrail.studies.finals.winner import read_said, read_section, register_winner
 from tunetrail.studies.fits import list_fits, plot_fits
 from tunetrail.studies.forgetting import describe_forgotten, list_forgotten, plot_forgotten
 from tunetrail.studies.page import FINALS, build_study_page
@@ -30,18 +32,22 @@ from tunetrail.studies.plots import plot_study
 from tunetrail.studies.ranking import find_best, rank
 from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.start import pin_start
+from tunetrail.studies.states import number_of
 from tunetrail.studies.trial_runs import TrialRuns
 from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.descriptions import describe
 from tunetrail.tracking.recording import log_study_page
 from tunetrail.tracking.run_log import (
     ForeignRunError,
     RunLog,
+    add_to_run,
     close_abandoned,
     closed_at_end,
     create_run,
     reopen_run,
 )
 from tunetrail.tracking.store import store_errors
+from tunetrail.tracking.tags import FINAL_OF, FINALS_RUN, PARENT, ROLE, STUDY
 from tunetrail.training.inputs import require_effect, require_job, require_sources
 from tunetrail.training.run_lock import read_trial
 
@@ -110,9 +116,17 @@ class TrackStudy:
         else:
             parent = self._create_parent(study, config, searched)
         self._searched = None if searched is None else self._reopen(searched)
-        self._runs = TrialRuns(parent, study=study.study_name, objectives=self._objectives)
+        if self._searched is not None:
+            self._searched.tags({FINALS_RUN: parent.run_id})
+        self._runs = TrialRuns(
+            parent,
+            study=study.study_name,
+            objectives=self._objectives,
+            of_finals=searched is not None,
+        )
         with store_errors(self._uri):
             self._synchronise(study, parent)
+            self._describe(study, parent)
         close_abandoned(parent, self._checkpoint_dir)
 
     def on_trial_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -124,7 +138,9 @@ class TrackStudy:
         parent = self._reopen(study)
         with store_errors(self._uri):
             self._runs.synchronise([trial])
-            self._log_best(study, parent)
+            self._log_values(study, trial, parent)
+            if self._log_best(study, parent):
+                self._describe(study, parent)
             self._delete_unneeded(study)
 
     def on_study_end(self, study: optuna.Study, interrupted: bool, failure: str | None) -> None:
@@ -138,6 +154,7 @@ class TrackStudy:
             if self._searched is not None and status != "FINISHED":
                 self._searched.close(status, failure=failure)
             self._log_summary(study, parent, run_ids)
+            self._describe(study, parent)
         log.info("parent run   %s", parent.run_id)
 
     def on_finals_end(
@@ -178,21 +195,30 @@ class TrackStudy:
                 drawn[FINALS] = plot_finals(result)
                 parent.figure(drawn[FINALS], FINALS)
             self._log_report(study, parent, self._synchronise(study, parent))
+            mark_winner(
+                parent.client,
+                parent.experiment_id,
+                [parent.run_id, finals.user_attrs[attributes.RUN_ID]],
+                None if result.winner is None else result.winner.number,
+            )
+            self._describe(study, parent)
         if lines[0].startswith(NO_WINNER):
             raise InputError("the study has no winner")
 
     def _create_parent(
         self, study: optuna.Study, config: DictConfig, searched: optuna.Study | None
     ) -> RunLog:
-        tags = {"tunetrail.study": study.study_name}
+        tags = {STUDY: study.study_name, ROLE: "study"}
+        name = study.study_name
         if searched is not None:
-            tags["tunetrail.final_of"] = searched.study_name
-            tags["mlflow.parentRunId"] = searched.user_attrs[attributes.RUN_ID]
+            name = f"finals of {searched.study_name}"
+            tags |= {ROLE: "finals", FINAL_OF: searched.study_name}
+            tags[PARENT] = searched.user_attrs[attributes.RUN_ID]
         parent = create_run(
             uri=self._uri,
             experiment=self._experiment,
             artifact_dir=self._artifact_dir,
-            name=study.study_name,
+            name=name,
             tags=tags,
         )
         study.set_user_attr(attributes.RUN_ID, parent.run_id)
@@ -233,12 +259,32 @@ class TrackStudy:
         self._delete_unneeded(study)
         return run_ids
 
-    def _log_best(self, study: optuna.Study, parent: RunLog) -> None:
+    def _describe(self, study: optuna.Study, parent: RunLog) -> None:
+        """Describe the study as it stands, for MLflow's pages."""
+        # With the tags that it has by now.
+        parent = add_to_run(uri=self._uri, run_id=parent.run_id)
+        searched = None if self._searched is None else self._searched.run_id
+        said = read_said(parent)
+        text = describe_study(study, self._objectives, parent=parent, searched=searched, said=said)
+        describe(parent.client, parent.run_id, text)
+
+    def _log_values(self, study: optuna.Study, trial: FrozenTrial, parent: RunLog) -> None:
+        """Log the values of a trial of the search: a curve over the numbers of trials."""
+        if trial.state is TrialState.COMPLETE and attributes.FINAL_OF not in study.user_attrs:
+            named = zip(self._objectives, trial.values, strict=True)
+            parent.metrics({f"trials/{name}": v for name, v in named}, step=trial.number)
+
+    def _log_best(self, study: optuna.Study, parent: RunLog) -> bool:
+        """Log the best trial so far; returns whether it is a new one."""
         best = find_best(study)
-        if best is not None and best.number != self._logged_best:
+        is_new = best is not None and best.number != self._logged_best
+        if best is not None and is_new:
             names = zip(self._objectives, best.values, strict=True)
-            parent.metrics({f"best/{name}": value for name, value in names}, step=best.number)
+            # Finals are given in no order, so the best of them so far is no curve.
+            step = 0 if attributes.FINAL_OF in study.user_attrs else best.number
+            parent.metrics({f"best/{name}": value for name, value in names}, step=step)
             self._logged_best = best.number
+        return is_new
 
     def _delete_unneeded(self, study: optuna.Study) -> None:
         """Delete weights and pages of trials outside the best, and checkpoints of ended ones."""
@@ -270,7 +316,7 @@ class TrackStudy:
         if best is None:
             return
         run_id = run_ids.get(best.number)
-        parent.tags({"tunetrail.best_trial": best.number, "tunetrail.best_run": run_id})
+        parent.tags({"tunetrail.best_trial": number_of(best), "tunetrail.best_run": run_id})
         if run_id is not None:
             config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
             parent.text(config, "best_config.yaml")

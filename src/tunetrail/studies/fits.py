@@ -16,6 +16,7 @@ from tunetrail.evaluation.baselines import BaselinesReport
 from tunetrail.evaluation.fit import FitReport, Verdict
 from tunetrail.studies.curves import spread_axis
 from tunetrail.studies.ranking import find_best
+from tunetrail.studies.states import number_of
 from tunetrail.templates import short
 from tunetrail.training.train import TrainingResult
 
@@ -117,7 +118,7 @@ def describe_fits(study: optuna.Study) -> list[str]:
         if best is not None and fit.trial.number == best.number:
             lines = [run["against_baseline"] for run in fit.runs if "against_baseline" in run]
             several = f", by its last of {len(fit.runs)} runs" if len(fit.runs) > 1 else ""
-            said += [f"Trial {best.number}, the best{several}: {line}" for line in lines[-1:]]
+            said += [f"Trial {number_of(best)}, the best{several}: {line}" for line in lines[-1:]]
     return said
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import find_best
-from tunetrail.studies.states import seconds_of, state_of
+from tunetrail.studies.states import number_of, seconds_of, state_of
 from tunetrail.templates import begin_sentence, short
 from tunetrail.templates.markdown import read_sections
 from tunetrail.templates.sections import Fact, Page, Section
@@ -59,7 +59,7 @@ def _list_facts(study: optuna.Study, objectives: Sequence[str]) -> list[Fact]:
     if best is None:
         return [Fact("best", "none", "no trial can be used", "bad"), *facts]
     of_finals = attributes.FINAL_OF in study.user_attrs
-    where = f"trial {best.number}" + (" on fresh seeds" if of_finals else " in the search")
+    where = f"trial {number_of(best)}" + (" on fresh seeds" if of_finals else " in the search")
     return [
         *(
             Fact(f"{name}, best trial", short(float(value)), where)

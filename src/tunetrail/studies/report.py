@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.fits import describe_fits, describe_stop, list_fits
 from tunetrail.studies.ranking import find_best, is_feasible, rank, rank_front
-from tunetrail.studies.states import STATES, find_default, seconds_of, state_of
+from tunetrail.studies.states import STATES, find_default, number_of, seconds_of, state_of
 from tunetrail.templates import render, short
 
 _Row = Sequence[object]
@@ -45,6 +45,7 @@ def write_report(
     return render(
         "study",
         name=study.study_name,
+        number_of=number_of,
         final_of=study.user_attrs.get(attributes.FINAL_OF),
         seeds=study.user_attrs.get(attributes.SEEDS, ()),
         winner=winner,
@@ -63,7 +64,7 @@ def write_report(
         else [f"{k} {_margin(v)}" for k, v in first.constraints.items()],
         front_header=["trial", *objectives, *map(_last, front_names), "run"],
         front=[
-            [t.number, *t.values, *_params(t, front_names), run_ids.get(t.number)]  # noqa: PD011 - no pandas
+            [number_of(t), *t.values, *_params(t, front_names), run_ids.get(t.number)]  # noqa: PD011 - no pandas
             for t in front
         ],
         default=default,
@@ -90,7 +91,7 @@ def list_trials(
     bounded = sorted({name for trial in trials for name in trial.constraints})
     return pd.DataFrame(
         {
-            "trial": trial.number,
+            "trial": number_of(trial),
             "state": state_of(trial),
             **dict(zip(objectives, _values(trial, objectives), strict=True)),
             **{name: trial.params.get(name) for name in names},
@@ -163,13 +164,19 @@ def _list_spread(ranked: Iterable[FrozenTrial], objectives: Sequence[str]) -> li
             f"{short(mean)} ± {short(std)}"
             for mean, std in zip(runs.mean(), runs.std(), strict=True)
         ]
-        rows.append([trial.number, len(runs), *shown])
+        rows.append([number_of(trial), len(runs), *shown])
     return rows
 
 
 def _list_fits(study: optuna.Study) -> list[_Row]:
     return [
-        [fit.trial.number, str(fit.verdict), f"{fit.gap:+.3f}", f"{fit.loss_rise:.1%}", fit.begins]
+        [
+            number_of(fit.trial),
+            str(fit.verdict),
+            f"{fit.gap:+.3f}",
+            f"{fit.loss_rise:.1%}",
+            fit.begins,
+        ]
         for fit in list_fits(study)
     ]
 
@@ -197,7 +204,7 @@ def _trial_row(
     seconds = seconds_of(trial)
     note, _, more = _note(trial).partition("\n")
     return [
-        trial.number,
+        number_of(trial),
         state_of(trial),
         *_values(trial, objectives),
         *_params(trial, names),
@@ -213,19 +220,19 @@ def _list_pruned(trials: Iterable[FrozenTrial]) -> list[_Row]:
         if state_of(trial) == "pruned" and trial.intermediate_values:
             number, value = max(trial.intermediate_values.items())
             planned = trial.user_attrs.get(attributes.NUM_EVALUATIONS)
-            rows.append([trial.number, f"{number} of {planned}" if planned else number, value])
+            rows.append([number_of(trial), f"{number} of {planned}" if planned else number, value])
     return rows
 
 
 def _list_failed(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> list[_Row]:
     retried = {
-        t.user_attrs[attributes.RETRY_OF]: t.number
+        t.user_attrs[attributes.RETRY_OF]: number_of(t)
         for t in trials
         if attributes.RETRY_OF in t.user_attrs
     }
     return [
         [
-            trial.number,
+            number_of(trial),
             _failure_kind(trial),
             trial.user_attrs.get(attributes.FAILURE, "unknown"),
             f"trial {retried[trial.number]}" if trial.number in retried else None,
@@ -239,14 +246,14 @@ def _list_failed(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> l
 def _note(trial: FrozenTrial) -> str:
     attrs = trial.user_attrs
     notes = []
-    if attributes.FINALIST_OF in attrs:
-        notes.append(f"trial {attrs['finalist_of']} of the search")
     if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT:
         notes.append("the default config")
     if attrs.get(attributes.ENQUEUED) == attributes.POINT:
         notes.append("a point of sweep.enqueue")
     if attributes.RETRY_OF in attrs:
-        notes.append(f"trial {attrs['retry_of']} again")
+        # In finals all attempts have the number of the search.
+        was = "" if attributes.FINALIST_OF in attrs else f"trial {attrs['retry_of']} "
+        notes.append(f"{was}again")
     if attributes.REUSED_FROM in attrs:
         notes.append(f"same point as trial {attrs['reused_from']}, not run again")
     if trial.state is TrialState.COMPLETE and not is_feasible(trial):

@@ -22,6 +22,11 @@ def state_of(trial: FrozenTrial) -> str:
     return trial.state.name.lower()
 
 
+def number_of(trial: FrozenTrial) -> int:
+    """Return the number that people see: that of the search, in finals, too."""
+    return int(trial.user_attrs.get(attributes.FINALIST_OF, trial.number))
+
+
 def seconds_of(trial: FrozenTrial) -> float | None:
     if trial.duration is None or attributes.ABANDONED in trial.user_attrs:
         return None

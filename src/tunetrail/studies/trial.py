@@ -10,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import count_better, total_violation
+from tunetrail.templates.names import name_trial
 from tunetrail.tracking.confinement import require_run_id
 
 
@@ -60,7 +61,7 @@ class Trial:
         self._trial = optuna.trial.Trial(self._study, trial_id)
         self._single = len(self._study.directions) == 1
         # Finals are compared over seeds, so each seed is trained to its end.
-        self._is_final = attributes.FINAL_OF in self._study.user_attrs
+        self.final_of: str | None = self._study.user_attrs.get(attributes.FINAL_OF)
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -71,10 +72,15 @@ class Trial:
         self.params: dict[str, Any] = self._trial.params
 
     @property
-    def run_name(self) -> str:
-        """The name of the MLflow run."""
-        name = f"trial-{self.number}"
-        return name if self.repeat is None else f"{name}-seed-{self.repeat}"
+    def searched(self) -> int:
+        """The number of the trial of the search: in finals, of the one that is trained again."""
+        return int(self._trial.user_attrs.get(attributes.FINALIST_OF, self.number))
+
+    def name_run(self, *, seed: int) -> str:
+        """Name the MLflow run; a final is known by its number, and its seed."""
+        params = self.params if self.final_of is None else {}
+        several = self.final_of is not None or self.repeat is not None
+        return name_trial(self.searched, params, seed=seed if several else None)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -84,7 +90,7 @@ class Trial:
 
     def pin(self, name: str, resolve: Callable[[str], str]) -> str:
         """Return what a name stands for; looked up once for the whole study and its finals."""
-        searched = self._study.user_attrs.get(attributes.FINAL_OF)
+        searched = self.final_of
         study = self._study if searched is None else _load_study(self._storage, searched)
         known = study.user_attrs.get(attributes.PINNED, {})
         if name not in known:
@@ -115,7 +121,7 @@ class Trial:
         if not self._single or not self._is_first:
             return
         self._trial.report(value, number)
-        if may_prune and not self._is_final and self._trial.should_prune():
+        if may_prune and self.final_of is None and self._trial.should_prune():
             raise optuna.TrialPruned(f"{self.objective} {value:.4f} at evaluation {number}")
 
     def set_constraints(self, values: Mapping[str, float]) -> float:

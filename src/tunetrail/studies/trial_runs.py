@@ -14,17 +14,26 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
 from tunetrail.studies.states import state_of
+from tunetrail.templates.names import name_trial
 from tunetrail.tracking.confinement import locate_run
 from tunetrail.tracking.models import is_registered, list_models, remove_model
 from tunetrail.tracking.processes import list_tags, release
-from tunetrail.tracking.run_log import ADAPTER, KEPT, RunLog, RunSummary, cut_tag, read_run
+from tunetrail.tracking.run_log import (
+    ADAPTER,
+    KEPT,
+    RunLog,
+    RunSummary,
+    cut_tag,
+    read_run,
+)
+from tunetrail.tracking.system_metrics import PREFIX
+from tunetrail.tracking.tags import FINALS_TRIAL, PARENT, ROLE, STUDY, TRIAL
 
 log = logging.getLogger(__name__)
 
-_PARENT = "mlflow.parentRunId"
-_TRIAL = "tunetrail.trial"
 _REPEAT = "tunetrail.repeat"
 _PAGE_SIZE = 1000
 # Tags that only a failure has: a run that ended otherwise must not keep one.
@@ -32,9 +41,21 @@ _OF_FAILURE = ("tunetrail.failure", "tunetrail.failure_kind")
 
 
 class TrialRuns:
-    """The children of a study's parent run."""
+    """The children of a study's parent run.
 
-    def __init__(self, parent: RunLog, *, study: str, objectives: Sequence[str]) -> None:
+    Args:
+        parent: of the study, or of its finals.
+        study: its name.
+        objectives: names of its values.
+        of_finals: whether trials are known by the numbers of finals, and runs by those of the
+            search, too.
+
+    """
+
+    def __init__(
+        self, parent: RunLog, *, study: str, objectives: Sequence[str], of_finals: bool = False
+    ) -> None:
+        self._of_finals = of_finals
         self._parent = parent
         self._client = parent.client
         self._study = study
@@ -82,7 +103,10 @@ class TrialRuns:
 
     def _find(self, number: int) -> list[Run]:
         """Find the runs of a trial in the order of its repeats."""
-        return sorted(self._search(f" and tags.`{_TRIAL}` = '{number}'"), key=_repeat)
+        # Finals are few, and those of older versions have one number only.
+        condition = "" if self._of_finals else f" and tags.`{TRIAL}` = '{number}'"
+        found = [r for r in self._search(condition) if self._trials[r.info.run_id] == number]
+        return sorted(found, key=_repeat)
 
     def _find_all(self) -> dict[int, list[Run]]:
         """Find the runs of all trials by number, with one search."""
@@ -97,7 +121,7 @@ class TrialRuns:
         while True:
             page = self._client.search_runs(
                 [self._parent.experiment_id],
-                f"tags.`{_PARENT}` = '{self._parent.run_id}'{condition}",
+                f"tags.`{PARENT}` = '{self._parent.run_id}'{condition}",
                 max_results=_PAGE_SIZE,
                 page_token=token,
             )
@@ -141,27 +165,28 @@ class TrialRuns:
             return runs
         sources = found.get(number) or self._find(number)
         # A run that is there was left incomplete by a killed process.
-        run = runs[-1] if runs else self._create_reused(trial.number, sources)
+        run = runs[-1] if runs else self._create_reused(trial, sources)
         if sources:
             run_log = RunLog(self._client, run)
             run_log.params(sources[-1].data.params)
-            run_log.metrics(sources[-1].data.metrics)
+            measured = sources[-1].data.metrics.items()
+            run_log.metrics({name: v for name, v in measured if not name.startswith(PREFIX)})
         self._set_ending(run, trial)
         return [run]
 
-    def _create_reused(self, number: int, sources: list[Run]) -> Run:
+    def _create_reused(self, trial: FrozenTrial, sources: list[Run]) -> Run:
         tags = {
             "mlflow.source.name": "train.py",
             "mlflow.source.type": "LOCAL",
-            _PARENT: self._parent.run_id,
-            _TRIAL: str(number),
-            "tunetrail.study": self._study,
+            PARENT: self._parent.run_id,
+            TRIAL: str(trial.number),
+            ROLE: "trial",
+            STUDY: self._study,
         }
         if sources:
             tags["tunetrail.reused_from"] = sources[-1].info.run_id
-        run = self._client.create_run(
-            self._parent.experiment_id, run_name=f"trial-{number}", tags=tags
-        )
+        name = redact(name_trial(trial.number, trial.params))
+        run = self._client.create_run(self._parent.experiment_id, run_name=name, tags=tags)
         self._note(run)
         return run
 
@@ -234,8 +259,8 @@ class TrialRuns:
 
     def _note(self, run: Run) -> None:
         tags, run_id = run.data.tags, run.info.run_id
-        number = tags.get(_TRIAL, "")
-        ours = tags.get(_PARENT) == self._parent.run_id and number.isdecimal()
+        number = tags.get(FINALS_TRIAL) or tags.get(TRIAL, "")
+        ours = tags.get(PARENT) == self._parent.run_id and number.isdecimal()
         self._trials[run_id] = int(number) if ours else None
         if ours and tags.get(KEPT) == "true":
             self._with_page.add(run_id)

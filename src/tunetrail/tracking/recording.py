@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel
@@ -33,6 +34,7 @@ from tunetrail.models.fingerprint import fingerprint_weights
 from tunetrail.tasks.base import Task
 from tunetrail.templates.pages import write_html, write_markdown
 from tunetrail.templates.sections import Page
+from tunetrail.tracking.datasets import log_datasets
 from tunetrail.tracking.provenance.code import Code, describe_code
 from tunetrail.tracking.provenance.fingerprints import (
     combine_fingerprints,
@@ -147,11 +149,13 @@ def log_data(
     missing: Sequence[MissingLabels],
     *,
     references: Iterable[SourceFile] = (),
+    config: Mapping[str, Any],
 ) -> None:
     """Log the fingerprints of splits and files, missing labels, and what the checks found.
 
     Args:
         references: files that are measured, and not trained on.
+        config: as it is recorded.
 
     """
     splits = fingerprint_data(data.dataset)
@@ -159,6 +163,8 @@ def log_data(
     if "test" in splits:
         tags["tunetrail.test_fingerprint"] = shorten(splits["test"].sha256)
     run_log.tags(tags)
+    used = [name for name in splits if name != "test" or config["score_test"]]
+    log_datasets(run_log, data, splits, config, splits=used)
     described = {name: asdict(split) for name, split in splits.items()}
     files = [asdict(file) for file in (*data.files, *references)]
     lacking = {one.split: one.to_dict() for one in missing}
@@ -245,8 +251,16 @@ def log_result(
     if judged.above_baseline is not None:
         run_log.metrics({"best/above_baseline": judged.above_baseline})
     best = name_metrics(result.best, task.metrics)
-    run_log.metrics({f"best/{name}": value for name, value in best.items()})
-    run_log.metrics({"best/standard_error": judged.validation.noise})
+    # Of train and the gap what nobody compares by is in the curves, at the step of the best.
+    known = [f"{group}/{name}" for group in ("train", "gap") for name in ("loss", task.main_metric)]
+    run_log.metrics(
+        {
+            f"best/{name}": value
+            for name, value in best.items()
+            if name.startswith("validation/") or "/" not in name or name in known
+        }
+        | {"best/standard_error": judged.validation.noise}
+    )
     figures = {}
     if result.is_trained:
         figures = log_curves(

@@ -21,6 +21,11 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 RUN, TEST_FINGERPRINT = "tunetrail.run_id", "tunetrail.test_fingerprint"
 _METRIC, _SCORE = "tunetrail.test_metric", "tunetrail.test_score"
 _REASON = "tunetrail.alias_reason"
+# Of the model that has the versions.
+_ABOUT = (
+    "The winners of studies, a version each with its card. **champion** is the one with the best "
+    "score on the same test rows, **challenger** the last one that was not better."
+)
 # MLflow's limit.
 _DESCRIPTION_LENGTH = 5000
 # Versions within so many milliseconds count as registered at the same time. A study takes less than
@@ -117,7 +122,7 @@ def _find_version(client: MlflowClient, name: str, candidate: Candidate) -> Mode
 
 def _create_version(client: MlflowClient, name: str, candidate: Candidate) -> ModelVersion:
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=_ABOUT)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.config.store_key import store_key
 from tunetrail.errors import InputError, chain_of, describe
+from tunetrail.templates.descriptions import escape
 from tunetrail.templates.figures import draw
 from tunetrail.tracking import processes
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.confinement import locate_run
+from tunetrail.tracking.descriptions import append
 from tunetrail.tracking.store import (
     ask_server,
     connect,
@@ -40,6 +42,7 @@ from tunetrail.tracking.store import (
     say_restore,
     store_errors,
 )
+from tunetrail.tracking.tags import TRIAL
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ SUSPECTS = "reports/suspects.csv"
 TEST_SCORED = "tunetrail.test_scored"
 
 # MLflow's limits.
-_PARAMS_PER_BATCH = 100
+_PARAMS_PER_BATCH, _METRICS_PER_BATCH = 100, 1000
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 
@@ -65,8 +68,7 @@ _TAG_LENGTH = 5000
 class RunLog:
     """One MLflow run that is open for writing. Nothing is buffered.
 
-    Params, tags, texts and data are written without their secrets; tables, figures and raw content
-    as they are.
+    Params, tags, texts and data are written without their secrets, tables and figures as they are.
     """
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
@@ -75,6 +77,9 @@ class RunLog:
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.name: str = run.info.run_name
+        self.started: int = run.info.start_time
+        self.tags_at_start: Mapping[str, str] = run.data.tags
+        self.take_samples: Callable[[], list[Metric]] = list
 
     def close(self, status: str, *, failure: str | None = None) -> None:
         """End the run.
@@ -91,6 +96,8 @@ class RunLog:
             if failure is not None:
                 self.tags({"tunetrail.failure": failure})
             self.client.set_terminated(self.run_id, status)
+            if failure is not None:
+                append(self.client, self.run_id, f"**{status.capitalize()}**: {escape(failure)}")
             processes.release(self.client, self.run_id, processes.own_tag())
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -102,10 +109,12 @@ class RunLog:
             self.client.log_batch(self.run_id, params=rows[start : start + _PARAMS_PER_BATCH])
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log the numbers of one optimizer step."""
+        """Log the numbers of one optimizer step, and what ``take_samples`` returns."""
         now = int(time.time() * 1000)
         rows = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self.client.log_batch(self.run_id, metrics=rows)
+        rows += self.take_samples()
+        for start in range(0, len(rows), _METRICS_PER_BATCH):
+            self.client.log_batch(self.run_id, rows[start : start + _METRICS_PER_BATCH])
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags; the project's own begin with ``tunetrail.``."""
@@ -217,7 +226,8 @@ def closed_at_end(
     """Close a run with the status of the block: see open_run."""
     try:
         yield
-    except no_failure:
+    except no_failure as early:
+        append(run_log.client, run_log.run_id, f"**Pruned**: {escape(describe(early))}")
         run_log.close("FINISHED")
         raise
     except BaseException as error:
@@ -282,7 +292,7 @@ def reopen_run(*, uri: str, run_id: str, study: str | None = None, alone: bool =
     """
     client, run = _find_run(uri, run_id)
     tags = run.data.tags
-    if study is not None and (tags.get("tunetrail.study") != study or "tunetrail.trial" in tags):
+    if study is not None and (tags.get("tunetrail.study") != study or TRIAL in tags):
         raise ForeignRunError(
             f"study {study} names run {run_id} as its own, which is another's; refused: start a "
             "study with a new name"

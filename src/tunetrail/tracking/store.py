@@ -273,6 +273,17 @@ def store_errors(uri: str) -> Iterator[None]:
         raise _unusable(uri, error) from error
 
 
+@contextlib.contextmanager
+def not_vital(what: str) -> Iterator[None]:
+    """Go on without what only MLflow's pages need, and say so; an outage is raised as it is."""
+    try:
+        yield
+    except Exception as error:
+        if find_outage(error) is not None:
+            raise
+        log.warning("MLflow has not taken %s: %s", what, redact(first_line(error)))
+
+
 def _unusable(uri: str, error: Exception) -> InputError:
     """Say that a store cannot be used, with the words of the database's driver if it has any."""
     causes = (link.orig for link in chain_of(error) if isinstance(link, DBAPIError))

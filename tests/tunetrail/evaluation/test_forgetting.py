@@ -260,7 +260,7 @@ def test_it_can_be_an_objective_only_where_it_is_measured(train: Train, tiny: li
     metrics = last_run().data.metrics
     assert returned == [metrics["validation/accuracy"], metrics["forgetting/forgotten"]]
     # It was asked for: so it is measured, on as few texts as make sense.
-    assert metrics["forgetting/rows"] == 8
+    assert report(last_run())["num_rows"] == 8
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from sqlalchemy.engine import Engine
 
 from tunetrail.errors import InputError
 from tunetrail.studies.callback import TrackStudy
+from tunetrail.studies.finals.marks import mark_winner
 from tunetrail.tracking.run_log import create_run
 from tunetrail.tracking.store import connect
 from tunetrail.training.run_lock import TrialOf, note_trial
@@ -184,13 +185,47 @@ def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
     report = (folder / "report.md").read_text()
     assert report.startswith("# Finals of study s\n\nThe best points of study s")
     assert "did not use: 43, 44." in report
-    assert "| trial 7 of the search |" in report
-    assert "| trial 0 of the search; the default config |" in report
+    assert "| 7 | complete | 0.5 |" in report
+    assert "| 0 | complete | 0.4 |" in report
     assert not (folder / "figures").exists()
     # The study's own table is of its own trials alone.
     bench.track.on_study_end(bench.study, interrupted=False, failure=None)
     folder = Path(bench.parent.info.artifact_uri.removeprefix("file://"))
     assert "No trial completed." in (folder / "report.md").read_text()
+
+
+def test_a_study_says_what_is_best_and_leads_to_it(bench: Bench) -> None:
+    run_id = bench.trial(0.5).user_attrs["mlflow_run_id"]
+    bench.trial(0.25)
+    bench.trial(state=TrialState.FAIL, **OOM)
+    parent = bench.parent
+    described = parent.data.tags["mlflow.note.content"]
+    link = f"[trial 0](#/experiments/{parent.info.experiment_id}/runs/{run_id})"
+    assert described.startswith(f"Best in the search: {link}, validation/accuracy **0.5**.")
+    history = bench.client.get_metric_history(parent.info.run_id, "trials/validation/accuracy")
+    assert [(one.step, one.value) for one in history] == [(0, 0.5), (1, 0.25)]
+    bench.track.on_study_end(bench.study, interrupted=False, failure=None)
+    described = bench.parent.data.tags["mlflow.note.content"]
+    assert "3 trials: 2 complete, 1 " in described
+    assert "`study=s`" in described
+    # What a person writes there is kept.
+    bench.client.set_tag(parent.info.run_id, "mlflow.note.content", "mine")
+    bench.trial(0.75)
+    assert bench.parent.data.tags["mlflow.note.content"] == "mine"
+
+
+def test_the_mark_of_the_winner_moves(bench: Bench) -> None:
+    first, second = (bench.run(number, "FINISHED") for number in (0, 1))
+    parents = [bench.parent.info.run_id]
+    for number, expected in ((0, {first}), (1, {second}), (1, {second}), (None, set())):
+        mark_winner(bench.client, bench.parent.info.experiment_id, parents, number)
+        runs = [bench.client.get_run(run_id) for run_id in (first, second)]
+        for marked in (
+            {run.info.run_id for run in runs if run.data.tags.get("tunetrail.winner") == "true"},
+            {run.info.run_id for run in runs if run.info.run_name.startswith("★ trial-")},
+        ):
+            assert marked == expected
+    assert [run.info.run_name for run in runs] == ["trial-0", "trial-1"]
 
 
 def test_weights_with_a_version_stay_after_a_better_trial(bench: Bench) -> None:
@@ -289,7 +324,9 @@ def test_a_reused_trial_has_a_run_with_its_source_s_numbers(
     bench.track.on_trial_end(bench.study, trial)
     bench.start()
     (copy,) = bench.runs_of(1)
-    assert copy.info.run_name == "trial-1"
+    if not seen_before:
+        assert copy.info.run_name == "trial 1 · lr 0.5"
+        assert copy.data.tags.pop("tunetrail.role") == "trial"
     assert copy.info.status == "FINISHED"
     assert copy.data.params == {RATE: "0.5"}
     assert copy.data.metrics == {"best/validation/accuracy": 0.7}
@@ -390,6 +427,7 @@ from mlflow.tracking import MlflowClient
 from omegaconf import OmegaConf
 from tunetrail.errors import InputError
 from tunetrail.studies.callback import TrackStudy
+from tunetrail.studies.finals.marks import mark_winner
 import test_callback
 
 def die(*args, **options):

@@ -133,7 +133,8 @@ def test_only_the_first_repeat_reports_and_may_be_pruned(study: optuna.Study, st
     second.report(0.1, number=1, may_prune=True)
     assert study.trials[number].intermediate_values == {1: 0.6}
     assert study.trials[number].user_attrs["num_evaluations"] == 3
-    assert (first.run_name, second.run_name) == (f"trial-{number}-seed-0", f"trial-{number}-seed-1")
-    assert reopen(study, storage, number).run_name == f"trial-{number}"
+    names = [found.name_run(seed=5 + place) for place, found in enumerate((first, second))]
+    assert names == [f"trial {number} · seed 5", f"trial {number} · seed 6"]
+    assert reopen(study, storage, number).name_run(seed=5) == f"trial {number}"
     with pytest.raises(optuna.TrialPruned):
         first.report(0.1, number=2, may_prune=True)

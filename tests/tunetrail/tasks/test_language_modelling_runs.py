@@ -193,7 +193,7 @@ def test_a_study_minimises_perplexity_prunes_by_it_and_compares_with_the_untuned
         "task.num_samples=0",
     )  # fmt: skip
     (parent,) = all_runs("attributes.run_name = 'lm'")
-    good, hopeless = (all_runs(f"attributes.run_name = 'trial-{number}' and "
+    good, hopeless = (all_runs(f"tags.`tunetrail.trial` = '{number}' and "
                                "tags.`tunetrail.study` = 'lm'") for number in (0, 1))  # fmt: skip
     assert good[0].data.tags["tunetrail.state"] == "COMPLETE"
     assert hopeless[0].data.tags["tunetrail.state"] == "PRUNED"

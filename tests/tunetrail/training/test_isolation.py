@@ -368,7 +368,7 @@ def test_each_repeat_is_a_run_and_the_last_of_a_kept_trial_saves_its_weights(
     assert len(trial.intermediate_values) == 1
     experiment = client().get_experiment_by_name("tunetrail")
     runs = client().search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
-    assert [run.info.run_name for run in runs] == ["trial-0-seed-0", "trial-0-seed-1"]
+    assert [run.info.run_name for run in runs] == [f"trial 0 · seed {seed}" for seed in (5, 6)]
     assert [run.data.tags["tunetrail.repeat"] for run in runs] == ["0", "1"]
     assert [len(run.outputs.model_outputs) for run in runs] == [0, 1]
     assert trial.user_attrs["mlflow_run_id"] == runs[1].info.run_id

@@ -82,7 +82,6 @@ class ForgettingReport:
             "forgetting/forgotten": self.forgotten.difference,
             "forgetting/forgotten_low": self.forgotten.interval.low,
             "forgetting/forgotten_high": self.forgotten.interval.high,
-            "forgetting/rows": self.num_rows,
         }
 
     def to_dict(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def load_winner(
 
     """
     parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs[attributes.RUN_ID])
-    runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective])
+    runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective], of_finals=True)
     own = runs.list_repeats(winner.final)
     if not own:
         raise InputError(

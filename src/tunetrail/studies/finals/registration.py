@@ -2,15 +2,17 @@
 
 import pandas as pd
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.errors import InputError, OutageError
 from tunetrail.studies.finals.card import add_header, write_card
 from tunetrail.studies.finals.comparisons import compare_tables
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.record import WinnerRecord
+from tunetrail.templates.descriptions import link_to_run
 from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import registry
 from tunetrail.tracking.artifacts import read_table
-from tunetrail.tracking.run_log import add_to_run
+from tunetrail.tracking.run_log import RunLog, add_to_run
 
 _CARD = "model_card.md"
 
@@ -100,4 +102,15 @@ def log_card(record: WinnerRecord, conclusion: Conclusion) -> None:
     if model is not None:
         logged_models.write_card(run_log.client, model, with_header)
     if registered is not None:
-        registry.describe(run_log.client, registered, card.strip())
+        registry.describe(run_log.client, registered, _with_links(card, record, run_log))
+
+
+def _with_links(card: str, record: WinnerRecord, run_log: RunLog) -> str:
+    """Link to the run and its study, which only MLflow's own pages can."""
+    title, _, rest = card.strip().partition("\n")
+    links = [link_to_run("its run", run_log.experiment_id, run_log.run_id)]
+    study = record.study.user_attrs.get(attributes.RUN_ID)
+    if study is not None:
+        name = f"study {record.study.study_name}"
+        links.append(link_to_run(name, run_log.experiment_id, str(study)))
+    return f"{title}\n\nSee {', '.join(links)}.\n{rest}"

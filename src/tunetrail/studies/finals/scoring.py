@@ -14,6 +14,7 @@ from tunetrail.tasks.base import order_metrics
 from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import recording
 from tunetrail.tracking.artifacts import read_table
+from tunetrail.tracking.datasets import log_datasets
 from tunetrail.tracking.places import load_logged
 from tunetrail.tracking.run_log import TEST_SCORED, RunLog, add_to_run, read_run
 
@@ -71,4 +72,11 @@ def _score_once(record: WinnerRecord, data: PreparedData, run_log: RunLog) -> bo
         weights, tokenizer = load_logged(run_log.client, model, tag=tag, scratch=folder)
         scores = score_saved(record.recorded, data, weights, tokenizer, scratch_dir=folder)
     recording.log_test(run_log, scores)
+    log_datasets(
+        run_log,
+        data,
+        record.fingerprints,
+        record.recorded.values,
+        splits=("test",),
+    )
     return True

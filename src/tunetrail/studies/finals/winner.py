@@ -26,6 +26,7 @@ from tunetrail.studies.finals.report import (
 from tunetrail.studies.finals.scoring import count_test_scores, score_winner
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.run_log import RunLog
+from tunetrail.tracking.tags import WINNER_RUN
 from tunetrail.training.isolation import isolated
 
 # Artifacts of the study's run: the section of its report, and whether all was done for it.
@@ -77,6 +78,13 @@ def read_section(parent: RunLog) -> str:
     return _artifacts_of(parent).text(SECTION) or ""
 
 
+def read_said(parent: RunLog) -> list[str]:
+    """Read what was said of the winner on the console; nothing before the first finals."""
+    before = _artifacts_of(parent).mapping(_DONE) or {}
+    said = before.get("said")
+    return [line for line in said if isinstance(line, str)] if isinstance(said, list) else []
+
+
 def _read_lines(key: Mapping[str, Any], parent: RunLog) -> list[str] | None:
     """Read the summary of the same finals if nothing was left undone."""
     before = _artifacts_of(parent).mapping(_DONE)
@@ -117,12 +125,14 @@ def _log_conclusion(conclusion: Conclusion, parent: RunLog) -> None:
     winner, test, registered = conclusion.winner, conclusion.test, conclusion.registered
     parent.text(write_winner(conclusion), SECTION)
     if test is not None:
-        values = {f"test/{name}": value for name, value in test.metrics.items()}
-        for name, interval in test.intervals.items():
-            values |= {f"test/{name}_low": interval.low, f"test/{name}_high": interval.high}
-        # A study that went on and has another winner shows the scores of both, in their order.
-        parent.metrics(values, step=conclusion.num_looks)
-    tags = {"tunetrail.winner_trial": winner.number, "tunetrail.winner_run": conclusion.run_id}
+        # The other scores are those of the winner's run.
+        name = conclusion.main_metric
+        values, interval = {f"test/{name}": test.metrics[name]}, test.intervals[name]
+        values |= {f"test/{name}_low": interval.low, f"test/{name}_high": interval.high}
+        # A study that went on and has another winner shows the scores of both, in their order. The
+        # first one is at step 0: MLflow draws one number at any other step as a curve of a point.
+        parent.metrics(values, step=max(conclusion.num_looks - 1, 0))
+    tags = {"tunetrail.winner_trial": winner.number, WINNER_RUN: conclusion.run_id}
     if registered is not None:
         tags["tunetrail.registered"] = f"{registered.name}/{registered.version}"
     parent.tags(tags)

@@ -79,8 +79,8 @@ def test_after_a_kill_at_any_step_of_the_end_the_same_command_completes_it(
     assert champion.version == version.version == 1
     assert champion.description.startswith("# tunetrail-files\n")
     assert champion.tags["tunetrail.alias_reason"] == "the first version with a test score"
-    (run,) = client.search_runs(["1"], "tags.`tunetrail.study` = 's-finals-1'"
-                                " and tags.`tunetrail.trial` = '0'")  # fmt: skip
+    (run,) = client.search_runs(["1"], "tags.`tunetrail.final_of` = 's'"
+                                " and tags.`tunetrail.finals_trial` = '0'")  # fmt: skip
     assert champion.run_id == run.info.run_id
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{workspace}/mlruns/optuna.db")
     assert study.user_attrs["test_looks"] == [run.info.run_id]

@@ -80,16 +80,34 @@ def test_finals_are_runs_below_the_run_of_their_study(
     parent = client.get_run(study.user_attrs["mlflow_run_id"])
     below = client.get_run(finals.user_attrs["mlflow_run_id"])
     assert parent.info.status == below.info.status == "FINISHED"
-    assert below.info.run_name == "s-finals-2"
+    assert below.info.run_name == "finals of s"
     assert below.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert below.data.tags["tunetrail.final_of"] == "s"
-    assert [run.info.run_name for run in children(client, parent.info.run_id)] == [
-        "trial-0", "trial-1", "trial-2", "trial-3", "s-finals-2",
-    ]  # fmt: skip
+    trials = children(client, parent.info.run_id)
+    assert [run.data.tags["tunetrail.role"] for run in trials] == [*["trial"] * 4, "finals"]
+    winner = parent.data.tags["tunetrail.winner_trial"]
+    for number, run in enumerate(trials[:4]):
+        lr = f"lr {float(run.data.params['trainer.learning_rate']):.0e}"[:4]
+        star = "★ " if str(number) == winner else ""
+        assert run.info.run_name.startswith(f"{star}trial {number} · {lr}"), lr
+        assert run.info.run_name.endswith(f" · {run.data.params['trainer.num_train_epochs']} ep")
 
+    # They have the numbers of the search, in tags, names and the report.
     runs = children(client, below.info.run_id)
-    numbers = [(trial.number, repeat) for trial in finals.trials for repeat in (0, 1)]
-    assert [run.info.run_name for run in runs] == [f"trial-{n}-seed-{r}" for n, r in numbers]
+    searched = [trial.user_attrs["finalist_of"] for trial in finals.trials]
+    assert searched != [trial.number for trial in finals.trials]
+    numbers = [(number, repeat) for number in searched for repeat in (0, 1)]
+    assert [run.info.run_name.removeprefix("★ ") for run in runs] == [
+        f"trial {n} · seed {43 + r}" for n, r in numbers
+    ]
+    assert [run.data.tags["tunetrail.trial"] for run in runs] == [str(n) for n, _ in numbers]
+    assert {run.data.tags["tunetrail.final_of"] for run in runs} == {"s"}
+    won = {run.data.tags["tunetrail.trial"] for run in runs if run.info.run_name[0] == "★"}
+    assert won == {winner} == {
+        run.data.tags["tunetrail.trial"] for run in [*trials[:4], *runs]
+        if run.data.tags.get("tunetrail.winner") == "true"
+    }  # fmt: skip
+    assert parent.data.tags["tunetrail.finals_run"] == below.info.run_id
     assert [run.data.params["training_seed"] for run in runs] == [str(43 + r) for _, r in numbers]
     # The rows stay those of the search: it is the training that is repeated.
     assert {run.data.params["seed"] for run in runs} == {"42"}
@@ -113,8 +131,8 @@ def test_finals_are_runs_below_the_run_of_their_study(
     assert report.startswith("# Finals of study s\n\nThe best points of study s")
     assert "seeds that the search did not use: 43, 44." in report
     assert "## Spread over seeds" in report
-    for trial in finals.trials:
-        assert f"trial {trial.user_attrs['finalist_of']} of the search" in report
+    shown = [line.split(" | ")[0] for line in report.partition("## Trials")[2].splitlines()]
+    assert [line for line in shown if line[2:].isdecimal()] == [f"| {n}" for n in searched]
     assert not (folder / "figures").exists()
 
     # All over again it is all there.

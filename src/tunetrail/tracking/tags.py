@@ -1,0 +1,15 @@
+"""Tags of runs that say what they belong to."""
+
+# What a run is: run, trial, study, finals or finalist.
+ROLE = "tunetrail.role"
+# The name of the study in whose storage a trial is; finals have one of their own.
+STUDY = "tunetrail.study"
+# The number of a trial in the search; its finals have it, too.
+TRIAL = "tunetrail.trial"
+# Of finals and their runs: the study that was searched, and the number of the trial in the finals.
+FINAL_OF, FINALS_TRIAL = "tunetrail.final_of", "tunetrail.finals_trial"
+# Of the run of a study: the run of its finals. Of a trial, and of its finals: that it has won.
+FINALS_RUN, WINNER = "tunetrail.finals_run", "tunetrail.winner"
+# Of the run of a study: the run of the last seed of the winner.
+WINNER_RUN = "tunetrail.winner_run"
+PARENT = "mlflow.parentRunId"
