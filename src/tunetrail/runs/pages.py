@@ -71,7 +71,8 @@ def find_page(asked: str | None, *, uri: str) -> Page:
                 f"study is opened, {store_key()} names another store"
             )
         require_active(client, run)
-        return _show(client, run, as_study=_is_study(run) and asked != run.info.run_id)
+        by_id = asked is not None and str(run.info.run_id).startswith(asked)
+        return _show(client, run, as_study=_is_study(run) and not by_id)
 
 
 def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Page:
