@@ -28,8 +28,8 @@ _DEEPEST = 4
 
 
 @dataclass(frozen=True)
-class Page:
-    """A page of MLflow.
+class Address:
+    """The address of a page of MLflow.
 
     Attributes:
         title: what it shows.
@@ -41,7 +41,7 @@ class Page:
     path: str
 
 
-def find_page(asked: str | None, *, uri: str) -> Page:
+def find_page(asked: str | None, *, uri: str) -> Address:
     """Find the page that shows a study or a run; the view of a study is written if need be.
 
     Args:
@@ -75,15 +75,15 @@ def find_page(asked: str | None, *, uri: str) -> Page:
         return _show(client, run, as_study=_is_study(run) and not by_id)
 
 
-def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Page:
+def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Address:
     place = f"/#/experiments/{run.info.experiment_id}/runs"
     if as_study:
         key = save_view(client, run)
         title = f"study {run.data.tags[_STUDY]}"
-        return Page(title, f"{place}?viewStateShareKey={key}&compareRunsMode=CHART&{_TRAINING}")
+        return Address(title, f"{place}?viewStateShareKey={key}&compareRunsMode=CHART&{_TRAINING}")
     mark_kind(client, client.get_experiment(run.info.experiment_id))
     run_id = run.info.run_id
-    return Page(f"run {run.info.run_name} ({run_id})", f"{place}/{run_id}?{_TRAINING}")
+    return Address(f"run {run.info.run_name} ({run_id})", f"{place}/{run_id}?{_TRAINING}")
 
 
 def _is_study(run: Run) -> bool:
