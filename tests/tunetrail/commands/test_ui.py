@@ -98,8 +98,9 @@ def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gp
         patch.chdir(folder)
         run_here(
             patch, "-m", *overrides, "study=mine", "sweep.num_trials=3", "sweep.final_seeds=0",
-            "trainer.num_train_epochs=2", "trainer.learning_rate=tag(log,interval(1e-5,1e-2))",
-            "pruner.n_startup_trials=1", "sweep.enqueue=[{trainer.learning_rate: 1e-9}]",
+            "trainer.num_train_epochs=2", "trainer.learning_rate=tag(log,interval(1e-9,1e-2))",
+            "pruner.n_startup_trials=1",
+            "sweep.enqueue=[{trainer.learning_rate: 3e-3},{trainer.learning_rate: 1e-9}]",
             "diagnostics.forgetting=false",
         )  # fmt: skip
     return folder
