@@ -87,6 +87,23 @@ def test_an_address_is_one_that_a_browser_takes() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("environment", "opened"), [({"BROWSER": "touch"}, True), ({}, False)])
+def test_a_browser_is_opened_only_where_there_is_a_display(
+    tmp_path: Path, environment: dict[str, str], opened: bool
+) -> None:
+    without = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    code = "import sys; from tunetrail.runs.browser import open_browser; open_browser(sys.argv[1])"
+    # Stands for a browser: a program that leaves a file of the address behind.
+    subprocess.run(
+        [sys.executable, "-c", code, "page"], cwd=tmp_path, env={**without, **environment},
+        check=True,
+    )  # fmt: skip
+    until = time.monotonic() + 5
+    while opened and not list(tmp_path.iterdir()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [path.name for path in tmp_path.iterdir()] == ["page"] * opened
+
+
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gpt2: Path) -> Path:
     """A workspace with a finished study: trials that complete, one that is pruned."""
