@@ -23,15 +23,11 @@ sweep: $(STAMP) ## run a study of 12 trials on real tweets (ARGS='key=value …'
 train: $(STAMP) ## train once (ARGS='key=value …')
 	$(BIN)/python train.py $(ARGS)
 
-ui: $(STAMP) mlruns/mlflow.db ## open the MLflow UI on http://127.0.0.1:5000 (PORT=…)
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
+ui: $(STAMP) ## open MLflow on the charts of the newest study (ARGS='STUDY' or a run; PORT=…)
+	$(BIN)/tunetrail ui $(if $(PORT),--port $(PORT)) $(ARGS)
 
 dashboard: mlruns/optuna.db .venv/.dashboard ## show the studies in optuna-dashboard on http://127.0.0.1:8080 (PORT=…)
 	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --host 127.0.0.1 --port $(or $(PORT),8080)
-
-# The UI would make a store, and leave half of one if it is killed then.
-mlruns/mlflow.db:
-	@echo "no run yet ($@ is missing); make train makes one" >&2; exit 1
 
 mlruns/optuna.db:
 	@echo "no study yet ($@ is missing); make sweep runs one" >&2; exit 1

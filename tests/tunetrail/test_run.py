@@ -235,7 +235,7 @@ def test_the_summary_says_what_a_person_needs_next(finished: Finished) -> None:
     assert finished.run.info.run_id in finished.said
     assert f"{finished.score:.4f}" in finished.said
     assert finished.run.data.tags["tunetrail.verdict"] in finished.said
-    assert "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db" in finished.said
+    assert f"tunetrail ui {finished.run.info.run_id[:8]}\n" in f"{finished.said}\n"
 
 
 def test_the_logged_model_answers_with_label_names(finished: Finished) -> None:

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped] # PyYAML ships no types
-
 from tunetrail.config.paths import locate
-from tunetrail.config.project import ROOT
+from tunetrail.config.store_key import default_store
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +19,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_uri(parser: argparse.ArgumentParser) -> None:
     """Add ``--uri``; its default is that of the config."""
-    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
     parser.add_argument(
         "--uri",
-        default=config["tracking"]["uri"],
+        default=default_store(),
         metavar="URI",
         help="the MLflow store or server that has it (default: %(default)s)",
     )

@@ -4,6 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import yaml  # type: ignore[import-untyped] # PyYAML ships no types
+
+from tunetrail.config.project import ROOT
 from tunetrail.config.secrets import redact
 
 _key: ContextVar[str] = ContextVar("store_key", default="tracking.uri")
@@ -17,6 +20,12 @@ def store_key() -> str:
 def show_store(uri: str) -> str:
     """Write a store as the start of a message has it."""
     return f"{store_key()}={redact(uri)}"
+
+
+def default_store() -> str:
+    """Return the URI that the config has, which commands take, too."""
+    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
+    return str(config["tracking"]["uri"])
 
 
 @contextlib.contextmanager

@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from tunetrail.config.secrets import redact
+from tunetrail.config.store_key import default_store
 from tunetrail.evaluation.calibration import CalibrationReport
 from tunetrail.evaluation.forgetting.report import ForgettingReport, NotMeasured
 from tunetrail.evaluation.judgement import Judgement
@@ -50,10 +50,7 @@ def format_summary(
         if scores:
             cells = (f"{scores[key]:{_width(key)}.4f}" for key in names)
             lines.append(f"{name:12}" + "".join(cells))
-    server = uri.startswith("http")
-    # Neither a shell nor MLflow expands ~ in the middle of a word.
-    shown = redact(uri.replace("sqlite:///~/", f"sqlite:///{Path.home()}/", 1))
-    ui = shown if server else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+    store = "" if uri == default_store() else f" --uri {shlex.quote(redact(uri))}"
     lines += [
         "",
         f"fit         {judged.fit.line()}",
@@ -65,7 +62,7 @@ def format_summary(
         f"run         {run_id}",
         f"artifacts   {where}",
         *([f"page        {where}/{page}"] if page is not None else []),
-        f"see it      {ui}" + ("" if server else "   (or: make ui)"),
+        f"see it      tunetrail ui {run_id[:8]}{store}",
     ]
     return "\n".join(lines)
 

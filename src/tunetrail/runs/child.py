@@ -89,9 +89,10 @@ def run_train(
     """
     with scratch() as folder:
         (folder / "rerun.yaml").write_text(config, encoding="utf-8")
-        follow = [sys.executable, "-c", _FOLLOW, str(os.getpid())]
-        command = [*follow, str(root / "train.py"), "--config-path", str(folder),
-                   "--config-name", "rerun", *overrides]  # fmt: skip
+        command = following(
+            [str(root / "train.py"), "--config-path", str(folder),
+             "--config-name", "rerun", *overrides]
+        )  # fmt: skip
         sys.stdout.flush()
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own program
         try:
@@ -99,6 +100,11 @@ def run_train(
         except BaseException:
             _end(process)
             raise
+
+
+def following(arguments: Sequence[str]) -> list[str]:
+    """Return the command of a Python with these arguments that ends when this process does."""
+    return [sys.executable, "-c", _FOLLOW, str(os.getpid()), *arguments]
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:

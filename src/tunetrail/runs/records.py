@@ -15,8 +15,8 @@ from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.confinement import require_run_id
-from tunetrail.tracking.places import complete_run_id, search_runs
 from tunetrail.tracking.recorded_files import read_files
+from tunetrail.tracking.run_ids import complete_run_id, search_runs
 from tunetrail.tracking.store import connect_existing, look_up, require_active, store_errors
 
 # Times and machines differ from run to run, means over seeds are the study's, not the run's, and

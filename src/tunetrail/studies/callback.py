@@ -48,6 +48,7 @@ from tunetrail.tracking.run_log import (
 )
 from tunetrail.tracking.store import store_errors
 from tunetrail.tracking.tags import FINAL_OF, FINALS_RUN, PARENT, ROLE, STUDY
+from tunetrail.tracking.views import try_save_view
 from tunetrail.training.inputs import require_effect, require_job, require_sources
 from tunetrail.training.run_lock import read_trial
 
@@ -78,6 +79,7 @@ class TrackStudy:
         self._constraints: dict[str, str] = {}
         self._main_metric = ""
         self._logged_best: int | None = None
+        self._has_view = False
         # Name of a study -> what was drawn of it, by the names of artifacts.
         self._figures: dict[str, dict[str, Figure]] = {}
 
@@ -127,6 +129,7 @@ class TrackStudy:
         with store_errors(self._uri):
             self._synchronise(study, parent)
             self._describe(study, parent)
+            try_save_view(parent.client, parent.run_id)
         close_abandoned(parent, self._checkpoint_dir)
 
     def on_trial_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -142,6 +145,10 @@ class TrackStudy:
             if self._log_best(study, parent):
                 self._describe(study, parent)
             self._delete_unneeded(study)
+            if not self._has_view:
+                # Now it is known what the trials measure.
+                try_save_view(parent.client, parent.run_id)
+                self._has_view = True
 
     def on_study_end(self, study: optuna.Study, interrupted: bool, failure: str | None) -> None:
         """Log figures, report and best config, and close the parent run."""
@@ -153,6 +160,7 @@ class TrackStudy:
             parent.close(status, failure=failure)
             if self._searched is not None and status != "FINISHED":
                 self._searched.close(status, failure=failure)
+            try_save_view(parent.client, parent.run_id)
             self._log_summary(study, parent, run_ids)
             self._describe(study, parent)
         log.info("parent run   %s", parent.run_id)

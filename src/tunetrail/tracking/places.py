@@ -22,16 +22,15 @@ from tunetrail.errors import InputError, one_line
 from tunetrail.served.base import ServedModel, load_model, load_tokenizer
 from tunetrail.tracking.confinement import (
     is_local,
-    is_run_id,
     locate_model,
     require_in_store,
 )
 from tunetrail.tracking.model_files import require_harmless
 from tunetrail.tracking.models import find_complete
 from tunetrail.tracking.registry import CHAMPION
+from tunetrail.tracking.run_ids import complete_run_id
 from tunetrail.tracking.store import look_up, require_active
 
-_ID_PREFIX = re.compile(r"[0-9a-f]{8,31}")
 _NUM_LISTED = 10
 
 
@@ -50,34 +49,6 @@ class Place:
     def is_local(self) -> bool:
         """Whether its files are on this machine."""
         return is_local(self.location)
-
-
-def complete_run_id(client: MlflowClient, name: str) -> str | None:
-    """Return the whole id of a run that is named by its first 8 digits or more.
-
-    Any other name, and digits that no run begins with, give None; a whole id is returned as it is.
-
-    Raises:
-        InputError: several runs begin with these digits.
-
-    """
-    if is_run_id(name):
-        return name
-    if not _ID_PREFIX.fullmatch(name):
-        return None
-    found = search_runs(client, f"attributes.run_id LIKE '{name}%'")
-    if len(found) > 1:
-        ids = ", ".join(sorted(run.info.run_id for run in found))
-        raise InputError(
-            f"run {name}: several runs begin with these digits ({ids}); give more of them"
-        )
-    return str(found[0].info.run_id) if found else None
-
-
-def search_runs(client: MlflowClient, condition: str) -> list[Run]:
-    """Search all experiments; 10 runs at most."""
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    return list(client.search_runs(experiments, condition, max_results=10))
 
 
 def find_place(client: MlflowClient, name: str, *, uri: str) -> Place:

@@ -43,6 +43,7 @@ from tunetrail.tracking.store import (
     store_errors,
 )
 from tunetrail.tracking.tags import TRIAL
+from tunetrail.tracking.views import KIND, mark_kind
 
 log = logging.getLogger(__name__)
 
@@ -384,14 +385,13 @@ def _experiment_id(client: MlflowClient, experiment: str, *, artifact_dir: str, 
             raise InputError(
                 f"tracking.experiment={experiment} was deleted; {how}, or choose another name"
             )
+        mark_kind(client, found)
         return str(found.experiment_id)
     location = None
     if not uri.startswith("http"):
         location = locate(artifact_dir).resolve().as_uri()
     try:
-        # Without a kind MLflow guesses one and shows its pages for agents.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(experiment, artifact_location=location, tags=kind))
+        return str(client.create_experiment(experiment, artifact_location=location, tags=KIND))
     except MlflowException:
         # Another worker has just created it.
         found = client.get_experiment_by_name(experiment)

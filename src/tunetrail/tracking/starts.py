@@ -15,7 +15,6 @@ from tunetrail.models.cache import make_once
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.tracking.places import (
     Place,
-    complete_run_id,
     fetch,
     find_files,
     find_in_run,
@@ -23,6 +22,7 @@ from tunetrail.tracking.places import (
     find_run,
 )
 from tunetrail.tracking.processes import Held, find_held
+from tunetrail.tracking.run_ids import complete_run_id
 from tunetrail.tracking.store import connect_existing, look_up, store_errors
 
 # Tag of a run that started from the model of an earlier run: the id of that run.

@@ -26,6 +26,7 @@ from tunetrail.studies.callback import TrackStudy
 from tunetrail.studies.finals.marks import mark_winner
 from tunetrail.tracking.run_log import create_run
 from tunetrail.tracking.store import connect
+from tunetrail.tracking.views import decode, view_key
 from tunetrail.training.run_lock import TrialOf, note_trial
 
 STORE = "sqlite:///mlruns/mlflow.db"
@@ -167,6 +168,26 @@ def kept_pages() -> list[str]:
 @pytest.fixture
 def bench(workspace: Path) -> Bench:
     return Bench()
+
+
+def read_view(bench: Bench) -> dict[str, Any]:
+    """The view of a study in MLflow's pages."""
+    tags = bench.client.get_experiment(bench.parent.info.experiment_id).tags
+    return decode(tags[f"mlflow.sharedViewState.{view_key(bench.parent.info.run_id)}"])
+
+
+def test_a_study_has_its_view_from_the_start_and_names_what_its_trials_measure(
+    bench: Bench,
+) -> None:
+    first = read_view(bench)
+    assert bench.parent.info.run_id in first["searchFilter"]
+    assert [c["selectedParams"] for c in first["compareRunCharts"] if "selectedParams" in c] == [
+        [RATE]
+    ]
+    run_id = bench.run(0)
+    bench.client.log_metric(run_id, "speed/seconds", 1.0)
+    bench.track.on_trial_end(bench.study, bench.add(0.5, mlflow_run_id=run_id))
+    assert "speed" in {section["name"] for section in read_view(bench)["compareRunSections"]}
 
 
 def test_finals_have_a_run_below_that_of_their_study(bench: Bench) -> None:
