@@ -70,6 +70,8 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
             tags["mlflow.parentRunId"] = trial.parent_run_id
         if trial.repeat is not None:
             tags["tunetrail.repeat"] = str(trial.repeat)
+        if trial.reference is not None:
+            tags["tunetrail.reference"] = trial.reference
         name = trial.run_name
     # The lock is released last, when the run's record says how it ended.
     with contextlib.ExitStack() as held:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -97,7 +98,7 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
         storage = study._storage  # noqa: SLF001 - the connection that is open already
         finals = open_study(storage, spec, sampler, build_pruner(spec), final_of=study.study_name)
         _require_seeds(finals, seeds, settings)
-        num_trials = _queue(study, finals, settings)
+        num_trials = _queue(study, finals, spec)
     spec = replace(spec, settings=replace(settings, num_trials=num_trials))
     FinalsLoop(spec, searched=study, finals=finals, resources=resources, folder=folder).run()
     return finals
@@ -134,10 +135,13 @@ def _require_seeds(finals: optuna.Study, seeds: list[int], settings: Settings) -
     finals.set_user_attr(SEEDS, seeds)
 
 
-def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int:
+def _queue(study: optuna.Study, finals: optuna.Study, spec: SweepSpec) -> int:
     """Queue the points that are not trained yet; returns how many trials there will be in all."""
     trials = finals.get_trials(deepcopy=False)
-    chosen = choose_finalists(study, trials, num_finalists=settings.finalists)
+    settings = spec.settings
+    chosen = choose_finalists(
+        study, trials, num_finalists=settings.finalists, references=spec.references
+    )
     missing = [point for point in chosen if _is_missing(point.final)]
     seeds, there = settings.num_seeds, len(chosen) - len(missing)
     log.info(
@@ -148,7 +152,9 @@ def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int
         f"; {there} of {len(chosen)} were started before" if there else "",
     )
     for point in missing:
-        origin = {ENQUEUED: DEFAULT} if point.is_default else {}
+        origin: dict[str, Any] = {ENQUEUED: DEFAULT} if point.is_default else {}
+        if (reference := spec.find_reference(point.trial)) is not None:
+            origin = reference.attributes()
         finals.enqueue_trial(point.trial.params, user_attrs={FINALIST_OF: point.number, **origin})
     return len(missing) + sum(trial.state is not TrialState.FAIL for trial in trials)
 
@@ -190,14 +196,20 @@ class FinalsLoop(StudyLoop):
         self.folder = folder
 
     def _finish(self) -> None:
-        points = _read_points(self._searched, self.study, self.settings)
+        points = _read_points(self._searched, self.study, self.spec)
         log.info(format_finals(points, self._searched, self.study, self.spec.objectives))
 
 
-def _read_points(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[FinalPoint]:
+def _read_points(study: optuna.Study, finals: optuna.Study, spec: SweepSpec) -> list[FinalPoint]:
     """List the finalists with what came of them, earlier finalists included."""
     trials = finals.get_trials(deepcopy=False)
-    return choose_finalists(study, trials, num_finalists=settings.finalists, with_earlier=True)
+    return choose_finalists(
+        study,
+        trials,
+        num_finalists=spec.settings.finalists,
+        references=spec.references,
+        with_earlier=True,
+    )
 
 
 def _compare(
@@ -210,7 +222,7 @@ def _compare(
 
     """
     with resources.worker.turn():
-        points = _read_points(study, finals, spec.settings)
+        points = _read_points(study, finals, spec)
         if any(p.final is not None and not p.final.state.is_finished() for p in points):
             log.info("the rest of the finals runs in another process, which compares them")
             return

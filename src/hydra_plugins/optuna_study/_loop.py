@@ -22,6 +22,7 @@ from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._spec.references import identify
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.drawing import draw_point
@@ -62,6 +63,8 @@ class Running:
     identity: dict[str, Any]
     # Of its point. Kept here: whoever can write to the storage could change them there.
     overrides: list[str]
+    # Of the reference that it runs; empty for a point of the search.
+    reference: tuple[str, ...] = ()
     # The values of the jobs before, where a trial is several.
     repeats: list[list[float]] = field(default_factory=list)
 
@@ -193,7 +196,7 @@ class StudyLoop:
             asked = self._ask(identity)
             if isinstance(asked, FrozenTrial):
                 return None, asked
-            source = self.ledger.find_same(asked.overrides)
+            source = self.ledger.find_same(asked.overrides, *asked.reference)
             if source is not None:
                 return None, reuse(self.study, asked.trial, source)
         except UpdateFinishedTrialError:
@@ -207,16 +210,24 @@ class StudyLoop:
             sign_next(self.study, self.ledger.waiting, identity)
             trial = self.study.ask()
             try:
-                point = draw_point(trial, self.spec)
+                reference, overrides = self._draw(trial)
             except ForeignPointError as error:
                 return fail(self.study, trial.number, Failure(FailureKind.ERROR, str(error)))
         if not self.worker.has_turn():
             # Another process may have drawn the same point meanwhile.
             return retry(self.study, trial.number, INTERRUPTED)
-        overrides = self.spec.space.overrides(point)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, overrides)
-        return Running(trial, identity, overrides)
+        return Running(trial, identity, overrides, reference)
+
+    def _draw(self, trial: Trial) -> tuple[tuple[str, ...], list[str]]:
+        """Draw a point, or find the reference that was queued; returns that and the overrides."""
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        if not (reference := identify(frozen)):
+            return (), self.spec.space.overrides(draw_point(trial, self.spec))
+        if (found := self.spec.find_reference(frozen)) is None:
+            raise ForeignPointError(f"the config has no reference {reference[0]} like this one")
+        return reference, list(found.overrides)
 
     def _launch(self, running: Running) -> None:
         trial, settings = running.trial, self.settings

@@ -61,6 +61,12 @@ class Trial:
         self._single = len(self._study.directions) == 1
         # Finals are compared over seeds, so each seed is trained to its end.
         self._is_final = attributes.FINAL_OF in self._study.user_attrs
+        attrs = self._trial.user_attrs
+        # What the finals compare the winner with; None: a point of the search.
+        self.reference: str | None = attrs.get(
+            attributes.REFERENCE,
+            "default" if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT else None,
+        )
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -74,6 +80,8 @@ class Trial:
     def run_name(self) -> str:
         """The name of the MLflow run."""
         name = f"trial-{self.number}"
+        if self.reference is not None:
+            name += f"-{self.reference.replace('_', '-')}"
         return name if self.repeat is None else f"{name}-seed-{self.repeat}"
 
     @property
@@ -106,7 +114,7 @@ class Trial:
 
         With several objectives nothing is reported, because Optuna cannot prune them. Of several
         repeats only the first reports, so a trial is not pruned after its first seed. Trials of
-        finals are never pruned.
+        finals are never pruned, nor those that finals compare the winner with.
 
         Raises:
             optuna.TrialPruned: the pruner stops the trial.
@@ -115,7 +123,8 @@ class Trial:
         if not self._single or not self._is_first:
             return
         self._trial.report(value, number)
-        if may_prune and not self._is_final and self._trial.should_prune():
+        may_prune = may_prune and not self._is_final and self.reference is None
+        if may_prune and self._trial.should_prune():
             raise optuna.TrialPruned(f"{self.objective} {value:.4f} at evaluation {number}")
 
     def set_constraints(self, values: Mapping[str, float]) -> float:

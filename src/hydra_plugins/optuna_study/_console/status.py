@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from hydra_plugins.optuna_study._console.report import format_params, format_seconds, name_trial
+from hydra_plugins.optuna_study.attributes import params_of
 
 log = logging.getLogger("hydra_plugins.optuna_study._loop")
 
@@ -86,7 +87,7 @@ class StatusLines:
 
 
 def _format_running(trial: FrozenTrial) -> str:
-    parts = [name_trial(trial), "runs", format_params(trial.params)]
+    parts = [name_trial(trial), "runs", format_params(params_of(trial))]
     if trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
         parts.append(f"report {number}: {value:.5g}")

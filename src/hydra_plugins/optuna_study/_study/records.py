@@ -74,6 +74,11 @@ _OF_STUDY = {
 _OF_TRIAL = {
     names.OVERRIDES: _TEXTS,
     names.ENQUEUED: _TEXT,
+    names.REFERENCE: _TEXT,
+    names.REFERENCE_VALUES: _Kind(
+        _map(lambda value: value is None or isinstance(value, bool | int | float | str)),
+        "a mapping of names to numbers and texts",
+    ),
     names.RETRY_OF: _WHOLE,
     names.REUSED_FROM: _WHOLE,
     names.FINALIST_OF: _WHOLE,

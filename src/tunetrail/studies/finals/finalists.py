@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hydra_plugins.optuna_study import attributes
+from hydra_plugins.optuna_study.attributes import name_reference, params_of
 from tunetrail.studies.ranking import greater_is_better, is_feasible, rank, to_cost
 from tunetrail.studies.states import find_default
 
@@ -24,12 +25,21 @@ class Finalist:
     scores: tuple[float, ...]
     params: Mapping[str, Any]
     is_default: bool
+    reference: str | None  # its name, if it is no point of the search
     meets_constraints: bool
+    seconds: float | None = None  # of a training, as its runs say
 
     @property
     def name(self) -> str:
         """The name in a report."""
-        return f"the default config (trial {self.number})" if self.is_default else self.title
+        if self.reference is not None:
+            return f"{name_reference(self.reference)} ({self.title})"
+        return f"the default config ({self.title})" if self.is_default else self.title
+
+    @property
+    def was_searched(self) -> bool:
+        """Whether it is a point that the search has found."""
+        return not self.is_default and self.reference is None
 
     @property
     def title(self) -> str:
@@ -108,7 +118,8 @@ def _build_finalist(
         searched=searched,
         optimism=to_cost(study, fmean(scores)) - to_cost(study, searched),
         scores=scores,
-        params=dict(trial.params),
+        params=dict(params_of(trial)),
         is_default=default is not None and _origin(trial) == default,
+        reference=trial.user_attrs.get(attributes.REFERENCE),
         meets_constraints=is_feasible(final),
     )
