@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from optuna.study import StudyDirection
 
 from hydra_plugins.optuna_study import attributes
-from hydra_plugins.optuna_study.attributes import params_of
 from tunetrail.studies.curves import LINE, MARK, spread_axis
 from tunetrail.studies.ranking import rank
 from tunetrail.templates import caption, short
@@ -78,7 +77,10 @@ def list_beside(
         lines.append(
             {
                 "trial": trial.number,
-                **{key.rpartition(".")[2]: value for key, value in params_of(trial).items()},
+                **{
+                    key.rpartition(".")[2]: value
+                    for key, value in attributes.params_of(trial).items()
+                },
                 "runs": len(repeats),
                 **repeats.mean(),
                 **spread,

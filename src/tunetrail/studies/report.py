@@ -8,7 +8,6 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
-from hydra_plugins.optuna_study.attributes import name_reference, params_of
 from tunetrail.studies.fits import describe_fits, describe_stop, list_fits
 from tunetrail.studies.ranking import find_best, is_feasible, rank, rank_front
 from tunetrail.studies.states import STATES, find_default, seconds_of, state_of
@@ -58,7 +57,9 @@ def write_report(
         first=first,
         best=best,
         run="none" if first is None else run_ids.get(first.number, "none"),
-        params=[] if first is None else [(f"`{k}`", f"`{v}`") for k, v in params_of(first).items()],
+        params=[]
+        if first is None
+        else [(f"`{k}`", f"`{v}`") for k, v in attributes.params_of(first).items()],
         margins=[]
         if first is None
         else [f"{k} {_margin(v)}" for k, v in first.constraints.items()],
@@ -94,7 +95,7 @@ def list_trials(
             "trial": trial.number,
             "state": state_of(trial),
             **dict(zip(objectives, _values(trial, objectives), strict=True)),
-            **{name: params_of(trial).get(name) for name in names},
+            **{name: attributes.params_of(trial).get(name) for name in names},
             **{f"constraint {name}": trial.constraints.get(name) for name in bounded},
             "started": trial.datetime_start,
             "seconds": seconds_of(trial),
@@ -245,9 +246,9 @@ def _origin(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
     if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT:
         notes.append("the default config")
     if attributes.REFERENCE in attrs:
-        extra = {k: v for k, v in params_of(trial).items() if k not in names}
+        extra = {k: v for k, v in attributes.params_of(trial).items() if k not in names}
         shown = "".join(f", {_last(name)}={short(value)}" for name, value in extra.items())
-        notes.append(f"{name_reference(attrs[attributes.REFERENCE])}{shown}")
+        notes.append(f"{attributes.name_reference(attrs[attributes.REFERENCE])}{shown}")
     if attrs.get(attributes.ENQUEUED) == attributes.POINT:
         notes.append("a point of sweep.enqueue")
     return notes
@@ -285,7 +286,7 @@ def _values(trial: FrozenTrial, objectives: Sequence[str]) -> Sequence[float | N
 
 
 def _params(trial: FrozenTrial, names: Iterable[str]) -> list[str]:
-    return [short(params_of(trial).get(name, "")) for name in names]
+    return [short(attributes.params_of(trial).get(name, "")) for name in names]
 
 
 def _margin(value: float) -> str:

@@ -9,7 +9,6 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hydra_plugins.optuna_study import attributes
-from hydra_plugins.optuna_study.attributes import name_reference, params_of
 from tunetrail.studies.ranking import greater_is_better, is_feasible, rank, to_cost
 from tunetrail.studies.states import find_default
 
@@ -25,15 +24,14 @@ class Finalist:
     scores: tuple[float, ...]
     params: Mapping[str, Any]
     is_default: bool
-    reference: str | None  # its name, if it is no point of the search
     meets_constraints: bool
-    seconds: float | None = None  # of a training, as its runs say
+    reference: str | None = None  # its name, if it is no point of the search
 
     @property
     def name(self) -> str:
         """The name in a report."""
         if self.reference is not None:
-            return f"{name_reference(self.reference)} ({self.title})"
+            return f"{attributes.name_reference(self.reference)} ({self.title})"
         return f"the default config ({self.title})" if self.is_default else self.title
 
     @property
@@ -72,6 +70,11 @@ class FinalsResult:
     @property
     def default(self) -> Finalist | None:
         return next((one for one in self.finalists if one.is_default), None)
+
+    @property
+    def references(self) -> tuple[Finalist, ...]:
+        """The configs that were run beside the search, best first."""
+        return tuple(one for one in self.finalists if one.reference is not None)
 
 
 def collect_result(
@@ -118,7 +121,7 @@ def _build_finalist(
         searched=searched,
         optimism=to_cost(study, fmean(scores)) - to_cost(study, searched),
         scores=scores,
-        params=dict(params_of(trial)),
+        params=dict(attributes.params_of(trial)),
         is_default=default is not None and _origin(trial) == default,
         reference=trial.user_attrs.get(attributes.REFERENCE),
         meets_constraints=is_feasible(final),

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from hydra_plugins.optuna_study.attributes import name_reference
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.finals.finalists import FinalsResult
 
 # Okabe and Ito's colours.
@@ -54,7 +54,7 @@ def _label(result: FinalsResult, row: int) -> str:
     marks = [
         *(["winner"] if result.winner is one else []),
         *(["default"] if one.is_default else []),
-        *([name_reference(one.reference)] if one.reference else []),
+        *([attributes.name_reference(one.reference)] if one.reference else []),
         *([] if one.meets_constraints else ["breaks a constraint"]),
     ]
     return one.title + (f"\n({', '.join(marks)})" if marks else "")
