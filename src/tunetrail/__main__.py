@@ -14,7 +14,16 @@ from tunetrail.errors import InputError
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # Heavy libraries are imported when a command runs, so that --help answers at once.
 _INTERRUPTED = 130
-COMMANDS: tuple[str, ...] = ("rerun", "compare", "labels", "lineage", "predict", "export", "repair")
+COMMANDS: tuple[str, ...] = (
+    "rerun",
+    "compare",
+    "labels",
+    "lineage",
+    "predict",
+    "export",
+    "repair",
+    "study",
+)
 
 
 class _Parser(argparse.ArgumentParser):

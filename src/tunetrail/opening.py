@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tunetrail.config.build import build
 from tunetrail.config.objectives import read_objectives
 from tunetrail.config.paths import locate
+from tunetrail.config.progress import write_progress_to
 from tunetrail.config.record import flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
@@ -33,6 +34,7 @@ from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 def open_trial(cfg: DictConfig) -> Trial | None:
     if cfg.trial.number is None:
         return None
+    write_progress_to(cfg.trial.get("progress"))
     return Trial(
         storage=cfg.trial.storage,
         study=cfg.trial.study,

@@ -12,16 +12,18 @@ from hydra_plugins.optuna_study._console.finals_report import (
     format_finals,
     write_finals,
 )
+from hydra_plugins.optuna_study._console.status import Status
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import PROGRESS, Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
 from hydra_plugins.optuna_study._study.ledger import Ledger
+from hydra_plugins.optuna_study._study.records import FINISHED
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
@@ -191,9 +193,22 @@ class FinalsLoop(StudyLoop):
         folder: str,
     ) -> None:
         budget = FinalsBudget(spec.settings)
-        super().__init__(spec, study=finals, resources=resources, budget=budget)
         self._searched = searched
+        super().__init__(spec, study=finals, resources=resources, budget=budget)
         self.folder = folder
+
+    def _build_status(self) -> Status:
+        searched = self._searched.get_trials(deepcopy=False, states=FINISHED)
+        return Status(
+            self.study,
+            self.running,
+            folder=self.resources.folder / PROGRESS,
+            of_finals=True,
+            num_trials=lambda: self.settings.num_trials,
+            jobs_per_trial=self.settings.num_seeds,
+            jobs_before=len(searched),
+            jobs_after=0,
+        )
 
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.spec)
@@ -221,7 +236,10 @@ def _compare(
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
-    with resources.worker.turn():
+    with (
+        resources.worker.turn(),
+        resources.screen.doing("comparing the finals: scoring and registering the winner"),
+    ):
         points = _read_points(study, finals, spec)
         if any(p.final is not None and not p.final.state.is_finished() for p in points):
             log.info("the rest of the finals runs in another process, which compares them")

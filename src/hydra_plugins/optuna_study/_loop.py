@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study._configs import plain, quoted
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
-from hydra_plugins.optuna_study._console.status import StatusLines
+from hydra_plugins.optuna_study._console.screen import Screen
+from hydra_plugins.optuna_study._console.status import Status
 from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
 from hydra_plugins.optuna_study._functions import load_redact, redact_command
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
@@ -29,11 +30,15 @@ from hydra_plugins.optuna_study._study.drawing import draw_point
 from hydra_plugins.optuna_study._study.endings import abandon, fail, retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.stopping import StopRequest
 from hydra_plugins.optuna_study._study.storage import absolute_storage
 from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
 from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS
 
 log = logging.getLogger(__name__)
+
+# In the folder of the study: the files in which jobs write how far they are.
+PROGRESS = ".progress"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Resources:
     config: DictConfig
     interruption: Interruption
     continue_command: str
+    screen: Screen
+    stop: StopRequest
     # What callbacks left undone at the end of a study or its finals.
     undone: list[str] = field(default_factory=list)
 
@@ -91,13 +98,30 @@ class StudyLoop:
         self.budget = budget
         self.ledger = Ledger(study)
         self.running: dict[int, Running] = {}
-        self.status = StatusLines(study, self.running)
+        self.screen = resources.screen
+        self.status = self._build_status()
+        self._said: set[str] = set()
+
+    def _build_status(self) -> Status:
+        settings = self.settings
+        points = settings.finalists + 1 + len(self.spec.references)
+        return Status(
+            self.study,
+            self.running,
+            folder=self.resources.folder / PROGRESS,
+            of_finals=False,
+            num_trials=lambda: settings.num_trials,
+            jobs_per_trial=settings.num_seeds,
+            jobs_before=0,
+            jobs_after=points * settings.final_seeds,
+        )
 
     def run(self) -> None:
-        self._start()
+        with self.screen.doing("opening the run of the study"):
+            self._start()
         failure = None
         try:
-            with self.status.shown():
+            with self.screen.describing(self.status.lines):
                 self._work()
         except Exception as error:
             failure = self.redact(first_line(error))
@@ -106,9 +130,10 @@ class StudyLoop:
             # The storage itself may have failed: its error must not be hidden by a second one.
             with contextlib.suppress(Exception) if failure else contextlib.nullcontext():
                 self._finish()
-            for name, callback in self.spec.callbacks.items():
-                with logged(name, self.resources.undone):
-                    callback.on_study_end(self.study, self.interruption.requested, failure)
+            with self.screen.doing("writing the report of the study"):
+                for name, callback in self.spec.callbacks.items():
+                    with logged(name, self.resources.undone):
+                        callback.on_study_end(self.study, self.interruption.requested, failure)
         if self.interruption.requested:
             log.info("interrupted; to continue: %s", self.resources.continue_command)
             raise SystemExit(130)
@@ -130,7 +155,7 @@ class StudyLoop:
                 if left is not Left.MORE and not self.running:
                     if left is Left.NOTHING:
                         break
-                    self.status.say_once(
+                    self._say_once(
                         "the rest of the budget runs in other processes; waiting for them"
                     )
                 self._conclude_all(self.pool.wait(POLL_SECONDS))
@@ -179,6 +204,10 @@ class StudyLoop:
         if abandoned:
             trials = self.ledger.update()
         left = self.budget.left(self.ledger)
+        self.resources.stop.look()
+        if self.resources.stop.is_made and not self.folder:
+            # Of the search: the finals still come.
+            left, self.budget.reason = Left.NOTHING, "somebody asked the study to stop"
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
             left = Left.NOTHING
             self.budget.reason = (
@@ -243,6 +272,8 @@ class StudyLoop:
             "trial.study": settings.study_name,
             "trial.number": trial.number,
         }
+        if self.pool.is_local:
+            own["trial.progress"] = self.status.open_file(trial.number)
         if num_seeds > 1:
             own |= {"trial.repeat": repeat, "trial.num_repeats": num_seeds}
         self.pool.start(trial.number, overrides, own, running.identity)
@@ -313,10 +344,19 @@ class StudyLoop:
         self.ledger.update()
         beside = {other.number for other in self.ledger.running} | self.running.keys()
         num_parallel = 1 + len(beside - {trial.number})
-        self.status.say(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
-        for name, callback in self.spec.callbacks.items():
-            with logged(name):
-                callback.on_trial_end(self.study, trial)
+        # Before the line that says how it ended.
+        self.status.forget(trial.number)
+        self.screen.refresh()
+        log.info(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
+        with self.screen.doing(f"noting how trial {trial.number} ended"):
+            for name, callback in self.spec.callbacks.items():
+                with logged(name):
+                    callback.on_trial_end(self.study, trial)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.info(text)
 
     def _finish(self) -> None:
         if all(trial.state is TrialState.WAITING for trial in self.ledger.update()):

@@ -15,6 +15,8 @@ FIXED_OVERRIDES = "fixed_overrides"
 # On a study: number of the first trial under the present config. An equal point of an earlier trial
 # had another config.
 PLAN_SINCE = "plan_since"
+# On a study: that somebody asked for its end. An id, and whether trials that run are interrupted.
+STOP = "stop"
 # On a study of finals: the name of the study whose best points it trains again, and the seeds of
 # the jobs of each trial.
 FINAL_OF = "final_of"

@@ -65,6 +65,14 @@ _OF_STUDY = {
     names.FIXED_CONFIG: _TABLE,
     names.FIXED_OVERRIDES: _TABLE,
     names.PLAN_SINCE: _WHOLE,
+    names.STOP: _Kind(
+        lambda value: (
+            isinstance(value, dict)
+            and isinstance(value.get("id"), str)
+            and isinstance(value.get("now"), bool)
+        ),
+        "an id and whether to stop now",
+    ),
     names.FINAL_OF: _TEXT,
     names.SEEDS: _Kind(_all(_is_whole), "a list of whole numbers"),
     names.RUN_ID: _TEXT,
