@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from hydra_plugins.optuna_study.steering import SteeringError
+    from hydra_plugins.optuna_study._steering import SteeringError
 
     try:
         _ACTIONS[arguments.action](arguments)
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _stop(arguments: argparse.Namespace) -> None:
-    from hydra_plugins.optuna_study.steering import stop_study
+    from hydra_plugins.optuna_study._steering import stop_study
 
     number = stop_study(arguments.storage, arguments.name, now=arguments.now)
     trials = "1 trial" if number == 1 else f"{number} trials"
@@ -57,7 +57,7 @@ def _stop(arguments: argparse.Namespace) -> None:
 
 
 def _enqueue(arguments: argparse.Namespace) -> None:
-    from hydra_plugins.optuna_study.steering import enqueue_point
+    from hydra_plugins.optuna_study._steering import enqueue_point
 
     queued = enqueue_point(arguments.storage, arguments.name, arguments.values)
     said = f"queued as trial {queued.number}"
@@ -67,7 +67,7 @@ def _enqueue(arguments: argparse.Namespace) -> None:
 
 
 def _retry(arguments: argparse.Namespace) -> None:
-    from hydra_plugins.optuna_study.steering import retry_trials
+    from hydra_plugins.optuna_study._steering import retry_trials
 
     for queued in retry_trials(arguments.storage, arguments.name, arguments.numbers):
         when = _when(is_running=queued.is_running, num_finished=queued.num_finished)
