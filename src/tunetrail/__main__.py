@@ -23,6 +23,7 @@ COMMANDS: tuple[str, ...] = (
     "predict",
     "export",
     "repair",
+    "study",
 )
 
 

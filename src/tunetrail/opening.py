@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tunetrail.config.build import build
 from tunetrail.config.objectives import read_objectives
 from tunetrail.config.paths import locate
+from tunetrail.config.progress import write_progress_to
 from tunetrail.config.record import flatten, flatten_params, record, require_same_settings
 from tunetrail.config.secrets import redact
 from tunetrail.errors import named_disk_errors
@@ -39,7 +40,7 @@ from tunetrail.tracking.run_log import (
 )
 from tunetrail.tracking.store import make_folder
 from tunetrail.tracking.system_metrics import sampled
-from tunetrail.tracking.tags import FINAL_OF, FINALS_TRIAL, PARENT, ROLE, STUDY, TRIAL
+from tunetrail.tracking.tags import FINAL_OF, FINALS_TRIAL, PARENT, REFERENCE, ROLE, STUDY, TRIAL
 from tunetrail.training.checkpoints import find_checkpoint
 from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 
@@ -47,6 +48,7 @@ from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 def open_trial(cfg: DictConfig) -> Trial | None:
     if cfg.trial.number is None:
         return None
+    write_progress_to(cfg.trial.get("progress"))
     return Trial(
         storage=cfg.trial.storage,
         study=cfg.trial.study,
@@ -120,6 +122,8 @@ def _tags_of(trial: Trial) -> dict[str, str]:
         tags[PARENT] = trial.parent_run_id
     if trial.repeat is not None:
         tags["tunetrail.repeat"] = str(trial.repeat)
+    if trial.reference is not None:
+        tags[REFERENCE] = trial.reference
     return tags
 
 

@@ -52,7 +52,7 @@ from tunetrail.tasks.base import Task, TrainingRows
 from tunetrail.tracking import recording, row_fingerprints
 from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
-from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar
+from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar, ReportSteps
 from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
 from tunetrail.training.inputs import (
     build_method,
@@ -240,7 +240,7 @@ def _build_trainer(run_log: RunLog, parts: Parts, samples: LogSamples) -> Measur
             # Before the trial is pruned at this evaluation.
             samples,
             OnEvaluation(run_log, trial, task.metrics),
-            *([ProgressBar(task.main_metric)] if trial is None else []),
+            ProgressBar(task.main_metric) if trial is None else ReportSteps(),
         ],
     )
     # Only now the flags of the libraries are as training will have them.

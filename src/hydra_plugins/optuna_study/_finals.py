@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -11,16 +12,18 @@ from hydra_plugins.optuna_study._console.finals_report import (
     format_finals,
     write_finals,
 )
+from hydra_plugins.optuna_study._console.status import Status
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import PROGRESS, Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint, choose_finalists
 from hydra_plugins.optuna_study._study.ledger import Ledger
+from hydra_plugins.optuna_study._study.records import FINISHED
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
@@ -97,7 +100,7 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
         storage = study._storage  # noqa: SLF001 - the connection that is open already
         finals = open_study(storage, spec, sampler, build_pruner(spec), final_of=study.study_name)
         _require_seeds(finals, seeds, settings)
-        num_trials = _queue(study, finals, settings)
+        num_trials = _queue(study, finals, spec)
     spec = replace(spec, settings=replace(settings, num_trials=num_trials))
     FinalsLoop(spec, searched=study, finals=finals, resources=resources, folder=folder).run()
     return finals
@@ -134,10 +137,13 @@ def _require_seeds(finals: optuna.Study, seeds: list[int], settings: Settings) -
     finals.set_user_attr(SEEDS, seeds)
 
 
-def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int:
+def _queue(study: optuna.Study, finals: optuna.Study, spec: SweepSpec) -> int:
     """Queue the points that are not trained yet; returns how many trials there will be in all."""
     trials = finals.get_trials(deepcopy=False)
-    chosen = choose_finalists(study, trials, num_finalists=settings.finalists)
+    settings = spec.settings
+    chosen = choose_finalists(
+        study, trials, num_finalists=settings.finalists, references=spec.references
+    )
     missing = [point for point in chosen if _is_missing(point.final)]
     seeds, there = settings.num_seeds, len(chosen) - len(missing)
     log.info(
@@ -148,7 +154,9 @@ def _queue(study: optuna.Study, finals: optuna.Study, settings: Settings) -> int
         f"; {there} of {len(chosen)} were started before" if there else "",
     )
     for point in missing:
-        origin = {ENQUEUED: DEFAULT} if point.is_default else {}
+        origin: dict[str, Any] = {ENQUEUED: DEFAULT} if point.is_default else {}
+        if (reference := spec.find_reference(point.trial)) is not None:
+            origin = reference.attributes()
         finals.enqueue_trial(point.trial.params, user_attrs={FINALIST_OF: point.number, **origin})
     return len(missing) + sum(trial.state is not TrialState.FAIL for trial in trials)
 
@@ -185,19 +193,38 @@ class FinalsLoop(StudyLoop):
         folder: str,
     ) -> None:
         budget = FinalsBudget(spec.settings)
-        super().__init__(spec, study=finals, resources=resources, budget=budget)
         self._searched = searched
+        super().__init__(spec, study=finals, resources=resources, budget=budget)
         self.folder = folder
 
+    def _build_status(self) -> Status:
+        searched = self._searched.get_trials(deepcopy=False, states=FINISHED)
+        return Status(
+            self.study,
+            self.running,
+            folder=self.resources.folder / PROGRESS,
+            of_finals=True,
+            num_trials=lambda: self.settings.num_trials,
+            jobs_per_trial=self.settings.num_seeds,
+            jobs_before=len(searched),
+            jobs_after=0,
+        )
+
     def _finish(self) -> None:
-        points = _read_points(self._searched, self.study, self.settings)
+        points = _read_points(self._searched, self.study, self.spec)
         log.info(format_finals(points, self._searched, self.study, self.spec.objectives))
 
 
-def _read_points(study: optuna.Study, finals: optuna.Study, settings: Settings) -> list[FinalPoint]:
+def _read_points(study: optuna.Study, finals: optuna.Study, spec: SweepSpec) -> list[FinalPoint]:
     """List the finalists with what came of them, earlier finalists included."""
     trials = finals.get_trials(deepcopy=False)
-    return choose_finalists(study, trials, num_finalists=settings.finalists, with_earlier=True)
+    return choose_finalists(
+        study,
+        trials,
+        num_finalists=spec.settings.finalists,
+        references=spec.references,
+        with_earlier=True,
+    )
 
 
 def _compare(
@@ -209,8 +236,11 @@ def _compare(
         SystemExit: with code 130 after Ctrl-C or SIGTERM.
 
     """
-    with resources.worker.turn():
-        points = _read_points(study, finals, spec.settings)
+    with (
+        resources.worker.turn(),
+        resources.screen.doing("comparing the finals: scoring and registering the winner"),
+    ):
+        points = _read_points(study, finals, spec)
         if any(p.final is not None and not p.final.state.is_finished() for p in points):
             log.info("the rest of the finals runs in another process, which compares them")
             return

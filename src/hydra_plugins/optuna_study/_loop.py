@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study._configs import plain, quoted
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
-from hydra_plugins.optuna_study._console.status import StatusLines
+from hydra_plugins.optuna_study._console.screen import Screen
+from hydra_plugins.optuna_study._console.status import Status
 from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
 from hydra_plugins.optuna_study._functions import load_redact, redact_command
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
@@ -22,17 +23,22 @@ from hydra_plugins.optuna_study._jobs.interruption import Interruption
 from hydra_plugins.optuna_study._jobs.outcome import failed
 from hydra_plugins.optuna_study._jobs.pool import POLL_SECONDS, Finished, Pool
 from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._spec.references import identify
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.budget import Budget, Left
 from hydra_plugins.optuna_study._study.drawing import draw_point
 from hydra_plugins.optuna_study._study.endings import abandon, fail, retry, reuse, write_ending
 from hydra_plugins.optuna_study._study.ledger import Ledger
 from hydra_plugins.optuna_study._study.sampler import StudySampler
+from hydra_plugins.optuna_study._study.stopping import StopRequest
 from hydra_plugins.optuna_study._study.storage import absolute_storage
 from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
 from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS
 
 log = logging.getLogger(__name__)
+
+# In the folder of the study: the files in which jobs write how far they are.
+PROGRESS = ".progress"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Resources:
     config: DictConfig
     interruption: Interruption
     continue_command: str
+    screen: Screen
+    stop: StopRequest
     # What callbacks left undone at the end of a study or its finals.
     undone: list[str] = field(default_factory=list)
 
@@ -62,6 +70,8 @@ class Running:
     identity: dict[str, Any]
     # Of its point. Kept here: whoever can write to the storage could change them there.
     overrides: list[str]
+    # Of the reference that it runs; empty for a point of the search.
+    reference: tuple[str, ...] = ()
     # The values of the jobs before, where a trial is several.
     repeats: list[list[float]] = field(default_factory=list)
 
@@ -88,13 +98,30 @@ class StudyLoop:
         self.budget = budget
         self.ledger = Ledger(study)
         self.running: dict[int, Running] = {}
-        self.status = StatusLines(study, self.running)
+        self.screen = resources.screen
+        self.status = self._build_status()
+        self._said: set[str] = set()
+
+    def _build_status(self) -> Status:
+        settings = self.settings
+        points = settings.finalists + 1 + len(self.spec.references)
+        return Status(
+            self.study,
+            self.running,
+            folder=self.resources.folder / PROGRESS,
+            of_finals=False,
+            num_trials=lambda: settings.num_trials,
+            jobs_per_trial=settings.num_seeds,
+            jobs_before=0,
+            jobs_after=points * settings.final_seeds,
+        )
 
     def run(self) -> None:
-        self._start()
+        with self.screen.doing("opening the run of the study"):
+            self._start()
         failure = None
         try:
-            with self.status.shown():
+            with self.screen.describing(self.status.lines):
                 self._work()
         except Exception as error:
             failure = self.redact(first_line(error))
@@ -103,9 +130,10 @@ class StudyLoop:
             # The storage itself may have failed: its error must not be hidden by a second one.
             with contextlib.suppress(Exception) if failure else contextlib.nullcontext():
                 self._finish()
-            for name, callback in self.spec.callbacks.items():
-                with logged(name, self.resources.undone):
-                    callback.on_study_end(self.study, self.interruption.requested, failure)
+            with self.screen.doing("writing the report of the study"):
+                for name, callback in self.spec.callbacks.items():
+                    with logged(name, self.resources.undone):
+                        callback.on_study_end(self.study, self.interruption.requested, failure)
         if self.interruption.requested:
             log.info("interrupted; to continue: %s", self.resources.continue_command)
             raise SystemExit(130)
@@ -127,7 +155,7 @@ class StudyLoop:
                 if left is not Left.MORE and not self.running:
                     if left is Left.NOTHING:
                         break
-                    self.status.say_once(
+                    self._say_once(
                         "the rest of the budget runs in other processes; waiting for them"
                     )
                 self._conclude_all(self.pool.wait(POLL_SECONDS))
@@ -176,6 +204,10 @@ class StudyLoop:
         if abandoned:
             trials = self.ledger.update()
         left = self.budget.left(self.ledger)
+        self.resources.stop.look()
+        if self.resources.stop.is_made and not self.folder:
+            # Of the search: the finals still come.
+            left, self.budget.reason = Left.NOTHING, "somebody asked the study to stop"
         if left is Left.MORE and not self.ledger.is_waiting and self.sampler.exhausted(trials):
             left = Left.NOTHING
             self.budget.reason = (
@@ -193,7 +225,7 @@ class StudyLoop:
             asked = self._ask(identity)
             if isinstance(asked, FrozenTrial):
                 return None, asked
-            source = self.ledger.find_same(asked.overrides)
+            source = self.ledger.find_same(asked.overrides, *asked.reference)
             if source is not None:
                 return None, reuse(self.study, asked.trial, source)
         except UpdateFinishedTrialError:
@@ -207,16 +239,24 @@ class StudyLoop:
             sign_next(self.study, self.ledger.waiting, identity)
             trial = self.study.ask()
             try:
-                point = draw_point(trial, self.spec)
+                reference, overrides = self._draw(trial)
             except ForeignPointError as error:
                 return fail(self.study, trial.number, Failure(FailureKind.ERROR, str(error)))
         if not self.worker.has_turn():
             # Another process may have drawn the same point meanwhile.
             return retry(self.study, trial.number, INTERRUPTED)
-        overrides = self.spec.space.overrides(point)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, overrides)
-        return Running(trial, identity, overrides)
+        return Running(trial, identity, overrides, reference)
+
+    def _draw(self, trial: Trial) -> tuple[tuple[str, ...], list[str]]:
+        """Draw a point, or find the reference that was queued; returns that and the overrides."""
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        if not (reference := identify(frozen)):
+            return (), self.spec.space.overrides(draw_point(trial, self.spec))
+        if (found := self.spec.find_reference(frozen)) is None:
+            raise ForeignPointError(f"the config has no reference {reference[0]} like this one")
+        return reference, list(found.overrides)
 
     def _launch(self, running: Running) -> None:
         trial, settings = running.trial, self.settings
@@ -232,6 +272,8 @@ class StudyLoop:
             "trial.study": settings.study_name,
             "trial.number": trial.number,
         }
+        if self.pool.is_local:
+            own["trial.progress"] = self.status.open_file(trial.number)
         if num_seeds > 1:
             own |= {"trial.repeat": repeat, "trial.num_repeats": num_seeds}
         self.pool.start(trial.number, overrides, own, running.identity)
@@ -302,10 +344,19 @@ class StudyLoop:
         self.ledger.update()
         beside = {other.number for other in self.ledger.running} | self.running.keys()
         num_parallel = 1 + len(beside - {trial.number})
-        self.status.say(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
-        for name, callback in self.spec.callbacks.items():
-            with logged(name):
-                callback.on_trial_end(self.study, trial)
+        # Before the line that says how it ended.
+        self.status.forget(trial.number)
+        self.screen.refresh()
+        log.info(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
+        with self.screen.doing(f"noting how trial {trial.number} ended"):
+            for name, callback in self.spec.callbacks.items():
+                with logged(name):
+                    callback.on_trial_end(self.study, trial)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.info(text)
 
     def _finish(self) -> None:
         if all(trial.state is TrialState.WAITING for trial in self.ledger.update()):

@@ -1,17 +1,16 @@
 """The sweep, top to bottom: check, open the study, start workers, search, train the best again."""
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import version
-from sqlalchemy import create_engine
 
 from hydra_plugins.optuna_study._configs import plain, save_yaml
 from hydra_plugins.optuna_study._console.commands import format_continue_command
+from hydra_plugins.optuna_study._console.screen import Screen
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._finals import run_finals
 from hydra_plugins.optuna_study._functions import (
@@ -27,12 +26,12 @@ from hydra_plugins.optuna_study._jobs.processes import ProcessPool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._loop import Resources, StudyLoop
-from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check_spec
 from hydra_plugins.optuna_study._study.budget import Budget
-from hydra_plugins.optuna_study._study.heartbeat import DatabaseWorker
+from hydra_plugins.optuna_study._study.heartbeat import build_worker
 from hydra_plugins.optuna_study._study.sampler import StudySampler
-from hydra_plugins.optuna_study._study.storage import find_file, open_storage, outages
+from hydra_plugins.optuna_study._study.stopping import StopRequest
+from hydra_plugins.optuna_study._study.storage import open_storage, outages
 from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 
 log = logging.getLogger(__name__)
@@ -49,9 +48,10 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
     """
     interruption = Interruption()
     redact = load_redact(values["redact"], values["storage"])
+    screen = Screen(app.config, redact)
     # First of all: a signal while the study is being opened is handled as well.
-    with interruption.watched(), redacted_errors(redact):
-        with _starting(interruption):
+    with interruption.watched(), redacted_errors(redact), screen.shown():
+        with _starting(interruption), screen.doing("checking the config"):
             spec = check_spec(values, arguments, app.config, app.hydra_context.config_loader)
             settings = spec.settings
             places = count_workers(
@@ -71,15 +71,23 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with contextlib.ExitStack() as stack:
             stack.enter_context(outages(settings.storage, remedy=remedy))
-            with _starting(interruption):
+            with _starting(interruption), screen.doing("opening the study"):
                 _save_config(redact(plain(app.config)), sweep_dir)
                 storage = open_storage(settings.storage)
-                worker = stack.enter_context(_build_worker(settings, sweep_dir))
+                worker = stack.enter_context(
+                    build_worker(
+                        settings.storage,
+                        settings.study_name,
+                        sweep_dir / ".workers",
+                        grace_period=settings.grace_period,
+                    )
+                )
                 with worker.turn(), quiet_optuna():
                     study = open_study(storage, spec, sampler, pruner)
             pool = _build_pool(spec, app, interruption, worker, num_workers)
-            resources = Resources(worker, pool, app.config, interruption, command)
-            with contextlib.closing(pool):
+            stop = StopRequest(study, interruption)
+            resources = Resources(worker, pool, app.config, interruption, command, screen, stop)
+            with contextlib.closing(pool), stop.watched():
                 StudyLoop(spec, study=study, resources=resources, budget=Budget(settings)).run()
                 run_finals(spec, study, resources)
             if resources.undone:
@@ -162,16 +170,3 @@ def _save_config(config: Any, sweep_dir: Path) -> None:
         raise SweepError(
             f"hydra.sweep.dir={sweep_dir}: it cannot be written ({first_line(error)})"
         ) from error
-
-
-def _build_worker(settings: Settings, sweep_dir: Path) -> Worker:
-    """Register where all that share the storage can see it: beside its file, or in its server."""
-    turn = f"turn-{hashlib.sha256(settings.study_name.encode()).hexdigest()[:16]}"
-    if file := find_file(settings.storage):
-        return Worker(file.with_name(f".{file.name}.workers"), turn=turn)
-    return DatabaseWorker(
-        sweep_dir / ".workers",
-        turn=turn,
-        engine=create_engine(settings.storage),
-        grace_period=settings.grace_period,
-    )

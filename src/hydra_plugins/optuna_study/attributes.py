@@ -1,5 +1,11 @@
 """Every name of a user attribute on a study or a trial, those that the app writes included."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
 # On a study: what it asks. Objective to direction, parameter to distribution, every other key of a
 # job's config to its text, and the plain overrides that were typed.
 OBJECTIVES = "objectives"
@@ -9,6 +15,8 @@ FIXED_OVERRIDES = "fixed_overrides"
 # On a study: number of the first trial under the present config. An equal point of an earlier trial
 # had another config.
 PLAN_SINCE = "plan_since"
+# On a study: that somebody asked for its end. An id, and whether trials that run are interrupted.
+STOP = "stop"
 # On a study of finals: the name of the study whose best points it trains again, and the seeds of
 # the jobs of each trial.
 FINAL_OF = "final_of"
@@ -22,6 +30,10 @@ OVERRIDES = "overrides"
 ENQUEUED = "enqueued"
 DEFAULT = "default"
 POINT = "point"
+# On a trial that runs a reference, which is no point of the search: its name, and what its config
+# has at the keys that it sets and at those that are searched.
+REFERENCE = "reference"
+REFERENCE_VALUES = "reference_values"
 # On a trial that runs an interrupted point again: the number of the trial that was interrupted.
 RETRY_OF = "retry_of"
 # On a trial that was closed after its process had gone: its times may be of two clocks.
@@ -52,3 +64,13 @@ FITS = "fits"
 # job so far violates the constraints.
 NUM_EVALUATIONS = "num_evaluations"
 REPEAT_CONSTRAINTS = "repeat_constraints"
+
+
+def params_of(trial: "FrozenTrial") -> Mapping[str, Any]:
+    """Return the parameters of a trial for people; Optuna has none of a reference."""
+    return {**trial.user_attrs.get(REFERENCE_VALUES, {}), **trial.params}
+
+
+def name_reference(name: str) -> str:
+    """Write the name of a reference for people."""
+    return name.replace("_", " ")

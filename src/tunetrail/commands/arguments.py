@@ -27,6 +27,17 @@ def add_uri(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Add ``--storage``; its default is that of the config."""
+    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
+    parser.add_argument(
+        "--storage",
+        default=config["hydra"]["sweeper"]["storage"],
+        metavar="URL",
+        help="of the studies, as hydra.sweeper.storage (default: %(default)s)",
+    )
+
+
 def read_path(text: str) -> Path:
     """Read an option's value that names a file or folder; nothing would be the current folder."""
     if not text.strip():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from tunetrail.config.progress import report_progress
 from tunetrail.evaluation.advice import Settings, advise, read_settings
 from tunetrail.evaluation.baselines import (
     Baselines,
@@ -58,6 +59,7 @@ def judge_run(
         available: split -> rows that there are.
 
     """
+    report_progress("judges the fit, and compares with baselines")
     step = result.best.step
     train, validation = (
         examine(task, split, trainer.outputs_of(name, step=step))

@@ -77,7 +77,10 @@ def list_beside(
         lines.append(
             {
                 "trial": trial.number,
-                **{key.rpartition(".")[2]: value for key, value in trial.params.items()},
+                **{
+                    key.rpartition(".")[2]: value
+                    for key, value in attributes.params_of(trial).items()
+                },
                 "runs": len(repeats),
                 **repeats.mean(),
                 **spread,

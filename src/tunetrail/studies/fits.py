@@ -167,7 +167,7 @@ def find_where(fits: Sequence[TrialFit]) -> str | None:
 def _list_edges(trials: Sequence[FrozenTrial]) -> Iterator[_Edge]:
     numbers: dict[str, np.ndarray[Any, Any]] = {}
     for name in dict.fromkeys(name for trial in trials for name in trial.params):
-        values = [trial.params.get(name) for trial in trials]
+        values = [attributes.params_of(trial).get(name) for trial in trials]
         if all(_is_number(value) for value in values):
             numbers[name] = np.array(values, dtype=float)
     if {*_TRAINING} <= numbers.keys():
@@ -208,8 +208,11 @@ def plot_fits(fits: Sequence[TrialFit]) -> Figure | None:
         return None
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.subplots()
-    x = [float(fit.trial.params[names[0]]) for fit in fits]
-    y = [float(fit.trial.params[names[1]]) if len(names) > 1 else fit.gap for fit in fits]
+    x = [float(attributes.params_of(fit.trial)[names[0]]) for fit in fits]
+    y = [
+        float(attributes.params_of(fit.trial)[names[1]]) if len(names) > 1 else fit.gap
+        for fit in fits
+    ]
     gaps = np.array([abs(fit.gap) for fit in fits])
     sizes = 40 + 260 * gaps / max(gaps.max(), 1e-9)
     verdicts = np.array([str(fit.verdict) for fit in fits])
@@ -238,7 +241,7 @@ def plot_fits(fits: Sequence[TrialFit]) -> Figure | None:
 
 def _choose_axes(trials: Iterable[FrozenTrial]) -> list[str]:
     """Choose two numbers that every trial has: those with most different values first."""
-    found = [trial.params for trial in trials]
+    found = [attributes.params_of(trial) for trial in trials]
     names = dict.fromkeys(name for params in found for name in params)
     kinds = {
         name: len({params[name] for params in found})

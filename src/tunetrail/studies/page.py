@@ -46,7 +46,8 @@ def build_study_page(
     facts = _list_facts(study, objectives)
     if sections and sections[0].title.startswith(_WINNER):
         name, said = sections[0].title.removeprefix(_WINNER), sections[0].sentence
-        facts = [Fact("winner", name, said.partition("\n")[0]), *facts]
+        score = (line for line in said.splitlines() if line.startswith(f"{objectives[0]} "))
+        facts = [Fact("winner", name, next(score, said.partition("\n")[0])), *facts]
     return Page(head.title, head.sentence, facts, sections)
 
 

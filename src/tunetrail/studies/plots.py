@@ -107,8 +107,8 @@ def _choose_plots(study: optuna.Study, objectives: Sequence[str]) -> Iterator[_P
         if _has_importances(complete, index):
             evaluator = FanovaImportanceEvaluator(seed=0)
             few = _few_choices(complete, names[:_MOST_PARAMS])
-            chosen = {} if few == names else {"params": few}
-            arguments = {**arguments, **chosen, "evaluator": evaluator}
+            # Named, because references have none of them.
+            arguments = {**arguments, "params": few, "evaluator": evaluator}
             yield visualization.plot_param_importances, arguments
     if any(trial.intermediate_values for trial in complete):
         yield visualization.plot_intermediate_values, {}

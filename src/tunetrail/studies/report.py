@@ -58,7 +58,9 @@ def write_report(
         first=first,
         best=best,
         run="none" if first is None else run_ids.get(first.number, "none"),
-        params=[] if first is None else [(f"`{k}`", f"`{v}`") for k, v in first.params.items()],
+        params=[]
+        if first is None
+        else [(f"`{k}`", f"`{v}`") for k, v in attributes.params_of(first).items()],
         margins=[]
         if first is None
         else [f"{k} {_margin(v)}" for k, v in first.constraints.items()],
@@ -94,12 +96,12 @@ def list_trials(
             "trial": number_of(trial),
             "state": state_of(trial),
             **dict(zip(objectives, _values(trial, objectives), strict=True)),
-            **{name: trial.params.get(name) for name in names},
+            **{name: attributes.params_of(trial).get(name) for name in names},
             **{f"constraint {name}": trial.constraints.get(name) for name in bounded},
             "started": trial.datetime_start,
             "seconds": seconds_of(trial),
             "run": run_ids.get(trial.number),
-            "note": _note(trial),
+            "note": _note(trial, names),
         }
         for trial in trials
     )
@@ -202,7 +204,7 @@ def _trial_row(
     run_ids: Mapping[int, str],
 ) -> _Row:
     seconds = seconds_of(trial)
-    note, _, more = _note(trial).partition("\n")
+    note, _, more = _note(trial, names).partition("\n")
     return [
         number_of(trial),
         state_of(trial),
@@ -243,13 +245,23 @@ def _list_failed(trials: Sequence[FrozenTrial], run_ids: Mapping[int, str]) -> l
     ]
 
 
-def _note(trial: FrozenTrial) -> str:
-    attrs = trial.user_attrs
-    notes = []
+def _origin(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
+    """Say where the point of a trial came from, if somebody asked for it."""
+    attrs, notes = trial.user_attrs, []
     if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT:
         notes.append("the default config")
+    if attributes.REFERENCE in attrs:
+        extra = {k: v for k, v in attributes.params_of(trial).items() if k not in names}
+        shown = "".join(f", {_last(name)}={short(value)}" for name, value in extra.items())
+        notes.append(f"{attributes.name_reference(attrs[attributes.REFERENCE])}{shown}")
     if attrs.get(attributes.ENQUEUED) == attributes.POINT:
         notes.append("a point of sweep.enqueue")
+    return notes
+
+
+def _note(trial: FrozenTrial, names: Sequence[str]) -> str:
+    attrs = trial.user_attrs
+    notes = _origin(trial, names)
     if attributes.RETRY_OF in attrs:
         # In finals all attempts have the number of the search.
         was = "" if attributes.FINALIST_OF in attrs else f"trial {attrs['retry_of']} "
@@ -281,7 +293,7 @@ def _values(trial: FrozenTrial, objectives: Sequence[str]) -> Sequence[float | N
 
 
 def _params(trial: FrozenTrial, names: Iterable[str]) -> list[str]:
-    return [short(trial.params.get(name, "")) for name in names]
+    return [short(attributes.params_of(trial).get(name, "")) for name in names]
 
 
 def _margin(value: float) -> str:

@@ -62,6 +62,12 @@ class Trial:
         self._single = len(self._study.directions) == 1
         # Finals are compared over seeds, so each seed is trained to its end.
         self.final_of: str | None = self._study.user_attrs.get(attributes.FINAL_OF)
+        attrs = self._trial.user_attrs
+        # What the finals compare the winner with; None: a point of the search.
+        self.reference: str | None = attrs.get(
+            attributes.REFERENCE,
+            "default" if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT else None,
+        )
         self._is_first = repeat in (None, 0)
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -80,7 +86,12 @@ class Trial:
         """Name the MLflow run; a final is known by its number, and its seed."""
         params = self.params if self.final_of is None else {}
         several = self.final_of is not None or self.repeat is not None
-        return name_trial(self.searched, params, seed=seed if several else None)
+        return name_trial(
+            self.searched,
+            params,
+            reference=self.reference,
+            seed=seed if several else None,
+        )
 
     @property
     def parent_run_id(self) -> str | None:
@@ -112,7 +123,7 @@ class Trial:
 
         With several objectives nothing is reported, because Optuna cannot prune them. Of several
         repeats only the first reports, so a trial is not pruned after its first seed. Trials of
-        finals are never pruned.
+        finals are never pruned, nor those that finals compare the winner with.
 
         Raises:
             optuna.TrialPruned: the pruner stops the trial.
@@ -121,7 +132,8 @@ class Trial:
         if not self._single or not self._is_first:
             return
         self._trial.report(value, number)
-        if may_prune and self.final_of is None and self._trial.should_prune():
+        may_prune = may_prune and self.final_of is None and self.reference is None
+        if may_prune and self._trial.should_prune():
             raise optuna.TrialPruned(f"{self.objective} {value:.4f} at evaluation {number}")
 
     def set_constraints(self, values: Mapping[str, float]) -> float:

@@ -31,17 +31,25 @@ _PLAIN = ("", "train", "training", "data")
 _CHOICES = ("approach", "model", "method", "data", "task", "experiment")
 
 
-def name_trial(number: int, params: Mapping[str, Any], *, seed: int | None = None) -> str:
+def name_trial(
+    number: int,
+    params: Mapping[str, Any],
+    *,
+    reference: str | None = None,
+    seed: int | None = None,
+) -> str:
     """Name a run of a trial: ``trial 7 · lr 2.3e-4 · bs 16 · 3 ep``, or ``trial 7 · seed 43``.
 
     Args:
         number: of the trial in the search; finals have the same numbers.
         params: what was searched, by key of the config.
+        reference: what the trial stands for, if it is no point of the search: ``library_defaults``.
         seed: on which it trains, where a trial has several.
 
     """
     own = {} if seed is None else {"seed": seed}
-    return _join([f"trial {number}", *_describe(params), *_describe(own)])
+    stands_for = "" if reference is None else reference.replace("_", " ")
+    return _join([f"trial {number}", stands_for, *_describe(params), *_describe(own)])
 
 
 def name_run(parts: Mapping[str, Mapping[str, Any]], task: str, settings: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunetrail import served
+from tunetrail.config.progress import report_progress
 from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError, first_line
@@ -82,6 +83,7 @@ def log_model(
         InputError: the logged model cannot be loaded, or answers something else.
 
     """
+    report_progress("logs the model")
     from huggingface_hub import ModelCard
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema

@@ -6,6 +6,8 @@ ROLE = "tunetrail.role"
 STUDY = "tunetrail.study"
 # The number of a trial in the search; its finals have it, too.
 TRIAL = "tunetrail.trial"
+# Of a trial that the winner is compared with: what it stands for.
+REFERENCE = "tunetrail.reference"
 # Of finals and their runs: the study that was searched, and the number of the trial in the finals.
 FINAL_OF, FINALS_TRIAL = "tunetrail.final_of", "tunetrail.finals_trial"
 # Of the run of a study: the run of its finals. Of a trial, and of its finals: that it has won.

@@ -13,6 +13,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from tunetrail.config.progress import report_progress
 from tunetrail.errors import InputError
 from tunetrail.tasks.base import Metric
 from tunetrail.training.evaluations import collect_evaluations, name_metrics
@@ -156,3 +157,19 @@ class ProgressBar(TrainerCallback):
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self._bar.close()
         self._bar = None
+
+
+class ReportSteps(TrainerCallback):
+    """Say how far a trial is, for the lines of its study."""
+
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
+        report_progress("trains, step", state.global_step, state.max_steps)
+
+    def on_step_end(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
+        report_progress("trains, step", state.global_step, state.max_steps)
+
+    def on_prediction_step(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        del args
+        report_progress("evaluates, step", state.global_step, state.max_steps)

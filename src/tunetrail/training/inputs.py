@@ -18,6 +18,7 @@ from tunetrail.config.arguments import require_arguments_of_trainer
 from tunetrail.config.build import build, plain
 from tunetrail.config.checks import require_calibration, require_metrics, require_settings
 from tunetrail.config.paths import Stamp, locate, stamp_files
+from tunetrail.config.progress import report_progress
 from tunetrail.data.columns import ROLES, TEXT_ROLES
 from tunetrail.data.prepare import EXAMPLES, PreparedData, WholeSplits, load_splits, prepare_data
 from tunetrail.data.sources import load_files
@@ -144,6 +145,7 @@ def _require_parts(found: object, protocol: type, *, key: str) -> None:
 
 def load_rows(cfg: DictConfig, task: Task, method: Method) -> PreparedData:
     """Load and prepare the rows that ``cfg`` names; the runs of a process share them."""
+    report_progress("loads rows")
     data = plain(cfg.data)
     if data.get("per_label") is None:
         # It may be another for each run, and without a draw it decides nothing.

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from tunetrail.config.paths import stamp_files
+from tunetrail.config.progress import report_progress
 from tunetrail.data.quality.lengths import TokenLengths, measure_tokens
 from tunetrail.models.checkpoints import Checkpoint
 from tunetrail.models.tokenizers import load_tokenizer, require_known
@@ -87,6 +88,7 @@ def encode_rows(task: Task, checkpoint: Checkpoint, dataset: DatasetDict) -> Enc
 
     Train stays in the order of its rows; the other splits are longest first, as they are evaluated.
     """
+    report_progress("encodes rows")
     # A tokenizer's files have many names. On the hub a revision stands for them.
     folder = Path(checkpoint.tokenizer)
     files = stamp_files(sorted(path for path in folder.glob("*") if path.is_file()))

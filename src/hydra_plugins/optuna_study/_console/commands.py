@@ -25,7 +25,7 @@ def format_run_command(spec: SweepSpec, trial: FrozenTrial) -> str:
     A trial of an earlier search space, or one that somebody else has added, gets no command.
     """
     try:
-        point = spec.write_overrides(trial.params)
+        point = spec.write_overrides(trial)
     except SweepError as error:
         return f"(trial {trial.number} is not in the present search space: {error})"
     given, _ = get_args_parser().parse_known_args(sys.argv[1:])

@@ -20,17 +20,17 @@ from hydra_plugins.optuna_study._errors import printable
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint
 from hydra_plugins.optuna_study._study.ledger import list_signs
-from hydra_plugins.optuna_study.attributes import SEEDS, SPREAD
+from hydra_plugins.optuna_study.attributes import (
+    SEEDS,
+    SPREAD,
+    name_reference,
+    params_of,
+)
 
 
 def format_finalists(finalists: Sequence[FinalPoint]) -> str:
     """Name them in a row: ``trial 4, trial 7 and the default config (trial 0)``."""
-    *names, last = [
-        f"the default config (trial {point.number})"
-        if point.is_default
-        else f"trial {point.number}"
-        for point in finalists
-    ]
+    *names, last = [_name(point) for point in finalists]
     return f"{', '.join(names)} and {last}" if names else last
 
 
@@ -77,7 +77,8 @@ def write_finals(points: Sequence[FinalPoint], finals: optuna.Study, folder: Pat
             {
                 "trial": point.number,
                 "is_default": point.is_default,
-                "params": point.trial.params,
+                "reference": point.reference,
+                "params": dict(params_of(point.trial)),
                 "search_values": point.trial.values,
                 "values": point.complete.values,
                 "spread": _spread(point.complete),
@@ -89,6 +90,13 @@ def write_finals(points: Sequence[FinalPoint], finals: optuna.Study, folder: Pat
     OmegaConf.save(results, path)
 
 
+def _name(point: FinalPoint) -> str:
+    trial = f"trial {point.number}"
+    if point.reference is not None:
+        return f"{name_reference(point.reference)} ({trial})"
+    return f"the default config ({trial})" if point.is_default else trial
+
+
 def _format_table(points: Sequence[FinalPoint], objectives: Iterable[str]) -> list[str]:
     names = list(dict.fromkeys(name for point in points for name in point.trial.params))
     header = ["trial"]
@@ -98,11 +106,12 @@ def _format_table(points: Sequence[FinalPoint], objectives: Iterable[str]) -> li
     for point in points:
         assert point.complete is not None
         trial = point.trial
-        row = [str(trial.number) + (" (default)" if point.is_default else "")]
+        label = "default" if point.is_default else name_reference(point.reference or "")
+        row = [str(trial.number) + (f" ({label})" if label else "")]
         spread = _spread(point.complete) or [None] * len(trial.values)
         for mean, std, searched in zip(point.complete.values, spread, trial.values, strict=True):
             row += [format_mean(mean, std), f"{searched:.5g}"]
-        rows.append([*row, *(format_value(trial.params.get(name, "")) for name in names)])
+        rows.append([*row, *(format_value(params_of(trial).get(name, "")) for name in names)])
     return align(rows)
 
 

@@ -15,7 +15,17 @@ from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.ledger import Ledger, rank, total_violation
-from hydra_plugins.optuna_study.attributes import ABANDONED, FINALIST_OF, REUSED_FROM, SPREAD
+from hydra_plugins.optuna_study.attributes import (
+    ABANDONED,
+    ENQUEUED,
+    FINALIST_OF,
+    POINT,
+    REFERENCE,
+    REUSED_FROM,
+    SPREAD,
+    name_reference,
+    params_of,
+)
 
 TABLE_ROWS = 5
 # In the folder of the study: its best points.
@@ -35,7 +45,7 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_par
     violated = [name for name, value in trial.constraints.items() if value > 0]
     if violated and not failure:
         parts.append(f"violates {', '.join(violated)}")
-    parts.append(format_params(trial.params))
+    parts.append(format_params(params_of(trial)))
     if ABANDONED not in trial.user_attrs:
         parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
@@ -87,9 +97,9 @@ def write_results(best: Sequence[FrozenTrial], folder: Path, objectives: Sized) 
     """Write the best points in the format of Hydra's own Optuna plugin."""
     results: dict[str, Any] = {"name": "optuna"}
     if len(objectives) > 1:
-        results["solutions"] = [{"params": t.params, "values": t.values} for t in best]
+        results["solutions"] = [{"params": dict(params_of(t)), "values": t.values} for t in best]
     elif best:
-        results |= {"best_params": best[0].params, "best_value": best[0].value}
+        results |= {"best_params": dict(params_of(best[0])), "best_value": best[0].value}
     OmegaConf.save(OmegaConf.create(results), folder / RESULTS)
 
 
@@ -111,9 +121,11 @@ def _format_best(best: Sequence[FrozenTrial], *, num_objectives: int) -> str:
 
 def name_trial(trial: FrozenTrial) -> str:
     """Name a trial; a trial of finals by the trial of the search that it trains again."""
+    kind = trial.user_attrs.get(REFERENCE, trial.user_attrs.get(ENQUEUED, ""))
+    label = f" ({name_reference(kind)})" if kind not in ("", POINT) else ""
     if FINALIST_OF in trial.user_attrs:
-        return f"final of trial {trial.user_attrs[FINALIST_OF]}"
-    return f"trial {trial.number}"
+        return f"final of trial {trial.user_attrs[FINALIST_OF]}{label}"
+    return f"trial {trial.number}{label}"
 
 
 def _format_values(
@@ -154,7 +166,7 @@ def _format_table(trials: Sequence[FrozenTrial], spec: SweepSpec) -> list[str]:
         [
             str(trial.number),
             *(f"{value:.5g}" for value in trial.values),
-            *(format_value(trial.params.get(name, "")) for name in names),
+            *(format_value(params_of(trial).get(name, "")) for name in names),
             format_seconds(_seconds(trial)),
         ]
         for trial in trials

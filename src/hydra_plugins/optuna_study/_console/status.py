@@ -1,95 +1,169 @@
-"""What runs at this moment: a line for each trial, on a terminal only."""
+"""How far a study is, in lines: the whole of it, and each trial that this process runs."""
 
 import contextlib
-import logging
-import shutil
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+import json
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
-from tqdm import tqdm
+from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.report import format_params, format_seconds, name_trial
+from hydra_plugins.optuna_study._study.records import FINISHED
+from hydra_plugins.optuna_study.attributes import ABANDONED, NUM_EVALUATIONS, params_of
 
-log = logging.getLogger("hydra_plugins.optuna_study._loop")
+_CELLS = 24
+# Longer than anything that a job says of itself.
+_MOST_BYTES = 4096
 
-REFRESH_SECONDS = 1.0
 
+class Status:
+    """The lines of one study, or of its finals."""
 
-class StatusLines:
-    """Lines below the log that show how far the trials of this process are."""
+    def __init__(
+        self,
+        study: optuna.Study,
+        running: Mapping[int, Any],
+        *,
+        folder: Path,
+        of_finals: bool,
+        num_trials: Callable[[], int],
+        jobs_per_trial: int,
+        jobs_before: int,
+        jobs_after: int,
+    ) -> None:
+        """Prepare the lines.
 
-    def __init__(self, study: optuna.Study, running: Mapping[int, Any]) -> None:
+        Args:
+            study: whose trials they are.
+            running: the trials that this process runs.
+            folder: where jobs write how far they are.
+            of_finals: whether it holds the finals of another study.
+            num_trials: how many it will have.
+            jobs_per_trial: trainings in a trial.
+            jobs_before: trainings that the search had, for finals.
+            jobs_after: trainings that finals will have, for a search.
+
+        """
         self._study = study
         self._running = running
-        self._bars: list[tqdm[Any]] = []
-        self._said: set[str] = set()
-        self._lock = threading.Lock()
+        self._folder = folder
+        self._of_finals = of_finals
+        self._num_trials = num_trials
+        self._per_trial = jobs_per_trial
+        self._before = jobs_before
+        self._after = jobs_after
+        self._started = time.monotonic()
 
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """Keep the lines up to date. There are none in a file or a pipe."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        stop = threading.Event()
-        thread = threading.Thread(target=self._refresh, args=(stop,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            for bar in self._bars:
-                bar.close()
-            self._bars.clear()
+    def open_file(self, number: int) -> str:
+        """Name the file in which the job of a trial writes how far it is, and make its folder."""
+        path = self._path_of(number).absolute()
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # of a job that was killed
+        return str(path)
 
-    def say(self, text: str) -> None:
-        """Log a text above the lines."""
-        if not self._bars:
-            log.info("%s", text)
-            return
-        # To remove the line of the trial that has just ended.
-        with contextlib.suppress(Exception):
-            self._draw()
-        with tqdm.external_write_mode():
-            log.info("%s", text)
+    def _path_of(self, number: int) -> Path:
+        return self._folder / f"{'final' if self._of_finals else 'trial'}-{number}.json"
 
-    def say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self.say(text)
+    def forget(self, number: int) -> None:
+        """Remove the file of a trial that has ended."""
+        with contextlib.suppress(OSError):
+            self._path_of(number).unlink(missing_ok=True)
 
-    def _refresh(self, stop: threading.Event) -> None:
-        while not stop.wait(REFRESH_SECONDS):
-            # An error of the storage is no reason to end the sweep here.
-            with contextlib.suppress(Exception):
-                self._draw()
-
-    def _draw(self) -> None:
+    def lines(self) -> list[str]:
+        """Describe the study in one line, and each of its running trials in one."""
+        trials = self._study.get_trials(deepcopy=False)
         numbers = sorted(self._running)
-        trials = self._study.get_trials(deepcopy=False) if numbers else []
-        lines = [_format_running(trials[number]) for number in numbers]
-        width = shutil.get_terminal_size().columns - 1
-        with self._lock:
-            while len(self._bars) < len(lines):
-                position = len(self._bars)
-                bar = tqdm(bar_format="{desc}", position=position, leave=False, file=sys.stderr)
-                self._bars.append(bar)
-            for index, bar in enumerate(self._bars):
-                text = lines[index] if index < len(lines) else ""
-                bar.set_description_str(text[:width])
+        said = {number: self._read(number) for number in numbers}
+        shares = {number: self._share(number, said[number]) for number in numbers}
+        own = [_format_running(trials[number], said[number]) for number in numbers]
+        return [self._format_study(trials, shares), *own]
+
+    def _format_study(self, trials: list[FrozenTrial], shares: Mapping[int, float]) -> str:
+        done = [trial for trial in trials if trial.state in FINISHED]
+        total, per_trial = max(self._num_trials(), len(done)), self._per_trial
+        others = sum(t.state is TrialState.RUNNING for t in trials) - len(shares)
+        progressed = len(done) + sum(shares.values())
+        jobs = self._before + total * per_trial + self._after
+        share = min(1.0, (self._before + progressed * per_trial) / max(jobs, 1))
+        filled = round(share * _CELLS)
+        bar = "#" * filled + "-" * (_CELLS - filled)
+        what = "finals" if self._of_finals else "trials"
+        counted = f"{len(done)} of {total} {what}"
+        if self._after:
+            counted += f", then {self._after} trainings for the finals"
+        parts = [f"[{bar}] {counted}", format_seconds(time.monotonic() - self._started)]
+        each = _seconds_of_training(trials, done, shares)
+        if each is not None:
+            spent = sum(
+                min(0.95, _since_start(trials[number]) / max(each[0], 1e-9))
+                for number, share in shares.items()
+                if share == 0
+            )
+            left = (
+                max(0.0, total - progressed - spent) * each[0] + self._after / per_trial * each[1]
+            )
+            left /= max(1, len(shares) + max(others, 0))
+            parts.append(f"about {format_seconds(left)} left")
+        return " | ".join(parts)
+
+    def _read(self, number: int) -> dict[str, Any]:
+        """Read what the job of a trial has said of itself; empty if it has said nothing."""
+        try:
+            with self._path_of(number).open("rb") as file:
+                found = json.loads(file.read(_MOST_BYTES))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _share(self, number: int, said: Mapping[str, Any]) -> float:
+        """Return how much of a trial is done, between 0 and 1."""
+        done, total = said.get("done"), said.get("total")
+        before = len(getattr(self._running.get(number), "repeats", ()))
+        inner = 0.0
+        if isinstance(done, int) and isinstance(total, int) and total > 0:
+            inner = min(1.0, max(0.0, done / total))
+        return (before + inner) / self._per_trial
 
 
-def _format_running(trial: FrozenTrial) -> str:
-    parts = [name_trial(trial), "runs", format_params(trial.params)]
+def _seconds_of_training(
+    trials: list[FrozenTrial], done: list[FrozenTrial], shares: Mapping[int, float]
+) -> tuple[float, float] | None:
+    """Estimate the seconds of a trial of this study, and of one that is not pruned."""
+    timed = [trial for trial in done if ABANDONED not in trial.user_attrs and trial.duration]
+    if timed:
+        whole = [trial for trial in timed if trial.state is TrialState.COMPLETE] or timed
+        return _mean_seconds(timed), _mean_seconds(whole)
+    guesses = [
+        _since_start(trials[number]) / share for number, share in shares.items() if share > 0.1
+    ]
+    return (fmean(guesses), fmean(guesses)) if guesses else None
+
+
+def _mean_seconds(trials: list[FrozenTrial]) -> float:
+    return fmean(trial.duration.total_seconds() for trial in trials if trial.duration)
+
+
+def _since_start(trial: FrozenTrial) -> float:
+    started = trial.datetime_start
+    return 0.0 if started is None else (datetime.now() - started).total_seconds()  # noqa: DTZ005 - Optuna writes local time
+
+
+def _format_running(trial: FrozenTrial, said: Mapping[str, Any]) -> str:
+    parts = [name_trial(trial)]
+    what, done, total = (said.get(name) for name in ("said", "done", "total"))
+    parts.append(str(what)[:60] if what else "runs")
+    if total and str(what).endswith("step"):
+        parts[-1] += f" {done} of {total}"
     if trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
-        parts.append(f"report {number}: {value:.5g}")
-    if trial.datetime_start is not None:
-        parts.append(format_seconds((datetime.now() - trial.datetime_start).total_seconds()))  # noqa: DTZ005 - Optuna writes local time
+        planned = trial.user_attrs.get(NUM_EVALUATIONS)
+        parts.append(f"evaluation {number}{f' of {planned}' if planned else ''}: {value:.5g}")
+    parts.append(format_seconds(_since_start(trial)))
+    parts.append(format_params(params_of(trial)))
     return " | ".join(parts)

@@ -53,6 +53,15 @@ class Interruption:
         finally:
             self._in_job = False
 
+    def interrupt(self) -> None:
+        """Do from another thread what a signal does."""
+        main = threading.main_thread().ident
+        if main is not None and signal.getsignal(signal.SIGTERM) == self._handle:
+            # To that thread, so that a call in which it waits ends.
+            signal.pthread_kill(main, signal.SIGTERM)
+        else:
+            self.requested = True
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         now = time.monotonic()

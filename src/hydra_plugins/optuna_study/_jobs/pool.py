@@ -41,6 +41,9 @@ class Finished:
 class Pool(ABC):
     """Takes jobs while workers are free, and returns how they ended."""
 
+    # Whether jobs run on this machine, and see its files.
+    is_local = True
+
     @abstractmethod
     def free(self) -> list[dict[str, Any]]:
         """Return the identities of the workers that are free."""
@@ -158,6 +161,8 @@ class InProcessPool(Pool):
 
 class LauncherPool(InProcessPool):
     """One job at a time through the launcher that ``hydra/launcher`` chose: Ray, Slurm, joblib."""
+
+    is_local = False
 
     def _run(self, number: int, overrides: Sequence[str], own: Mapping[str, Any]) -> JobOutcome:
         given = [*overrides, *self._as_overrides(own)]

@@ -112,6 +112,21 @@ _NODE = _Kind(
     "a node with _target_, a class of Optuna",
 )
 _FUNCTION = _Kind(lambda value: isinstance(value, str) and "." in value, "MODULE.FUNCTION")
+_REFERENCES = _Kind(
+    lambda value: (
+        isinstance(value, dict)
+        and all(
+            item is None or (isinstance(item, dict) and item) or _FUNCTION.fits(item)
+            for item in value.values()
+        )
+    ),
+    "names, each with a mapping of key to value, or MODULE.FUNCTION that returns one, or null",
+    lambda value: {
+        str(name): _with_text_keys(item) if isinstance(item, dict) else item
+        for name, item in value.items()
+        if item is not None
+    },
+)
 _OBJECTIVES = _Kind(
     lambda value: are_objectives(value) or _FUNCTION.fits(value),
     f"{OBJECTIVES_WANTED}, or {_FUNCTION.wanted} that returns them",
@@ -157,6 +172,10 @@ class Settings:
     try_default: Annotated[bool, _Row(_BOOL, True, Role.PROGRESS)]
     # Points to try after that: mappings of key to value. What a point leaves open is drawn.
     enqueue: Annotated[tuple[dict[str, Any], ...], _Row(_POINTS, [], Role.PROGRESS)]
+    # Configs to run beside the search as they are, to their end, and again in finals: name to a
+    # mapping of key to value, which may be any keys, or to MODULE.FUNCTION that is called with the
+    # config without the search and returns one. null: none of that name.
+    references: Annotated[dict[str, Any], _Row(_REFERENCES, {}, Role.PROGRESS)]
     # Jobs in one trial, each with another value at seed_key; the trial's value is their mean.
     num_seeds: Annotated[int, _Row(_whole(1), 1, Role.SEARCH)]
     seed_key: Annotated[str, _Row(_KEY, "seed")]

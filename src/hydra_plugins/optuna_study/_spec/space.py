@@ -167,7 +167,7 @@ def build_search_space(
     params: Mapping[str, Any],
     arguments: Sequence[str],
     *,
-    config_loader: ConfigLoader,
+    config_loader: ConfigLoader | None,
     may_be_empty: bool = False,
     params_key: str = "hydra.sweeper.params",
 ) -> SearchSpace:
@@ -179,7 +179,7 @@ def build_search_space(
         params: key to sweep expression; a plain value is a fixed override, and null leaves the key
             as the config has it.
         arguments: overrides as typed.
-        config_loader: lists the options of a config group for ``glob(…)``.
+        config_loader: lists the options of a config group for ``glob(…)``; None: there is none.
         may_be_empty: whether a function suggests what is searched.
         params_key: of ``params`` in the config of the app, for messages.
 

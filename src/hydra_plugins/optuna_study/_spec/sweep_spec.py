@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from optuna.trial import FrozenTrial
 
 from hydra_plugins.optuna_study._configs import Composer, plain, without_hydra
 from hydra_plugins.optuna_study._errors import SweepError, first_line, message_line
@@ -21,8 +22,10 @@ from hydra_plugins.optuna_study._spec.points import (
     first_points,
     load_custom,
 )
+from hydra_plugins.optuna_study._spec.references import Reference, build_references
 from hydra_plugins.optuna_study._spec.settings import Settings, read_settings
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
+from hydra_plugins.optuna_study.attributes import REFERENCE
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class SweepSpec:
     custom: CustomSearchSpace
     plan: Plan
     points: list[tuple[str, dict[str, Any]]]
+    references: tuple[Reference, ...]
     callbacks: dict[str, StudyCallback]
     # Of the first job of a trial; those of the others are counted up from it.
     first_seed: int
@@ -51,13 +55,22 @@ class SweepSpec:
         """Name to direction, in the order in which a job returns its values."""
         return self.plan.objectives
 
-    def write_overrides(self, values: Mapping[str, Any]) -> list[str]:
+    def find_reference(self, trial: FrozenTrial) -> Reference | None:
+        """Find the reference that a trial runs, as the config has it now."""
+        return next((one for one in self.references if one.is_of(trial)), None)
+
+    def write_overrides(self, trial: FrozenTrial) -> list[str]:
         """Write what a trial in the storage holds as overrides: somebody may paste them.
 
         Raises:
-            SweepError: it is not a point of the search space.
+            SweepError: it is neither a point of the search space nor a reference.
 
         """
+        values = trial.params
+        if REFERENCE in trial.user_attrs:
+            if (found := self.find_reference(trial)) is None:
+                raise SweepError("the config has no such reference now")
+            return list(found.overrides)
         point = find_point(values, self.space, self.custom, self.job_config)
         if unknown := [name for name in values if name not in point]:
             raise SweepError(f"{unknown[0]} is not searched")
@@ -102,6 +115,12 @@ def check_spec(
     if settings.custom_search_space is None and callbacks:
         _require_usable(composer, space, settings, callbacks)
     objectives = load_objectives(settings, default_config)
+    references = build_references(settings, space, composer, default_config)
+    for reference, its_config in references:
+        try:
+            _call_before_study(callbacks, its_config, [])
+        except SweepError as error:
+            raise SweepError(f"{settings.keys['references']}.{reference.name}: {error}") from error
     plan = build_plan(job_config, settings, space, objectives)
     _require_fresh_seeds(settings, names, plan)
     return SweepSpec(
@@ -117,6 +136,7 @@ def check_spec(
         custom=custom,
         plan=plan,
         points=first_points(settings, space, composer, custom),
+        references=tuple(reference for reference, _ in references),
         callbacks=callbacks,
         first_seed=_read_seed(job_config, settings),
     )

@@ -18,12 +18,16 @@ from hydra_plugins.optuna_study.attributes import (
     FAILURE_KIND,
     FINALIST_OF,
     OVERRIDES,
+    REFERENCE,
+    REFERENCE_VALUES,
     REPEATS,
     RETRY_OF,
     REUSED_FROM,
     SPREAD,
 )
 
+# What says where a point came from.
+KEPT = (ENQUEUED, FINALIST_OF, REFERENCE, REFERENCE_VALUES)
 # The constraint that a point violates which does not fit into memory.
 MEMORY_CONSTRAINT = "out_of_memory"
 
@@ -112,7 +116,7 @@ def retry(study: optuna.Study, number: int, failure: Failure) -> FrozenTrial:
         raise UpdateFinishedTrialError(f"trial {number} has ended")
     if any(other.user_attrs.get(RETRY_OF) == number for other in trials):
         return fail(study, number, failure)
-    kept = {k: v for k, v in trial.user_attrs.items() if k in (ENQUEUED, FINALIST_OF)}
+    kept = {k: v for k, v in trial.user_attrs.items() if k in KEPT}
     attributes = {RETRY_OF: number, **kept}
     # Some samplers keep notes on a point here, such as its generation.
     system = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study._spec.references import Reference, identify
 from hydra_plugins.optuna_study._study.ledger import rank
 from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,
     OVERRIDES,
     PLAN_SINCE,
+    REFERENCE,
     REUSED_FROM,
 )
 
@@ -33,6 +35,11 @@ class FinalPoint:
         return self.trial.number
 
     @property
+    def reference(self) -> str | None:
+        """The name of the reference that it is; None for a point of the search."""
+        return self.trial.user_attrs.get(REFERENCE)
+
+    @property
     def complete(self) -> FrozenTrial | None:
         """Its trial in the finals, if that is complete."""
         done = self.final is not None and self.final.state is TrialState.COMPLETE
@@ -44,9 +51,10 @@ def choose_finalists(
     finals: Sequence[FrozenTrial] = (),
     *,
     num_finalists: int,
+    references: Sequence[Reference] = (),
     with_earlier: bool = False,
 ) -> list[FinalPoint]:
-    """List the best points, each once, then the earlier finalists, then the default config.
+    """List the best points, each once, then earlier finalists, the default config, references.
 
     Best by the first objective, among the complete trials that meet every constraint and ran under
     the present config. A reused trial stands for the trial it was reused from.
@@ -55,6 +63,7 @@ def choose_finalists(
         study: that was searched.
         finals: the trials of its finals.
         num_finalists: how many of the best points.
+        references: those of the present config.
         with_earlier: whether points with a result in the finals stay in the comparison, on the
             same seeds as the others, even if the search has found better ones since.
 
@@ -64,7 +73,8 @@ def choose_finalists(
     """
     trials = study.get_trials(deepcopy=False)
     since = study.user_attrs.get(PLAN_SINCE, 0)
-    ranked = _distinct(_sources(rank(study, trials[since:]), trials))
+    complete_now = _sources(rank(study, trials[since:]), trials)
+    ranked = _distinct(trial for trial in complete_now if not identify(trial))
     best = ranked[:num_finalists]
     if not best:
         return []
@@ -76,24 +86,26 @@ def choose_finalists(
     # The last one: files may give a searched key another default from one call to the next.
     default = _sources(defaults[-1:], trials)
     default_points = {_point_of(trial) for trial in default}
+    beside = [trial for one in references for trial in complete_now if one.is_of(trial)]
     complete = [trial for trial in finals if trial.state is TrialState.COMPLETE]
     earlier = {_point_of(trial) for trial in complete if with_earlier} - default_points
     again = [trial for trial in ranked if _point_of(trial) in earlier]
     attempts = [*complete, *reversed(finals)]
     return [
         FinalPoint(trial, _point_of(trial) in default_points, _find_final(trial, attempts))
-        for trial in _distinct([*best, *again, *default])
+        for trial in _distinct([*best, *again, *default, *beside])
     ]
 
 
 def _point_of(trial: FrozenTrial) -> Point:
     """Return the point of a trial that was drawn in full, as the overrides of its jobs."""
-    return tuple(trial.user_attrs[OVERRIDES])
+    return (*identify(trial), *trial.user_attrs[OVERRIDES])
 
 
 def _find_final(trial: FrozenTrial, finals: Iterable[FrozenTrial]) -> FrozenTrial | None:
     """Find the first trial of the finals that was given the point of a trial."""
-    own = (t for t in finals if t.system_attrs.get("fixed_params") == trial.params)
+    wanted = identify(trial), trial.params
+    own = (t for t in finals if (identify(t), t.system_attrs.get("fixed_params")) == wanted)
     return next(own, None)
 
 

@@ -8,6 +8,7 @@ and works in ``Study.optimize`` alone; the table is Optuna's.
 """
 
 import contextlib
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from sqlalchemy import (
     DateTime,
     Engine,
     Table,
+    create_engine,
     exists,
     func,
     insert,
@@ -34,6 +36,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._study.storage import (
+    find_file,
     is_postgresql,
     lock_database,
     repeat_outages,
@@ -43,6 +46,8 @@ from hydra_plugins.optuna_study._study.storage import (
 log = logging.getLogger(__name__)
 
 BEATS_PER_GRACE_PERIOD = 6
+# Seconds without a heartbeat, unless the config says otherwise.
+GRACE_PERIOD = 60.0
 
 _TRIALS = TrialModel.__table__
 _BEATS = TrialHeartbeatModel.__table__
@@ -182,3 +187,21 @@ def _answers(connection: Connection) -> bool:
     except SQLAlchemyError:
         return False
     return True
+
+
+def build_worker(
+    storage: str, study_name: str, folder: Path, *, grace_period: float = GRACE_PERIOD
+) -> Worker:
+    """Build a worker that all see who share the storage: beside its file, or in its server.
+
+    Args:
+        storage, study_name: what it works on.
+        folder: for locks, where a server holds the storage.
+        grace_period: as in :class:`DatabaseWorker`.
+
+    """
+    turn = f"turn-{hashlib.sha256(study_name.encode()).hexdigest()[:16]}"
+    if file := find_file(storage):
+        return Worker(file.with_name(f".{file.name}.workers"), turn=turn)
+    engine = create_engine(storage)
+    return DatabaseWorker(folder, turn=turn, engine=engine, grace_period=grace_period)

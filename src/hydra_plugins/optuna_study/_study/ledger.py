@@ -7,6 +7,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.optuna_study._spec.references import identify
 from hydra_plugins.optuna_study._study.records import FINISHED, read_trials, require_sound
 from hydra_plugins.optuna_study.attributes import OVERRIDES, PLAN_SINCE
 
@@ -50,9 +51,9 @@ class Ledger:
         """Whether a point waits to be run."""
         return any("fixed_params" in trial.system_attrs for trial in self.waiting)
 
-    def find_same(self, overrides: Sequence[str]) -> FrozenTrial | None:
-        """Find the finished trial of a point under the present config."""
-        return self._points.get(tuple(overrides))
+    def find_same(self, overrides: Sequence[str], *identity: str) -> FrozenTrial | None:
+        """Find the finished trial of a point, or of a reference, under the present config."""
+        return self._points.get((*identity, *overrides))
 
     def _read(self, trial: FrozenTrial) -> None:
         self.num_finished += 1
@@ -60,7 +61,7 @@ class Ledger:
         self.seconds_finished += trial.duration.total_seconds()
         overrides = trial.user_attrs.get(OVERRIDES)
         if overrides is not None and trial.number >= self._plan_since:
-            self._points.setdefault(tuple(overrides), trial)
+            self._points.setdefault((*identify(trial), *overrides), trial)
         self.num_since_best += 1
         if trial.state is TrialState.COMPLETE and is_feasible(trial):
             self._compare(trial)

@@ -65,6 +65,14 @@ _OF_STUDY = {
     names.FIXED_CONFIG: _TABLE,
     names.FIXED_OVERRIDES: _TABLE,
     names.PLAN_SINCE: _WHOLE,
+    names.STOP: _Kind(
+        lambda value: (
+            isinstance(value, dict)
+            and isinstance(value.get("id"), str)
+            and isinstance(value.get("now"), bool)
+        ),
+        "an id and whether to stop now",
+    ),
     names.FINAL_OF: _TEXT,
     names.SEEDS: _Kind(_all(_is_whole), "a list of whole numbers"),
     names.RUN_ID: _TEXT,
@@ -74,6 +82,11 @@ _OF_STUDY = {
 _OF_TRIAL = {
     names.OVERRIDES: _TEXTS,
     names.ENQUEUED: _TEXT,
+    names.REFERENCE: _TEXT,
+    names.REFERENCE_VALUES: _Kind(
+        _map(lambda value: value is None or isinstance(value, bool | int | float | str)),
+        "a mapping of names to numbers and texts",
+    ),
     names.RETRY_OF: _WHOLE,
     names.REUSED_FROM: _WHOLE,
     names.FINALIST_OF: _WHOLE,

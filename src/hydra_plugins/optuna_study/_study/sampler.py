@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study._errors import SweepError, first_line
 from hydra_plugins.optuna_study._spec.space import SearchSpace
 from hydra_plugins.optuna_study._study.evolution import ReplayedCmaEs
-from hydra_plugins.optuna_study.attributes import FAILURE, OVERRIDES, RETRY_OF
+from hydra_plugins.optuna_study.attributes import FAILURE, OVERRIDES, REFERENCE, RETRY_OF
 
 
 class StudySampler(BaseSampler):
@@ -77,7 +77,7 @@ class StudySampler(BaseSampler):
         taken = {
             tuple(repr(trial.params[parameter.name]) for parameter in self._space.parameters)
             for trial in trials
-            if OVERRIDES in trial.user_attrs
+            if OVERRIDES in trial.user_attrs and REFERENCE not in trial.user_attrs
         }
         return len(taken) >= self.grid_size
 
@@ -90,12 +90,12 @@ class StudySampler(BaseSampler):
             first = trials[first.user_attrs[RETRY_OF]]
         self._draw = sum(map(_takes_a_place, trials[: first.number]))
         self._sampler = self._build()
-        self._sampler.before_trial(study, trial)
+        self._sampler.before_trial(_searched(study), trial)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
+        return self._sampler.infer_relative_search_space(_searched(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -105,7 +105,7 @@ class StudySampler(BaseSampler):
             trial = copy.copy(trial)
             trial.number = self._draw
         with self._closes(study, trial):
-            return self._sampler.sample_relative(study, trial, search_space)
+            return self._sampler.sample_relative(_searched(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -115,7 +115,9 @@ class StudySampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         with self._closes(study, trial):
-            return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+            return self._sampler.sample_independent(
+                _searched(study), trial, param_name, param_distribution
+            )
 
     def after_trial(
         self,
@@ -125,7 +127,7 @@ class StudySampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         # A grid only checks whether to stop Study.optimize, which does not run here.
-        if self.grid_size is None:
+        if self.grid_size is None and REFERENCE not in trial.user_attrs:
             self._sampler.after_trial(study, trial, state, values)
 
     def _load_class(self) -> type[BaseSampler]:
@@ -195,12 +197,29 @@ class StudySampler(BaseSampler):
         return SweepError(f"{self._key}: no sampler can work with it ({first_line(error)})")
 
 
+def _searched(study: optuna.Study) -> optuna.Study:
+    """Show a study without its references: their trials have no parameters.
+
+    Of Hyperband the study may be a view already, so its class is extended, whichever it is.
+    """
+    kind = type(study)
+
+    def get_trials(self: Any, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        trials = kind._get_trials(self, *args, **kwargs)  # noqa: SLF001 - what samplers read trials by
+        return [trial for trial in trials if REFERENCE not in trial.user_attrs]
+
+    view: optuna.Study = object.__new__(type(kind.__name__, (kind,), {"_get_trials": get_trials}))
+    object.__getattribute__(view, "__dict__").update(object.__getattribute__(study, "__dict__"))
+    return view
+
+
 def _takes_a_place(trial: FrozenTrial) -> bool:
     """Whether the point of a trial counts in the sequence: drawn or enqueued, and no retry.
 
-    A process that is killed while it draws a point leaves a trial that does not count.
+    A process that is killed while it draws a point leaves a trial that does not count, and a
+    reference is no point.
     """
-    if RETRY_OF in trial.user_attrs:
+    if RETRY_OF in trial.user_attrs or REFERENCE in trial.user_attrs:
         return False
     return OVERRIDES in trial.user_attrs or "fixed_params" in trial.system_attrs
 

@@ -23,12 +23,15 @@ from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec
 from hydra_plugins.optuna_study._study.records import read_trials, require_sound
 from hydra_plugins.optuna_study.attributes import (
+    DEFAULT,
     ENQUEUED,
     FINAL_OF,
     FIXED_CONFIG,
     FIXED_OVERRIDES,
     OBJECTIVES,
     PLAN_SINCE,
+    POINT,
+    REFERENCE,
     SEARCH_SPACE,
     WORKER,
 )
@@ -129,11 +132,33 @@ def open_study(
         _write_plan(study, spec)
     else:
         _require_same(study, spec)
-    seen = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
-    for origin, point in spec.points:
-        if point not in seen:
-            study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
+    if final_of is None:
+        _queue_first(study, spec)
     return study
+
+
+def _queue_first(study: optuna.Study, spec: SweepSpec) -> None:
+    """Queue what the study runs first and does not know: the default, references, points."""
+    trials = study.get_trials(deepcopy=False)
+    seen = [
+        trial.system_attrs.get("fixed_params")
+        for trial in trials
+        if REFERENCE not in trial.user_attrs
+    ]
+    points = [(origin, point) for origin, point in spec.points if point not in seen]
+
+    def queue(origin: str) -> None:
+        for name, point in points:
+            if name == origin:
+                study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
+
+    queue(DEFAULT)
+    # Under another config it is another reference.
+    present = trials[study.user_attrs.get(PLAN_SINCE, 0) :]
+    for reference in spec.references:
+        if not any(reference.is_of(trial) for trial in present):
+            study.enqueue_trial({}, user_attrs=reference.attributes())
+    queue(POINT)
 
 
 def sign_next(

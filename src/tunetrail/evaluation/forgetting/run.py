@@ -9,6 +9,7 @@ from tunetrail.config.build import build
 from tunetrail.config.checks import read_constraints
 from tunetrail.config.objectives import FORGOTTEN, read_objectives
 from tunetrail.config.paths import locate
+from tunetrail.config.progress import report_progress
 from tunetrail.data.prepare import PreparedData
 from tunetrail.evaluation.forgetting.measure import Training, measure_forgetting
 from tunetrail.evaluation.forgetting.plan import Plan
@@ -66,6 +67,7 @@ def measure_run(
         measured: what each evaluation measured.
 
     """
+    report_progress("measures what was forgotten")
     assert isinstance(trainer.model, torch.nn.Module)
     training = Training(
         model=trainer.model,

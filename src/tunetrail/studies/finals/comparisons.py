@@ -8,11 +8,13 @@ from omegaconf import OmegaConf
 
 from tunetrail.errors import InputError, OutageError
 from tunetrail.evaluation.baselines import measure_baselines
+from tunetrail.evaluation.power import measure_power
 from tunetrail.evaluation.statistics import PairedTest, compare_rows
 from tunetrail.evaluation.tuning import UNTUNED
 from tunetrail.studies.finals.conclusion import DEFAULT, WinnerComparison
 from tunetrail.studies.finals.finalists import FinalsResult
 from tunetrail.studies.finals.record import WinnerRecord
+from tunetrail.studies.finals.worth import Worth, list_pairs, mean_seconds
 from tunetrail.tracking.artifacts import read_table
 from tunetrail.tracking.run_log import UNTUNED_ROWS, RunSummary
 
@@ -23,19 +25,43 @@ def compare_winner(
     """Compare with the default config on validation, and with the baselines on both splits."""
     tables = _validation_tables(record, record.own)
     comparisons = []
-    default = found.default
-    if default is None:
+    if found.default is None:
         record.notes.append(f"{DEFAULT}: it is not among the finalists")
-    elif default is not found.winner:
-        others = _validation_tables(record, record.runs.list_repeats(default.final))
+    known = [(DEFAULT, found.default), *((one.name, one) for one in found.references)]
+    for name, one in known:
+        if one is None or one is found.winner:
+            continue
+        others = _validation_tables(record, record.runs.list_repeats(one.final))
         if (result := compare_tables(record, tables, others)) is None:
-            record.notes.append(f"{DEFAULT}: it was measured on other rows")
+            record.notes.append(f"{name}: it was measured on other rows")
         else:
-            comparisons.append(WinnerComparison(DEFAULT, "validation", result))
+            comparisons.append(WinnerComparison(name, "validation", result))
     comparisons += _against_untuned(record, tables)
     if test_rows is not None:
         comparisons += _against_baselines(record, [test_rows], "test")
     return comparisons + _against_baselines(record, tables, "validation")
+
+
+def measure_worth(record: WinnerRecord, found: FinalsResult) -> list[Worth]:
+    """Measure what the search was worth, in score and in seconds of a training."""
+    worths = []
+    for finalist, known in list_pairs(found):
+        runs = [record.runs.list_repeats(one.final) for one in (finalist, known)]
+        tables = [_validation_tables(record, each) for each in runs]
+        if (result := compare_tables(record, *tables)) is None:
+            continue
+        scores = [np.stack([table["score"] for table in each]) for each in tables]
+        seconds = [mean_seconds(each) for each in runs]
+        worths.append(
+            Worth(
+                finalist=finalist,
+                against=known,
+                result=result,
+                power=measure_power(*scores),
+                seconds=None if None in seconds else (seconds[0] or 0.0, seconds[1] or 0.0),
+            )
+        )
+    return worths
 
 
 def _against_untuned(

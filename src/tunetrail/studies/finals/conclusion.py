@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
+from tunetrail.studies.finals.worth import Worth
 from tunetrail.tracking.registry import Registered
 
 # The name of the default config in a comparison.
@@ -51,3 +52,4 @@ class Conclusion:
     all_scored_test: bool
     registered: Registered | None
     notes: tuple[str, ...]
+    worths: tuple[Worth, ...] = ()

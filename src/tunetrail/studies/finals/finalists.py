@@ -25,11 +25,19 @@ class Finalist:
     params: Mapping[str, Any]
     is_default: bool
     meets_constraints: bool
+    reference: str | None = None  # its name, if it is no point of the search
 
     @property
     def name(self) -> str:
         """The name in a report."""
-        return f"the default config (trial {self.number})" if self.is_default else self.title
+        if self.reference is not None:
+            return f"{attributes.name_reference(self.reference)} ({self.title})"
+        return f"the default config ({self.title})" if self.is_default else self.title
+
+    @property
+    def was_searched(self) -> bool:
+        """Whether it is a point that the search has found."""
+        return not self.is_default and self.reference is None
 
     @property
     def title(self) -> str:
@@ -62,6 +70,11 @@ class FinalsResult:
     @property
     def default(self) -> Finalist | None:
         return next((one for one in self.finalists if one.is_default), None)
+
+    @property
+    def references(self) -> tuple[Finalist, ...]:
+        """The configs that were run beside the search, best first."""
+        return tuple(one for one in self.finalists if one.reference is not None)
 
 
 def collect_result(
@@ -108,7 +121,8 @@ def _build_finalist(
         searched=searched,
         optimism=to_cost(study, fmean(scores)) - to_cost(study, searched),
         scores=scores,
-        params=dict(trial.params),
+        params=dict(attributes.params_of(trial)),
         is_default=default is not None and _origin(trial) == default,
+        reference=trial.user_attrs.get(attributes.REFERENCE),
         meets_constraints=is_feasible(final),
     )

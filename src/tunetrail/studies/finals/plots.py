@@ -2,6 +2,7 @@
 
 from matplotlib.figure import Figure
 
+from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.finals.finalists import FinalsResult
 
 # Okabe and Ito's colours.
@@ -53,6 +54,7 @@ def _label(result: FinalsResult, row: int) -> str:
     marks = [
         *(["winner"] if result.winner is one else []),
         *(["default"] if one.is_default else []),
+        *([attributes.name_reference(one.reference)] if one.reference else []),
         *([] if one.meets_constraints else ["breaks a constraint"]),
     ]
     return one.title + (f"\n({', '.join(marks)})" if marks else "")

@@ -2,6 +2,7 @@
 
 from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
+from tunetrail.studies.finals.worth import describe_worth
 from tunetrail.templates import render
 
 # Begins the only line of a study without a winner.
@@ -19,6 +20,7 @@ def write_winner(conclusion: Conclusion) -> str:
         seeds=_seeds(winner),
         finalists=_finalist_rows(result),
         test_scores=list_scores(conclusion.test),
+        worth=describe_worth(result, conclusion.worths, conclusion.main_metric),
         verdicts=[describe_comparison(one) for one in conclusion.comparisons],
         is_compared_with_default=any(one.against == DEFAULT for one in conclusion.comparisons),
     )
@@ -40,17 +42,20 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     winner, result = conclusion.winner, conclusion.result
     value = f"{_with_spread(winner)} over {_seeds(winner)} ({winner.searched:.4f} in the search)"
     lines = [f"winner       {winner.name}: {result.objective} {value}"]
+    said = describe_worth(result, conclusion.worths, conclusion.main_metric)
+    lines += [f"worth        {line}" for line in said]
     if conclusion.test is not None:
         shown = ", ".join(" ".join(row) for row in list_scores(conclusion.test)[:2])
         looks = conclusion.num_looks
         more = f", on which {looks} models of this study were scored" if looks > 1 else ""
         lines.append(f"test         {shown}; {conclusion.test.num_rows:,} rows{more}")
-    splits = {one.split for one in conclusion.comparisons if one.against != DEFAULT}
+    known = {DEFAULT, *(one.name for one in result.references)}
+    splits = {one.split for one in conclusion.comparisons if one.against not in known}
     shown_split = "test" if "test" in splits else "validation"
     lines += [
         f"against      {describe_comparison(one)}"
         for one in conclusion.comparisons
-        if one.against == DEFAULT or one.split == shown_split
+        if one.against in known or one.split == shown_split
     ]
     if conclusion.registered is not None:
         found = conclusion.registered

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from tunetrail.console import quiet_libraries
-from tunetrail.studies.finals.comparisons import compare_winner
+from tunetrail.studies.finals.comparisons import compare_winner, measure_worth
 from tunetrail.studies.finals.conclusion import Conclusion
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.record import Terms, WinnerRecord, load_data, load_winner
@@ -108,6 +108,7 @@ def _conclude(record: WinnerRecord, result: FinalsResult, winner: Finalist) -> C
         run_id=record.last.run_id,
         main_metric=record.recorded.task.main_metric,
         comparisons=tuple(compare_winner(record, result, rows)),
+        worths=tuple(measure_worth(record, result)),
         test=test,
         num_looks=count_test_scores(record.study),
         all_scored_test=record.terms.scores_all,

@@ -1,17 +1,21 @@
 """The winner of finals, and the report on it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
+from tunetrail.evaluation.power import Power
 from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.report import summarise_winner, write_no_winner, write_winner
+from tunetrail.studies.finals.worth import Worth, describe_worth, list_pairs
 from tunetrail.tracking.registry import Registered
 
 LEVELS = {"worse": (-0.3, -0.1), "same": (-0.1, 0.1), "better": (0.1, 0.3)}
@@ -178,6 +182,62 @@ def test_one_seed_more_test_scores_and_a_default_that_wins_are_reported() -> Non
     assert "2 models of this study were measured on it" in write_winner(conclude("same", looks=2))
     text = write_winner(conclude("same", is_default=True))
     assert "- The winner is the default config" in text
+
+
+def finalist(number: int, score: float, **kinds: Any) -> Finalist:
+    given = {"is_default": False, "meets_constraints": True, **kinds}
+    return Finalist(number, number, score, 0.0, (score, score), {}, **given)
+
+
+DEFAULT_CONFIG = finalist(0, 0.70, is_default=True)
+LIBRARY = finalist(1, 0.68, reference="library_defaults")
+
+
+@pytest.mark.parametrize(
+    ("found", "pairs"),
+    [
+        # The search has won: it is compared with both.
+        ([finalist(5, 0.8)], [(5, 0), (5, 1)]),
+        # The default has: the search still has to say what it bought.
+        ([finalist(5, 0.6)], [(5, 0), (0, 1)]),
+        ([], [(0, 1)]),
+        ([finalist(5, 0.9, meets_constraints=False), finalist(6, 0.75)], [(6, 0), (6, 1)]),
+    ],
+)
+def test_what_is_compared_to_say_what_the_search_bought(
+    found: list[Finalist], pairs: list[tuple[int, int]]
+) -> None:
+    ranked = sorted(
+        [DEFAULT_CONFIG, LIBRARY, *found], key=lambda one: (not one.meets_constraints, -one.mean)
+    )
+    result = FinalsResult("validation/accuracy", greater_is_better=True, finalists=tuple(ranked))
+    assert [(one.number, known.number) for one, known in list_pairs(result)] == pairs
+    said = describe_worth(result, [], "accuracy")
+    assert said == [] if found else said[0].startswith("The search bought nothing:")
+
+
+def test_a_search_that_bought_nothing_says_so_first_and_what_would_show_more() -> None:
+    winner = finalist(5, 0.71)
+    result = FinalsResult(
+        "validation/accuracy", greater_is_better=True, finalists=(winner, DEFAULT_CONFIG, LIBRARY)
+    )
+    worths = (
+        Worth(winner, DEFAULT_CONFIG, paired("same"), Power(0.02, 1000, 2, None, 4), (80.0, 50.0)),
+        Worth(winner, LIBRARY, paired("better"), Power(0.02, 1000, 2, 3000, 4), None),
+    )
+    conclusion = replace(conclude("same"), result=result, winner=winner, worths=worths)
+    text = write_winner(conclusion)
+    first = text.split("\n\n")[1]
+    assert first.startswith("**The search bought nothing beyond noise over the default config")
+    for said in (
+        "80 s instead of 50 s (+30 s)",
+        "1,000 rows and 2 seeds show a difference of 0.0200",
+        "half of it needs 4 more seeds (sweep.final_seeds=6).",
+        "The search bought +0.2000 accuracy over library defaults (trial 1)",
+    ):
+        assert said in text
+    lines = summarise_winner(conclusion)
+    assert [line.split()[0] for line in lines][:3] == ["winner", "worth", "worth"]
 
 
 def test_the_figure_shows_every_finalist(tmp_path: Path) -> None:
