@@ -160,8 +160,9 @@ def run(cfg: DictConfig) -> float | list[float]:
                 test=test,
                 figures=figures,
             )
-            if cfg.diagnostics.summary:
-                recording.log_page(run_log, build_run_page(found))
+            has_page = cfg.diagnostics.summary and recording.log_page(
+                run_log, lambda: build_run_page(found)
+            )
             if keep and cfg.tracking.log_model:
                 _log_model(run_log, parts, trainer, found)
             log_description(
@@ -171,7 +172,7 @@ def run(cfg: DictConfig) -> float | list[float]:
             verdict = str(judged.fit.verdict)
             run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": verdict})
         if trial is None:
-            say(summarise(found, uri=cfg.tracking.uri, has_page=cfg.diagnostics.summary))
+            say(summarise(found, uri=cfg.tracking.uri, has_page=has_page))
         values = [measured[name] for name in read_objectives(cfg)]
         return values[0] if len(values) == 1 else values
 

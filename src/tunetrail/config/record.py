@@ -5,10 +5,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from omegaconf.resolvers import oc
 
+from tunetrail.config.project import ROOT
 from tunetrail.config.secrets import hide_variables, redact
 from tunetrail.config.untrusted import parse_config
 from tunetrail.errors import InputError
@@ -40,6 +44,17 @@ def record(cfg: DictConfig) -> dict[str, Any]:
         written = _record(cfg)
     assert isinstance(written, dict)
     return redact(written)
+
+
+def list_differences(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """List the settings of a recorded config that decide its result and are not the defaults."""
+    # Not hydra.compose: in a job Hydra has its one global state already.
+    loader = ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf")))
+    whole = loader.load_configuration("config", [], RunMode.RUN)
+    own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    defaults = flatten_params(record(own))
+    found = flatten_params(recorded)
+    return {key: value for key, value in found.items() if value != defaults.get(key)}
 
 
 def _record(node: Any) -> Any:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 
 Array = npt.NDArray[Any]
@@ -20,7 +19,6 @@ Text: TypeAlias = str | tuple[str, str]
 # Weights of the model: with 400 labels it would take minutes to fit more.
 _MOST_WEIGHTS = 2_000_000
 _MOST_FEATURES = 50_000
-_NUM_FOLDS = 5
 # What is read of a text, and of all texts to fit on; and rows x labels, for one model of all labels
 # and for one of each label. Each bounds a fit to some ten seconds, whatever the data.
 _MOST_READ = 5_000
@@ -109,27 +107,6 @@ def fit_predict_sets(
             given[:, code] = model.predict_proba(read)[:, 1] >= threshold
         found.append(given)
     return np.concatenate(found)
-
-
-def predict_out_of_sample(
-    texts: Sequence[Text], codes: Sequence[int], *, num_labels: int, seed: int
-) -> Array:
-    """Return the probabilities of each label by a model that was fitted without the row.
-
-    Shape (texts, labels), NaN for the rows of a label that has fewer rows than there are folds.
-    """
-    found = np.full((len(texts), num_labels), np.nan)
-    coded = np.asarray(codes)
-    counts = np.bincount(coded, minlength=num_labels)
-    (places,) = np.nonzero(counts[coded] >= _NUM_FOLDS)
-    if len(np.unique(coded[places])) < 2:
-        return found
-    folds = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed)
-    for kept, left_out in folds.split(places, coded[places]):
-        model = fit_linear([texts[i] for i in places[kept]], coded[places[kept]].tolist())
-        asked = places[left_out]
-        found[asked] = predict_linear(model, [texts[i] for i in asked], num_labels=num_labels)
-    return found
 
 
 def _regression() -> LogisticRegression:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
+from tunetrail.config.record import list_differences
 from tunetrail.data.prepare import PreparedData
 from tunetrail.errors import first_line
 from tunetrail.evaluation.calibration import CalibrationReport
@@ -19,7 +20,7 @@ from tunetrail.evaluation.outcome import SplitOutcome
 from tunetrail.evaluation.tuning import TuningReport
 from tunetrail.reports.errors import describe_errors
 from tunetrail.tasks.base import Task, order_metrics
-from tunetrail.templates import begin_sentence, list_names
+from tunetrail.templates import begin_sentence, caption, list_names
 from tunetrail.templates.sections import Fact, Page, Section, Table
 from tunetrail.training.evaluations import Evaluation
 from tunetrail.training.train import TrainingResult
@@ -35,6 +36,8 @@ _TRAINER_KEYS = (
 _PARTS = ("task", "data", "model", "method")
 # Evaluations in the table under the curves, and columns of scores.
 _MOST_EVALUATIONS, _MOST_SCORES = 12, 5
+# Settings in each list of them.
+_MOST_VALUES = 40
 _TONES = {
     Verdict.GOOD: "good",
     Verdict.OVERFITTING: "bad",
@@ -325,19 +328,30 @@ def _describe_config(found: RunFindings) -> Iterable[Section]:
     trainer = config.get("trainer") or {}
     if trained:
         rows += [[f"trainer.{key}", trainer[key]] for key in _TRAINER_KEYS if key in trainer]
-    typed = "\n".join(f"- `{text}`" for text in found.overrides[:40])
-    more = f"\n- and {len(found.overrides) - 40:,} more" if len(found.overrides) > 40 else ""
-    sentence = (
-        f"It differs from the defaults in:\n{typed}{more}"
-        if typed
-        else "All of it is as in the defaults."
+    sentence = "".join(
+        [
+            _list_values("Typed, or set by a search:", found.overrides),
+            _list_values(
+                "Other than in the defaults:",
+                [f"{key}={value}" for key, value in list_differences(config).items()],
+            ),
+        ]
     )
     yield Section(
         "Config",
-        sentence,
+        sentence or "All of it is as in the defaults.",
         tables=[Table(["key", "value"], [[k, str(v)] for k, v in rows])],
         files=["config.yaml", "overrides.yaml", "environment/"],
     )
+
+
+def _list_values(heading: str, values: Sequence[str]) -> str:
+    if not values:
+        return ""
+    shown = [f"`{caption(value, 120)}`" for value in values[:_MOST_VALUES]]
+    more = len(values) - len(shown)
+    items = [*shown, *([f"and {more:,} more, in config.yaml"] if more else [])]
+    return "\n".join([heading, *(f"- {item}" for item in items)]) + "\n"
 
 
 def _describe_rerun(found: RunFindings) -> Iterable[Section]:

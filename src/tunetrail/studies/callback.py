@@ -363,7 +363,7 @@ class TrackStudy:
         )  # fmt: skip
         parent.text(report, "report.md")
         figures = self._figures.get(study.study_name, {})
-        log_study_page(parent, build_study_page(study, self._objectives, report, figures))
+        log_study_page(parent, lambda: build_study_page(study, self._objectives, report, figures))
 
 
 def _list_trusted(config: DictConfig) -> Trusted:

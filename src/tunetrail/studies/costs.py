@@ -10,8 +10,9 @@ from optuna.study import StudyDirection
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.curves import LINE, MARK, spread_axis
+from tunetrail.studies.naming import name_points
 from tunetrail.studies.ranking import rank
-from tunetrail.templates import caption, short
+from tunetrail.templates import short
 from tunetrail.tracking.run_log import RunSummary
 
 WEIGHTS, SECONDS = "trainable parameters", "seconds"
@@ -123,31 +124,40 @@ def plot_costs(table: pd.DataFrame, objective: str, *, baselines: Mapping[str, f
         baselines: of objectives, drawn as a line; may be empty.
 
     """
-    figure = plot_beside(table, [WEIGHTS, SECONDS], objective, baselines=baselines)
-    figure.suptitle(f"{objective} against what it costs (bars: {name_spread(table)})")
-    return figure
+    columns = [WEIGHTS, SECONDS]
+    return plot_beside(table, columns, objective, baselines=baselines, against="what it costs")
 
 
 def plot_beside(
-    table: pd.DataFrame, columns: Sequence[str], objective: str, *, baselines: Mapping[str, float]
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    objective: str,
+    *,
+    baselines: Mapping[str, float],
+    against: str,
 ) -> Figure:
-    """Draw score against some columns of :func:`list_beside`, an axis each."""
+    """Draw score against some columns of :func:`list_beside`, an axis each.
+
+    Args:
+        against: what the columns are, for the title.
+
+    """
     figure = Figure(figsize=(5.5 * len(columns), 4.6), layout="constrained")
     (row,) = figure.subplots(1, len(columns), sharey=True, squeeze=False)
-    labels = label_trials(table)
     for axes, cost in zip(row, columns, strict=True):
-        _plot_cost(axes, table, cost, objective, labels)
+        _plot_cost(axes, table, cost, objective)
         if objective in baselines:
             axes.axhline(baselines[objective], color=MARK, linestyle=":", label="baseline")
             axes.legend(frameon=False, fontsize="small", loc="lower right")
     row[0].set_ylabel(objective)
-    return figure
-
-
-def name_spread(table: pd.DataFrame) -> str:
-    """Say what the bars beside the scores of a table are."""
     seeds = int(table["runs"].max())
-    return f"standard deviation over {seeds} seeds" if seeds > 1 else "95 % interval over rows"
+    bars = f"standard deviation over {seeds} seeds" if seeds > 1 else "95 % interval over rows"
+    figure.suptitle(f"{objective} against {against}\n(bars: {bars})", fontsize="medium")
+    names = label_trials(table)
+    for axes, cost in zip(row, columns, strict=True):
+        # The best come first.
+        name_points(axes, table[cost], table[objective], names, most=_MOST_NAMED)
+    return figure
 
 
 def label_trials(table: pd.DataFrame) -> list[str]:
@@ -160,20 +170,12 @@ def label_trials(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _plot_cost(
-    axes: Axes, table: pd.DataFrame, cost: str, objective: str, labels: Sequence[str]
-) -> None:
+def _plot_cost(axes: Axes, table: pd.DataFrame, cost: str, objective: str) -> None:
     spread = table.get(f"± {objective}")
     axes.errorbar(
         table[cost], table[objective], yerr=spread, fmt="o", color=LINE, ecolor=MARK,
         elinewidth=1.0, capsize=3, markersize=7,
     )  # fmt: skip
-    # The best come first.
-    for x, y, label in [*zip(table[cost], table[objective], labels, strict=True)][:_MOST_NAMED]:
-        axes.annotate(
-            caption(label), (x, y), xytext=(7, 6), textcoords="offset points", fontsize="small",
-            parse_math=False,
-        )  # fmt: skip
     axes.set_xlabel(cost)
     axes.margins(x=0.14, y=0.12)
     spread_axis(axes, table[cost])

@@ -201,8 +201,9 @@ def _is_number(value: object) -> bool:
 def plot_fits(fits: Sequence[TrialFit]) -> Figure | None:
     """Draw the verdicts of trials over the two numbers that vary most, and the gap of each.
 
-    None without a number that was searched.
+    None without a number that was searched, or a trial that trained.
     """
+    fits = [fit for fit in fits if any(run["epoch"] for run in fit.runs)]
     names = _choose_axes([fit.trial for fit in fits])
     if not names:
         return None

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tunetrail.evaluation.forgetting.report import LEAST
-from tunetrail.studies.costs import label_trials, list_beside, name_spread, plot_beside
+from tunetrail.studies.costs import label_trials, list_beside, plot_beside
 from tunetrail.templates import short
 from tunetrail.tracking.run_log import RunSummary
 
@@ -43,9 +43,9 @@ def plot_forgotten(
     table: pd.DataFrame, objective: str, *, baselines: Mapping[str, float]
 ) -> Figure:
     """Draw the score that was gained against what was forgotten, with what each trial is."""
-    figure = plot_beside(table, [FORGOTTEN], objective, baselines=baselines)
-    figure.suptitle(f"{objective} against what was forgotten (bars: {name_spread(table)})")
-    return figure
+    return plot_beside(
+        table, [FORGOTTEN], objective, baselines=baselines, against="what was forgotten"
+    )
 
 
 def describe_forgotten(table: pd.DataFrame, objective: str) -> str:

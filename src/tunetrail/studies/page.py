@@ -16,6 +16,13 @@ from tunetrail.templates.sections import Fact, Page, Section
 FINALS = "figures/finals.png"
 # How the section on the winner begins, which stands first in a report.
 _WINNER = "Winner: "
+_CAPTIONS = {
+    "figures/fits.png": "How each trial fits, over the numbers that were searched: the larger a "
+    "mark, the wider the gap between train and validation.",
+    "figures/costs.png": "The score of each trial over the weights that it trains, and its time.",
+    "figures/forgetting.png": "The score of each trial over what it forgot: the further left, the "
+    "less.",
+}
 
 
 def build_study_page(
@@ -37,7 +44,7 @@ def build_study_page(
         sections[0] = Section(first.title, first.sentence, first.tables, shown, [FINALS])
     if drawn:
         about = "What the search has shown; `figures/study.html` has figures to hover over."
-        named = [(f"{_name(path)}.", figure) for path, figure in drawn.items()]
+        named = [(_describe(path), figure) for path, figure in drawn.items()]
         # After what a person asks first: the winner, how the trials ended, and the best.
         place = next(
             (n for n, one in enumerate(sections) if one.title.startswith(("Best:", "Nearest:"))), -1
@@ -70,6 +77,6 @@ def _list_facts(study: optuna.Study, objectives: Sequence[str]) -> list[Fact]:
     ]
 
 
-def _name(path: str) -> str:
-    name = path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
-    return begin_sentence(name)
+def _describe(path: str) -> str:
+    name = path.rpartition("/")[2].removesuffix(".png").removeprefix("over_")
+    return _CAPTIONS.get(path, f"The score of the trials over {name}.")

@@ -23,7 +23,7 @@ from tunetrail.data.columns import count_of, read_texts
 from tunetrail.errors import InputError, first_line
 from tunetrail.served.base import TEMPERATURE, is_temperature
 from tunetrail.served.blank import is_blank
-from tunetrail.served.pairs import encode_pairs
+from tunetrail.served.pairs import count_apart, encode_pairs
 from tunetrail.tasks.base import (
     MOST_CELLS,
     NUM_CUT,
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 # Between the two texts of a pair where a person reads both, and where duplicates are looked for:
 # a symbol, which stays where punctuation is folded.
 _BETWEEN = " | "
+# That are encoded at once.
+_MOST_CHARACTERS = 10_000_000
 # The columns of both texts; rows of single texts have none of them.
 _FIRST, _SECOND = "first", "second"
 # Labels of a row with their probabilities, where a table has no room for all of them.
@@ -96,14 +98,27 @@ class SequenceClassification(TrainedAsMeasured, ABC):
         def encode(batch: dict[str, list[Any]], index: list[int]) -> dict[str, Any]:
             if _SECOND in batch:
                 encoded = encode_pairs(tokenizer, batch[_FIRST], batch[_SECOND], **how)
+                texts = list(zip(batch[_FIRST], batch[_SECOND], strict=True))
             else:
                 encoded = tokenizer(batch["text"], **how)
-            cut = [count_cut(found) for found in encoded.encodings or ()]
+                texts = batch["text"]
+            cut = [
+                count_cut(found, text, tokenizer)
+                for found, text in zip(encoded.encodings or (), texts, strict=False)
+            ]
             own = {"labels": [targets[i] for i in index], "index": index}
             # A slow tokenizer does not say what it has cut.
             return {**encoded, **own, NUM_CUT: cut or [0] * len(index)}
 
-        found = rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names)
+        # Until they are cut, the tokens of a batch take 50 bytes for each character.
+        longest = max(map(len, rows["text"][:]), default=0)
+        found = rows.map(
+            encode,
+            batched=True,
+            batch_size=min(1000, max(1, _MOST_CHARACTERS // max(1, longest))),
+            with_indices=True,
+            remove_columns=rows.column_names,
+        )
         if num_cut := int(np.count_nonzero(found[NUM_CUT][:])):
             log.info(
                 "%s of %s have more than %d tokens and are cut there (task.max_length=%d)",
@@ -224,20 +239,18 @@ def add_probabilities(frame: pd.DataFrame, shares: Array, names: Sequence[str]) 
     return frame
 
 
-def count_cut(encoding: Any) -> int:
-    """Count the tokens that truncation cut off.
-
-    Of a pair the pieces that are cut off one text come with each piece of the other.
-    """
-    pieces = encoding.overflowing
-    if not pieces:
+def count_cut(
+    encoding: Any, text: str | tuple[str, str], tokenizer: PreTrainedTokenizerBase
+) -> int:
+    """Count the tokens that truncation cut off a text, or off a pair of texts."""
+    if not (pieces := encoding.overflowing):
         return 0
-    if 1 not in encoding.sequence_ids:
-        # All pieces but the last are as long as what is kept.
-        kept, last = (len(x.ids) - sum(x.special_tokens_mask) for x in (encoding, pieces[-1]))
-        return int(kept * (len(pieces) - 1) + last)
-    kept, *others = ({*zip(x.sequence_ids, x.offsets, strict=True)} for x in (encoding, *pieces))
-    return len({token for token in set().union(*others) - kept if token[0] is not None})
+    kept: int = len(encoding.ids) - sum(encoding.special_tokens_mask)
+    if not isinstance(text, str):
+        return count_apart(tokenizer, *text) - kept
+    # All pieces but the last are as long as what is kept.
+    last = len(pieces[-1].ids) - sum(pieces[-1].special_tokens_mask)
+    return kept * (len(pieces) - 1) + int(last)
 
 
 def _join(first: str | None, second: str | None) -> str | None:

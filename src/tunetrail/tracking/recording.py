@@ -1,5 +1,6 @@
 """What each step of a run logs: code, data, curves, predictions, test scores."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -46,6 +47,8 @@ from tunetrail.tracking.run_log import KEPT, SUSPECTS, TEST_SCORED, UNTUNED_ROWS
 from tunetrail.tracking.starts import INITIALIZED_FROM
 from tunetrail.training.evaluations import Evaluation, name_metrics
 from tunetrail.training.train import TrainingResult
+
+log = logging.getLogger(__name__)
 
 # Artifacts: the page of a run, and figures that stand in it.
 SUMMARY = "reports/summary.html"
@@ -303,20 +306,38 @@ def log_calibration(run_log: RunLog, found: CalibrationReport | None) -> dict[st
     return {_CALIBRATION: figure}
 
 
-def log_page(run_log: RunLog, page: Page) -> None:
-    """Log the page of a run for a browser, and as Markdown."""
-    _log_html(run_log, page, SUMMARY, most_rows=_MOST_ROWS)
-    run_log.text(write_markdown(page, clean=redact), str(Path(SUMMARY).with_suffix(".md")))
+def log_page(run_log: RunLog, build: Callable[[], Page]) -> bool:
+    """Log the page of a run for a browser, and as Markdown; return whether it could be written."""
+
+    def write() -> dict[str, str]:
+        page = build()
+        return {
+            SUMMARY: write_html(page, clean=redact, most_rows=_MOST_ROWS),
+            str(Path(SUMMARY).with_suffix(".md")): write_markdown(page, clean=redact),
+        }
+
+    return _log_pages(run_log, write)
 
 
-def log_study_page(run_log: RunLog, page: Page) -> None:
+def log_study_page(run_log: RunLog, build: Callable[[], Page]) -> None:
     """Log the page of a study for a browser; its report in Markdown is there."""
-    _log_html(run_log, page, "reports/study.html", most_rows=_MOST_TRIALS)
+    _log_pages(
+        run_log,
+        lambda: {"reports/study.html": write_html(build(), clean=redact, most_rows=_MOST_TRIALS)},
+    )
 
 
-def _log_html(run_log: RunLog, page: Page, path: str, *, most_rows: int) -> None:
-    # Texts are cleaned before figures are put in: base64 is no text.
-    run_log.content(write_html(page, clean=redact, most_rows=most_rows).encode(), path)
+def _log_pages(run_log: RunLog, write: Callable[[], Mapping[str, str]]) -> bool:
+    try:
+        pages = {path: text.encode() for path, text in write().items()}
+    except Exception:
+        # What took hours must not end with its own report.
+        log.exception("the page of %s could not be written", run_log.name)
+        return False
+    for path, content in pages.items():
+        # Texts were cleaned before figures were put in: base64 is no text.
+        run_log.content(content, path)
+    return True
 
 
 def log_judgement(run_log: RunLog, judged: Judgement) -> None:

@@ -3,10 +3,17 @@
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from toys import ROOT
 
 from tunetrail.config import secrets
-from tunetrail.config.record import flatten_params, record, require_same_settings
+from tunetrail.config.record import (
+    flatten_params,
+    list_differences,
+    record,
+    require_same_settings,
+)
 from tunetrail.errors import InputError
 
 CONFIG = """
@@ -101,3 +108,14 @@ def test_a_resume_compares_redacted_values_with_redacted_values(
     with pytest.raises(InputError) as caught:
         require_same_settings(config, written, run_id="r")
     assert "login.user: me -> you; rate: 1e-05 -> 2e-05" in str(caught.value)
+
+
+def test_only_what_is_not_a_default_differs_from_the_defaults() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        changed = ["trainer.learning_rate=0.1", "training_seed=1", "study=s"]
+        recorded = record(compose("config", changed))
+    # What follows from a seed differs, too; the name of a study decides nothing.
+    seeds = dict.fromkeys(("training_seed", "trainer.seed", "trainer.data_seed"), 1)
+    found = list_differences(recorded)
+    assert {**seeds, "trainer.learning_rate": 0.1}.items() <= found.items()
+    assert len(found) < 6

@@ -32,6 +32,9 @@ HEADINGS = [
     "Worst rows", "Calibration", "What the model forgot", "Leakage", "Data quality",
     "Labels that are probably wrong", "Config", "Run it again",
 ]  # fmt: skip
+DIAGNOSTICS = ("forgetting", "baselines", "calibration", "summary")
+# What the checks log beside what every run logs.
+OF_CHECKS = ("speed/", "calibration/", "baselines/", "forgetting/")
 # Labels that say little of their texts: how sure a model is is not how often it is right.
 NOISY = ["data.validation=noisy.csv", "data.test=test.csv", "trainer.num_train_epochs=6"]
 
@@ -69,7 +72,8 @@ def pair(
     fill_workspace(folder, empty_store)
     write_noisy(folder)
     common = [*tiny_overrides(tiny_gpt2), *NOISY, "score_test=true"]
-    off = ["diagnostics.calibration=false", "diagnostics.summary=false"]
+    off = [f"diagnostics.{name}=false" for name in DIAGNOSTICS]
+    off += [f"checks.{name}=off" for name in ("quality", "leakage", "labels")]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         found = []
@@ -111,10 +115,12 @@ def test_a_run_is_bit_identical_with_and_without(pair: Pair) -> None:
     own = {
         name: value
         for name, value in pair.on.data.metrics.items()
-        if not name.startswith(("speed/", "calibration/"))
+        if not name.startswith(OF_CHECKS)
     }
     others = {k: v for k, v in pair.off.data.metrics.items() if not k.startswith("speed/")}
     assert own == others
+    for name in ("baselines/linear", "calibration/ece"):
+        assert name in pair.on.data.metrics
     weights = [
         next(pair.folder.joinpath("mlruns/artifacts").rglob(f"*{model}*/**/model.safetensors"))
         for run in (pair.on, pair.off)

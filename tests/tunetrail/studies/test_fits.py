@@ -1,5 +1,6 @@
 """Which trials of a study overfit, and where."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,10 @@ def test_without_numbers_or_verdicts_there_is_no_figure() -> None:
     assert describe_fits(make_study([])) == []
     study = make_study([({"method": "full"}, "good fit"), ({"method": "lora"}, "good fit")])
     assert plot_fits(list_fits(study)) is None
+    # In-context learning: of trials without training a map of the fit says nothing.
+    fits = list_fits(make_study(grid(edge=1.0)))
+    untrained = [replace(fit, runs=[{**run, "epoch": 0.0} for run in fit.runs]) for fit in fits]
+    assert plot_fits(untrained) is None
     assert "Fit" not in write_report(make_study([]), ["validation/accuracy"], {}, {})
 
 

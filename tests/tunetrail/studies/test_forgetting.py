@@ -46,6 +46,16 @@ def test_the_figure_has_what_was_forgotten_against_the_score_and_the_baseline() 
     assert [text.get_text() for text in axes.texts] == ["full", "lora", "frozen"]
 
 
+def test_names_of_trials_that_are_near_each_other_do_not_overlap() -> None:
+    near = [(n, f"method {n}", 1, 0.66 - n / 1000, 0.05, 0.1 + n / 5000, 0.0) for n in range(20)]
+    table = pd.DataFrame(near, columns=TABLE.columns)
+    (axes,) = plot_forgotten(table, "validation/accuracy", baselines={}).axes
+    assert axes.texts[0].get_text() == "method 0"
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert 2 < len(boxes) < 20
+    assert not any(box.count_overlaps(boxes[n + 1 :]) for n, box in enumerate(boxes))
+
+
 @pytest.mark.slow
 def test_a_study_shows_full_tuning_beside_a_frozen_body(
     train: Callable[..., Any], tiny: list[str]

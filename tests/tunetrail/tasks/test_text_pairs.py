@@ -21,6 +21,7 @@ from tunetrail.data.columns import require_text
 from tunetrail.data.leakage import check_leakage
 from tunetrail.data.quality.check import check_quality
 from tunetrail.errors import InputError
+from tunetrail.served.pairs import encode_pairs
 
 Train = Callable[..., Any]
 COLUMNS = {"text": "premise", "text_pair": "hypothesis", "label": "label"}
@@ -110,6 +111,22 @@ def test_the_longer_text_is_cut_first_and_cuts_are_counted(
     long = encoded["input_ids"][4]
     assert len(long) == 64
     assert tokenizer.decode(long, skip_special_tokens=True).rstrip().endswith("it was a cloud")
+
+
+def test_two_long_texts_are_cut_without_pieces_of_each_beside_each_of_the_other(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    pair = ("the day was good " * 700, "we saw a river " * 500)
+    encoded = encode_pairs(tokenizer, [pair[0]], [pair[1]], truncation=True, max_length=64)
+    assert len(encoded.encodings[0].overflowing) < 50
+    *_, row = CLASSIFY.encode(canonical([*PAIRS, (*pair, "no")])["train"], tokenizer)
+    assert row["input_ids"] == encoded["input_ids"][0]
+    # As the tokenizer cuts shorter ones, of which it makes few pieces.
+    shorter = [text[: len(text) // 10] for text in pair]
+    expected = encode_pairs(tokenizer, shorter[:1], shorter[1:], truncation=True, max_length=64)
+    assert row["input_ids"] == expected["input_ids"][0]
+    whole = encode_pairs(tokenizer, [pair[0]], [pair[1]], verbose=False)["input_ids"][0]
+    assert row["num_cut"] == len(whole) - 64
 
 
 def write_pairs(path: Path, number: int) -> Path:

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
 from tunetrail.errors import InputError
+from tunetrail.templates.sections import Page
 from tunetrail.tracking.artifacts import read_artifact
+from tunetrail.tracking.recording import log_page
 from tunetrail.tracking.run_log import RunLog, create_run, open_run
 from tunetrail.tracking.store import connect, connect_existing
 
@@ -44,6 +46,20 @@ def test_a_run_holds_what_was_logged_and_ends_finished(client: MlflowClient) -> 
     assert [a.path for a in client.list_artifacts(log.run_id, "figures")] == [
         "figures/learning_curves.png"
     ]
+
+
+def test_a_page_that_cannot_be_built_or_written_ends_no_run(
+    client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build() -> Page:
+        raise KeyError("a heading")
+
+    with open_run(**STORE) as log:
+        assert not log_page(log, build)
+        assert "KeyError: 'a heading'" in caplog.text
+        # A lone half of a pair of code units, as broken data have it, is no UTF-8.
+        log_page(log, lambda: Page("\ud800", "one", [], []))
+    assert client.get_run(log.run_id).info.status == "FINISHED"
 
 
 def test_more_params_than_one_batch_takes_all_arrive(client: MlflowClient) -> None:
