@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tunetrail.config.paths import locate
-from tunetrail.config.store_key import default_store
+from tunetrail.config.store_key import default_storage, default_store
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +29,9 @@ def add_uri(parser: argparse.ArgumentParser) -> None:
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add ``--storage``; its default is that of the config."""
-    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
     parser.add_argument(
         "--storage",
-        default=config["hydra"]["sweeper"]["storage"],
+        default=default_storage(),
         metavar="URL",
         help="of the studies, as hydra.sweeper.storage (default: %(default)s)",
     )

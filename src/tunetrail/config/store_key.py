@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import yaml  # type: ignore[import-untyped] # PyYAML ships no types
 
@@ -24,8 +25,16 @@ def show_store(uri: str) -> str:
 
 def default_store() -> str:
     """Return the URI that the config has, which commands take, too."""
-    config = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
-    return str(config["tracking"]["uri"])
+    return str(_read_config()["tracking"]["uri"])
+
+
+def default_storage() -> str:
+    """Return the URL of the studies that the config has, which commands take, too."""
+    return str(_read_config()["hydra"]["sweeper"]["storage"])
+
+
+def _read_config() -> Any:
+    return yaml.safe_load((ROOT / "conf" / "config.yaml").read_text("utf-8"))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import find_best
 from tunetrail.studies.states import number_of, seconds_of, state_of
-from tunetrail.templates import begin_sentence, short
+from tunetrail.templates import short
 from tunetrail.templates.markdown import read_sections
 from tunetrail.templates.sections import Fact, Page, Section
 
