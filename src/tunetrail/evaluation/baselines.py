@@ -158,7 +158,7 @@ class BaselinesReport:
     def to_markdown(self) -> str:
         """Write the page that a person reads."""
         part = self.section()
-        lines = [f"# {part.title}", "", f"{part.sentence}.", ""]
+        lines = [f"# {part.title}", "", part.sentence, ""]
         for one in part.tables:
             lines += [table(one.header, one.rows), "", one.caption]
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
@@ -171,13 +171,16 @@ class BaselinesReport:
             [one.name, f"{one.score:.4f}", str(one.interval), str(one.gain), one.note]
             for one in self.compared
         ]
+        if not any(one.note for one in self.compared):
+            header, rows = header[:-1], [row[:-1] for row in rows]
         caption = f"On the same {self.num_rows:,} rows of validation."
         if self.num_choices > 1:
             caption += (
                 f" The model is the best of {self.num_choices} evaluations on these rows: "
                 "intervals and p values of its gain are corrected for that."
             )
-        return Section("Baselines", begin_sentence(self.line()), [Table(header, rows, caption)])
+        sentence = f"{begin_sentence(self.line())}."
+        return Section("Baselines", sentence, [Table(header, rows, caption)])
 
 
 def compare_with_baselines(

@@ -214,8 +214,9 @@ def _describe_curves(found: RunFindings) -> Iterable[Section]:
         "Learning curves",
         "A sample of train and all of validation, measured in the same way; the shade is the gap.",
         tables=[Table(header, rows, caption)],
+        # One evaluation is no curve.
         figures=[("Loss and score over epochs.", found.figures[path])]
-        if path in found.figures
+        if path in found.figures and len(evaluations) > 1
         else (),
         files=[path],
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
-from toys import make_rows
+from toys import make_rows, make_tagged
 
 from tunetrail.data.quality.judging import find_suspects, judge, judge_sets
 from tunetrail.data.quality.suspects import (
@@ -25,6 +25,7 @@ from tunetrail.data.quality.suspects import (
 )
 from tunetrail.tasks.causal_lm import CausalLM
 from tunetrail.tasks.multi_label_classification import MultiLabelClassification
+from tunetrail.tasks.token_classification import TokenClassification
 
 Row = tuple[str | None, str | None]
 MakeSplits = Callable[..., DatasetDict]
@@ -243,3 +244,30 @@ def test_many_labels_are_judged_among_those_that_rows_have() -> None:
     found = judge(wrong, shares)
     assert found is not None
     assert np.flatnonzero(found[1]).tolist() == [0]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+def test_wrong_tags_of_words_that_can_be_learnt_are_found(share: float) -> None:
+    texts = make_tagged(600)
+    having = [row for row, (_, tags) in enumerate(texts) if {*tags} != {"O"}]
+    planted = {*np.random.default_rng(0).choice(having, round(share * len(texts)), replace=False)}
+    other = {"person": "place", "place": "person"}
+    wrong = [
+        (words, [t if t == "O" or row not in planted else t[:2] + other[t[2:]] for t in tags])
+        for row, (words, tags) in enumerate(texts)
+    ]
+    read = {"tokens": [words for words, _ in wrong], "tags": [tags for _, tags in wrong]}
+    task = TokenClassification(max_length=64, tag_scheme="iob2", main_metric="f1")
+    dataset = task.canonicalise(
+        DatasetDict({"train": Dataset.from_dict(read)}),
+        {"tokens": "tokens", "tags": "tags"},
+        label_names=None,
+    )
+    report = find_suspects(dataset, seed=0)
+    precision, recall, _ = score(report, planted)
+    assert (precision, recall >= 0.9) == (1.0, True)
+    first = report.tabulate().iloc[0]
+    words, tags = wrong[first["row"]]
+    (word, tag), *_ = (found.split(": ") for found in first["label"].split(", "))
+    assert tags[words.index(word)] == tag
+    assert first["suggested_label"] != first["label"]

@@ -32,8 +32,8 @@ REPEATED = (EXACT_DUPLICATE, NORMALISED_DUPLICATE, NEAR_DUPLICATE)
 
 # Of a longer text so many characters are looked at, and only exact duplicates are found.
 MOST_READ = 10_000
-# All pairs of so many different texts are compared in some seconds. Of more, the first ones are.
-MOST_NEAR_TEXTS = 10_000
+# All pairs of so many different texts are compared in three seconds. Of more, the first ones are.
+MOST_NEAR_TEXTS = 30_000
 _MOST_NEAR_READ = 1_000
 
 Groups = list[list[int]]

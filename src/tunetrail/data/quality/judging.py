@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from tunetrail.data.columns import count_of
 from tunetrail.data.linear import fit_linear, predict_linear
 from tunetrail.data.quality.suspects import LINEAR, Judgement, SuspectReport
+from tunetrail.data.quality.tags import find_suspect_tags, has_tags
 
 Array = npt.NDArray[Any]
 
@@ -31,8 +32,8 @@ _MOST_CELLS = 5_000_000
 # them: of rows that are easy to learn it would miss a fifth of the wrong labels.
 _FEW = 0.15
 _DOES_NOT_APPLY = (
-    "before training, labels are judged where each text has exactly one; these rows have none, "
-    "several, or tags"
+    "before training, labels are judged where each text has exactly one, or each word a tag; these "
+    "rows have none, or several"
 )
 
 
@@ -41,6 +42,8 @@ def find_suspects(dataset: DatasetDict, *, seed: int) -> SuspectReport:
 
     3,000 tweets take 1 to 2 s; of very many, or very long ones, a part is learnt from.
     """
+    if all(has_tags(part) for part in dataset.values()):
+        return find_suspect_tags(dataset, seed=seed)
     if not all(_has_one_label(part) for part in dataset.values()):
         return SuspectReport((), (_DOES_NOT_APPLY,))
     names = dataset["train"].features["stratum"].names
