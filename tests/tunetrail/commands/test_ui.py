@@ -21,6 +21,7 @@ from toys import fill_workspace, run_here, tiny_overrides
 
 from tunetrail.__main__ import main
 from tunetrail.runs import server
+from tunetrail.tracking.store import connect
 
 TITLES = [
     "train/loss vs validation/loss",
@@ -46,8 +47,6 @@ def test_what_cannot_be_shown_is_refused_in_a_line(
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        from tunetrail.tracking.store import connect
-
         connect("sqlite:///mlruns/mlflow.db").create_run("0", run_name="r")
         wanted = {
             (*experiments, f"--port={port}"): f"error: --port={port}: cannot listen there",
@@ -106,7 +105,7 @@ def test_a_browser_is_opened_only_where_there_is_a_display(
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gpt2: Path) -> Path:
-    """A workspace with a finished study: trials that complete, one that is pruned."""
+    """A workspace with a study: trials that completed, one pruned, one that seems to run."""
     folder = tmp_path_factory.mktemp("studied")
     fill_workspace(folder, empty_store)
     kept = ("trainer.learning_rate=", "trainer.num_train_epochs=")
@@ -120,6 +119,10 @@ def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gp
             "sweep.enqueue=[{trainer.learning_rate: 3e-3},{trainer.learning_rate: 1e-9}]",
             "diagnostics.forgetting=false",
         )  # fmt: skip
+        client = connect("sqlite:///mlruns/mlflow.db")
+        (other,) = client.search_runs(["1"], "tags.`tunetrail.trial` = '0'")
+        tags = {key: other.data.tags[key] for key in ("mlflow.parentRunId", "tunetrail.study")}
+        client.create_run("1", run_name="running", tags={**tags, "tunetrail.trial": "3"})
     return folder
 
 
@@ -198,9 +201,11 @@ def test_the_browser_shows_the_charts_of_the_newest_study(ui: Ui, studied: Path)
         [view] = wait_for(browser, "[data-testid='saved-views-trigger']")
         assert view.text == "mine"
         page = browser.find_element(By.TAG_NAME, "body").text
-        assert "3 matching runs" in page
-        assert "Group: COMPLETE" in page
-        assert "Group: PRUNED" in page
+        assert "4 matching runs" in page
+        groups = re.findall(r"Group: (\w+)|(Additional runs)|^(running)$", page, re.MULTILINE)
+        assert {name for group in groups for name in group if name} == {
+            "COMPLETE", "PRUNED", "Additional runs", "running",
+        }  # fmt: skip
         require_model_training(browser)
         # The page loads nothing from elsewhere, such as a counter of visits.
         loaded = browser.execute_script(
