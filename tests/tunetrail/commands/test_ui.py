@@ -156,12 +156,11 @@ class Ui:
 @pytest.fixture(scope="module")
 def ui(studied: Path) -> Iterator[Ui]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tunetrail", "ui", "--no-browser", f"--port={free_port()}"],
+        # Whoever runs the tests in the background ignores Ctrl-C, and so would their children.
+        ["env", "--default-signal=INT", sys.executable, "-m", "tunetrail", "ui", "--no-browser", f"--port={free_port()}"],
         cwd=studied, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         # A browser would open if --no-browser were not heeded.
         env={**os.environ, "BROWSER": "touch opened-%s", "PYTHONUNBUFFERED": "1"},
-        # Whoever runs the tests in the background ignores Ctrl-C, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout is not None
     said = ""
