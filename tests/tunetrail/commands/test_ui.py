@@ -157,7 +157,8 @@ class Ui:
 def ui(studied: Path) -> Iterator[Ui]:
     process = subprocess.Popen(
         # Whoever runs the tests in the background ignores Ctrl-C, and so would their children.
-        ["env", "--default-signal=INT", sys.executable, "-m", "tunetrail", "ui", "--no-browser", f"--port={free_port()}"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "tunetrail", "ui",
+         "--no-browser", f"--port={free_port()}"],
         cwd=studied, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         # A browser would open if --no-browser were not heeded.
         env={**os.environ, "BROWSER": "touch opened-%s", "PYTHONUNBUFFERED": "1"},
