@@ -155,26 +155,25 @@ class Ui:
 
 @pytest.fixture(scope="module")
 def ui(studied: Path) -> Iterator[Ui]:
-    process = subprocess.Popen(
+    command = [sys.executable, "-m", "tunetrail", "ui", "--no-browser", f"--port={free_port()}"]
+    with subprocess.Popen(
         # Whoever runs the tests in the background ignores Ctrl-C, and so would their children.
-        ["env", "--default-signal=INT", sys.executable, "-m", "tunetrail", "ui",
-         "--no-browser", f"--port={free_port()}"],
+        ["env", "--default-signal=INT", *command],
         cwd=studied, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         # A browser would open if --no-browser were not heeded.
         env={**os.environ, "BROWSER": "touch opened-%s", "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = ""
-    while "Ctrl-C" not in said:
-        line = process.stdout.readline()
-        assert line, said
-        said += line
-    (address,) = re.findall(r"http://\S+", said)
-    try:
-        yield Ui(process, address, said)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            said = ""
+            while "Ctrl-C" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            (address,) = re.findall(r"http://\S+", said)
+            yield Ui(process, address, said)
+        finally:
+            process.kill()
 
 
 CARD = "[data-testid='experiment-view-compare-runs-card']"
