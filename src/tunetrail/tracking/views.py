@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class Story:
     name: str
     objectives: Mapping[str, str]
     searched: Sequence[str]
-    metrics: Iterable[str] = ()
+    metrics: Collection[str] = ()
 
 
 def view_key(run_id: str) -> str:
@@ -194,6 +194,8 @@ def build_view(story: Story, *, most: int) -> dict[str, Any]:
             "aggregateFunction": "average",
             "groupByKeys": [{"mode": "tag", "groupByData": _STATE}],
         },
+        # Trials that are running have no state yet: MLflow closes the group of such runs.
+        "groupsExpanded": {f"tag.{_STATE}": True},
         "useGroupedValuesInCharts": False,
         "hideEmptyCharts": True,
         "compareRunCharts": charts,
@@ -216,7 +218,7 @@ def _score(objective: str) -> str:
 def _list_charts(
     story: Story, searched: Sequence[str], scores: Sequence[str]
 ) -> Iterable[dict[str, Any]]:
-    """List the charts of a study; one whose metrics no trial has logged stays hidden."""
+    """List the charts of a study; MLflow hides lines that no trial has logged."""
     names = dict.fromkeys(name for name in story.objectives if name.partition("/")[0] in _SPLITS)
     metrics = list(dict.fromkeys(["loss", *(name.partition("/")[2] for name in names)]))
     for name in metrics:
@@ -226,9 +228,10 @@ def _list_charts(
     yield from (_points(one, scores[0]) for one in scores[1:])
     if scores:
         # The gap of the metric that is the objective; of an objective without one, of the loss.
-        gap = f"best/gap/{metrics[min(1, len(metrics) - 1)]}"
-        if gap not in scores:
-            yield _points(gap, scores[0])
+        gap = f"gap/{metrics[min(1, len(metrics) - 1)]}"
+        # Nothing is overfitted where nothing is trained.
+        if f"best/{gap}" not in scores and gap in (story.metrics or [gap]):
+            yield _points(f"best/{gap}", scores[0])
         if "speed/seconds" not in scores:
             yield _points("speed/seconds", scores[0])
     yield _lines("train/step_loss")

@@ -21,6 +21,8 @@ from toys import fill_workspace, run_here, tiny_overrides
 
 from tunetrail.__main__ import main
 from tunetrail.runs import server
+from tunetrail.runs.pages import find_page
+from tunetrail.tracking.store import connect
 
 TITLES = [
     "train/loss vs validation/loss",
@@ -46,8 +48,6 @@ def test_what_cannot_be_shown_is_refused_in_a_line(
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        from tunetrail.tracking.store import connect
-
         connect("sqlite:///mlruns/mlflow.db").create_run("0", run_name="r")
         wanted = {
             (*experiments, f"--port={port}"): f"error: --port={port}: cannot listen there",
@@ -106,7 +106,7 @@ def test_a_browser_is_opened_only_where_there_is_a_display(
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gpt2: Path) -> Path:
-    """A workspace with a finished study: trials that complete, one that is pruned."""
+    """A workspace with a study: trials that completed, one pruned, one that seems to run."""
     folder = tmp_path_factory.mktemp("studied")
     fill_workspace(folder, empty_store)
     kept = ("trainer.learning_rate=", "trainer.num_train_epochs=")
@@ -118,8 +118,12 @@ def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_gp
             "trainer.num_train_epochs=2", "trainer.learning_rate=tag(log,interval(1e-9,1e-2))",
             "pruner.n_startup_trials=1",
             "sweep.enqueue=[{trainer.learning_rate: 3e-3},{trainer.learning_rate: 1e-9}]",
-            "diagnostics.forgetting=false",
+            "diagnostics={forgetting:false,baselines:false,calibration:false,summary:false}",
         )  # fmt: skip
+        client = connect("sqlite:///mlruns/mlflow.db")
+        (other,) = client.search_runs(["1"], "tags.`tunetrail.trial` = '0'")
+        tags = {key: other.data.tags[key] for key in ("mlflow.parentRunId", "tunetrail.study")}
+        client.create_run("1", run_name="running", tags={**tags, "tunetrail.trial": "3"})
     return folder
 
 
@@ -151,24 +155,25 @@ class Ui:
 
 @pytest.fixture(scope="module")
 def ui(studied: Path) -> Iterator[Ui]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tunetrail", "ui", "--no-browser", f"--port={free_port()}"],
+    command = [sys.executable, "-m", "tunetrail", "ui", "--no-browser", f"--port={free_port()}"]
+    with subprocess.Popen(
+        # Whoever runs the tests in the background ignores Ctrl-C, and so would their children.
+        ["env", "--default-signal=INT", *command],
         cwd=studied, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         # A browser would open if --no-browser were not heeded.
         env={**os.environ, "BROWSER": "touch opened-%s", "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = ""
-    while "Ctrl-C" not in said:
-        line = process.stdout.readline()
-        assert line, said
-        said += line
-    (address,) = re.findall(r"http://\S+", said)
-    try:
-        yield Ui(process, address, said)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            said = ""
+            while "Ctrl-C" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            (address,) = re.findall(r"http://\S+", said)
+            yield Ui(process, address, said)
+        finally:
+            process.kill()
 
 
 CARD = "[data-testid='experiment-view-compare-runs-card']"
@@ -198,9 +203,11 @@ def test_the_browser_shows_the_charts_of_the_newest_study(ui: Ui, studied: Path)
         [view] = wait_for(browser, "[data-testid='saved-views-trigger']")
         assert view.text == "mine"
         page = browser.find_element(By.TAG_NAME, "body").text
-        assert "3 matching runs" in page
-        assert "Group: COMPLETE" in page
-        assert "Group: PRUNED" in page
+        assert "4 matching runs" in page
+        groups = re.findall(r"Group: (\w+)|(Additional runs)|^(running)$", page, re.MULTILINE)
+        assert {name for group in groups for name in group if name} == {
+            "COMPLETE", "PRUNED", "Additional runs", "running",
+        }  # fmt: skip
         require_model_training(browser)
         # The page loads nothing from elsewhere, such as a counter of visits.
         loaded = browser.execute_script(
@@ -208,9 +215,10 @@ def test_the_browser_shows_the_charts_of_the_newest_study(ui: Ui, studied: Path)
         )
         server = "/".join(ui.address.split("/")[:3])
         assert [url for url in loaded if not url.startswith((server, "data:", "blob:"))] == []
-        # A person who finds the experiment by themselves is not sent to the traces of agents.
+        # Of a run: its own page.
         browser.get("about:blank")
-        browser.get(f"{server}/#/experiments/1")
+        browser.get(f"{server}{find_page('running', uri=server).path}")
+        assert [title.text for title in wait_for(browser, "h2")][:1] == ["running"]
         require_model_training(browser)
     assert not list(studied.glob("opened-*"))
     assert not [text for text in ui.list_processes() if "job" in text or "huey" in text]

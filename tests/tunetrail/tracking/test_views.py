@@ -77,6 +77,11 @@ CHARTS = {
          "best/gap/accuracy | best/validation/accuracy",
          "speed/seconds | best/validation/accuracy"],
     ),
+    "trials without training, which have no gap": (
+        story(ACCURACY, metrics={"train/accuracy", "validation/accuracy"}),
+        [LOSS, "train/accuracy validation/accuracy", PARALLEL,
+         "speed/seconds | best/validation/accuracy"],
+    ),
     "nothing known": (story({}, searched=[]), [LOSS]),
 }  # fmt: skip
 
