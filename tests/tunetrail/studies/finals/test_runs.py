@@ -87,7 +87,8 @@ def test_finals_are_runs_below_the_run_of_their_study(
     assert [run.data.tags["tunetrail.role"] for run in trials] == [*["trial"] * 4, "finals"]
     winner = parent.data.tags["tunetrail.winner_trial"]
     for number, run in enumerate(trials[:4]):
-        lr = f"lr {float(run.data.params['trainer.learning_rate']):.0e}"[:4]
+        rate = f"{float(run.data.params['trainer.learning_rate']):.1e}".partition("e")[0]
+        lr = f"lr {rate.removesuffix('.0')}"
         star = "★ " if str(number) == winner else ""
         assert run.info.run_name.startswith(f"{star}trial {number} · {lr}"), lr
         assert run.info.run_name.endswith(f" · {run.data.params['trainer.num_train_epochs']} ep")
