@@ -95,9 +95,9 @@ def test_finals_are_runs_below_the_run_of_their_study(
 
     # They have the numbers of the search, in tags, names and the report.
     runs = children(client, below.info.run_id)
-    searched = [trial.user_attrs["finalist_of"] for trial in finals.trials]
-    assert searched != [trial.number for trial in finals.trials]
-    numbers = [(number, repeat) for number in searched for repeat in (0, 1)]
+    numbered = [trial.user_attrs["finalist_of"] for trial in finals.trials]
+    assert numbered != [trial.number for trial in finals.trials]
+    numbers = [(number, repeat) for number in numbered for repeat in (0, 1)]
     assert [run.info.run_name.removeprefix("★ ") for run in runs] == [
         f"trial {n} · seed {43 + r}" for n, r in numbers
     ]
@@ -133,7 +133,7 @@ def test_finals_are_runs_below_the_run_of_their_study(
     assert "seeds that the search did not use: 43, 44." in report
     assert "## Spread over seeds" in report
     shown = [line.split(" | ")[0] for line in report.partition("## Trials")[2].splitlines()]
-    assert [line for line in shown if line[2:].isdecimal()] == [f"| {n}" for n in searched]
+    assert [line for line in shown if line[2:].isdecimal()] == [f"| {n}" for n in numbered]
     assert not (folder / "figures").exists()
 
     # All over again it is all there.
