@@ -91,7 +91,7 @@ def test_the_page_of_the_run_has_its_headings_and_leads_nowhere(finished: Finish
 def test_the_run_is_found_by_its_rows_and_says_what_it_was(finished: Finished) -> None:
     tags, run_id = finished.run.data.tags, finished.run.info.run_id
     name = finished.run.info.run_name
-    assert name.endswith(" · files · text classification · bs 8 · lr 0.003 · 2 ep")
+    assert name.endswith(" · files · text classification · bs 8 · lr 3e-3 · 2 ep")
     assert tags["tunetrail.role"] == "run"
     for condition in ("dataset.name = 'files'", "dataset.context = 'validation'"):
         (found,) = all_runs(finished.workspace, condition)

@@ -29,7 +29,7 @@ from tunetrail.studies.fits import list_fits, plot_fits
 from tunetrail.studies.forgetting import describe_forgotten, list_forgotten, plot_forgotten
 from tunetrail.studies.page import FINALS, build_study_page
 from tunetrail.studies.plots import plot_study
-from tunetrail.studies.ranking import find_best, rank
+from tunetrail.studies.ranking import find_best, is_feasible, rank
 from tunetrail.studies.report import list_trials, write_report
 from tunetrail.studies.start import pin_start
 from tunetrail.studies.states import number_of
@@ -277,8 +277,9 @@ class TrackStudy:
         describe(parent.client, parent.run_id, text)
 
     def _log_values(self, study: optuna.Study, trial: FrozenTrial, parent: RunLog) -> None:
-        """Log the values of a trial of the search: a curve over the numbers of trials."""
-        if trial.state is TrialState.COMPLETE and attributes.FINAL_OF not in study.user_attrs:
+        """Log the values of a trial of the search that can be used: a curve over the trials."""
+        is_complete = trial.state is TrialState.COMPLETE and is_feasible(trial)
+        if is_complete and attributes.FINAL_OF not in study.user_attrs:
             named = zip(self._objectives, trial.values, strict=True)
             parent.metrics({f"trials/{name}": v for name, v in named}, step=trial.number)
 

@@ -87,16 +87,17 @@ def test_finals_are_runs_below_the_run_of_their_study(
     assert [run.data.tags["tunetrail.role"] for run in trials] == [*["trial"] * 4, "finals"]
     winner = parent.data.tags["tunetrail.winner_trial"]
     for number, run in enumerate(trials[:4]):
-        lr = f"lr {float(run.data.params['trainer.learning_rate']):.0e}"[:4]
+        rate = f"{float(run.data.params['trainer.learning_rate']):.1e}".partition("e")[0]
+        lr = f"lr {rate.removesuffix('.0')}"
         star = "★ " if str(number) == winner else ""
         assert run.info.run_name.startswith(f"{star}trial {number} · {lr}"), lr
         assert run.info.run_name.endswith(f" · {run.data.params['trainer.num_train_epochs']} ep")
 
     # They have the numbers of the search, in tags, names and the report.
     runs = children(client, below.info.run_id)
-    searched = [trial.user_attrs["finalist_of"] for trial in finals.trials]
-    assert searched != [trial.number for trial in finals.trials]
-    numbers = [(number, repeat) for number in searched for repeat in (0, 1)]
+    numbered = [trial.user_attrs["finalist_of"] for trial in finals.trials]
+    assert numbered != [trial.number for trial in finals.trials]
+    numbers = [(number, repeat) for number in numbered for repeat in (0, 1)]
     assert [run.info.run_name.removeprefix("★ ") for run in runs] == [
         f"trial {n} · seed {43 + r}" for n, r in numbers
     ]
@@ -132,7 +133,7 @@ def test_finals_are_runs_below_the_run_of_their_study(
     assert "seeds that the search did not use: 43, 44." in report
     assert "## Spread over seeds" in report
     shown = [line.split(" | ")[0] for line in report.partition("## Trials")[2].splitlines()]
-    assert [line for line in shown if line[2:].isdecimal()] == [f"| {n}" for n in searched]
+    assert [line for line in shown if line[2:].isdecimal()] == [f"| {n}" for n in numbered]
     assert not (folder / "figures").exists()
 
     # All over again it is all there.

@@ -190,8 +190,23 @@ def test_the_winner_alone_is_scored_on_test(played: Finals) -> None:
         assert low <= metrics[f"test/{name}"] <= high
     assert width(played.artifact("figures/confusion_matrix_test.png", last)) > 300
     parent = played.parent.data.metrics
-    names = [name for name in metrics if name.startswith("test/")]
+    names = [f"test/accuracy{ending}" for ending in ("", "_low", "_high")]
     assert {name: parent[name] for name in names} == {name: metrics[name] for name in names}
+    assert {name for name in parent if name.startswith("test/")} == set(names)
+    history = played.client.get_metric_history(played.parent.info.run_id, "test/accuracy")
+    assert [one.step for one in history] == [0]
+    contexts = {one.tags[0].value for one in last.inputs.dataset_inputs}
+    assert contexts == {"train", "validation", "test"}
+    (found,) = played.client.search_runs(
+        [played.parent.info.experiment_id], "dataset.context = 'test'"
+    )
+    assert found.info.run_id == last.info.run_id
+    # It leads to the winner, and the winner is marked.
+    assert (
+        f"[the winner](#/experiments/{last.info.experiment_id}/runs/{last.info.run_id})"
+        in (played.parent.data.tags["mlflow.note.content"])
+    )
+    assert last.info.run_name == "★ trial 1 · seed 51"
 
 
 def test_the_saved_weights_score_what_the_training_run_would_have(
@@ -255,7 +270,9 @@ def test_the_card_is_on_the_version_the_run_and_the_files(played: Finals) -> Non
     last = played.runs_of(1)[-1]
     card = played.artifact("model_card.md", last).read_text()
     assert version.description.startswith(f"# {NAME}\n")
-    assert card.endswith(f"---\n\n{version.description}\n")
+    title, links, rest = version.description.split("\n\n", 2)
+    assert links.startswith(f"See [its run](#/experiments/{last.info.experiment_id}/runs/")
+    assert card.endswith(f"---\n\n{title}\n\n{rest}\n")
     assert "Differences in accuracy on the same rows" in card
     (output,) = last.outputs.model_outputs
     folder = played.client.get_logged_model(output.model_id).artifact_location
