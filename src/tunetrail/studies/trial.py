@@ -80,8 +80,6 @@ class Trial:
     def run_name(self) -> str:
         """The name of the MLflow run."""
         name = f"trial-{self.number}"
-        if self.reference is not None:
-            name += f"-{self.reference.replace('_', '-')}"
         return name if self.repeat is None else f"{name}-seed-{self.repeat}"
 
     @property
