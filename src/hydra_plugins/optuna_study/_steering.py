@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from optuna.distributions import CategoricalChoiceType
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, printable
@@ -27,7 +28,12 @@ from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_spa
 from hydra_plugins.optuna_study._study.endings import KEPT
 from hydra_plugins.optuna_study._study.heartbeat import build_worker
 from hydra_plugins.optuna_study._study.records import FINISHED, read_trials, require_sound
-from hydra_plugins.optuna_study._study.storage import find_file, open_storage, outages
+from hydra_plugins.optuna_study._study.storage import (
+    close_storage,
+    find_file,
+    open_storage,
+    outages,
+)
 from hydra_plugins.optuna_study._study.study import quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
@@ -164,8 +170,8 @@ def _opened(storage: str, name: str) -> Iterator[tuple[optuna.Study, Worker]]:
             outages(storage, remedy="try again when it answers"),
             quiet_optuna(),
             tempfile.TemporaryDirectory() as folder,
+            _open(storage) as opened,
         ):
-            opened = open_storage(storage)
             names = [found.study_name for found in opened.get_all_studies()]
             if name not in names:
                 raise SteeringError(_unknown(name, names))
@@ -179,6 +185,15 @@ def _opened(storage: str, name: str) -> Iterator[tuple[optuna.Study, Worker]]:
                 yield study, worker
     except SweepError as error:
         raise SteeringError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _open(storage: str) -> Iterator[BaseStorage]:
+    opened = open_storage(storage)
+    try:
+        yield opened
+    finally:
+        close_storage(opened)
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
