@@ -12,8 +12,9 @@ help: ## list these commands
 setup: $(STAMP) ## make .venv and install the locked packages; does nothing if nothing changed
 
 $(STAMP): pyproject.toml requirements.lock requirements-assets.txt
+	@echo "making .venv and installing the locked packages: a few minutes, once"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-assets.txt
 	@touch $@
 

@@ -26,6 +26,17 @@ COMMANDS: tuple[str, ...] = (
     "study",
 )
 
+_EXAMPLES = """examples:
+  tunetrail rerun 35055d0e                               train again, and compare every number
+  tunetrail compare 35055d0e 1f2e3d4c                    what differs between two runs
+  tunetrail labels 35055d0e --output suspects.csv        labels to look at
+  tunetrail lineage 35055d0e                             where its weights come from
+  tunetrail predict tunetrail-tweets@champion 'a text'   or --input reviews.csv
+  tunetrail export tunetrail-tweets@champion my-model    a directory of its own
+  tunetrail repair                                       after a kill
+  tunetrail study stop NAME                              also: enqueue NAME KEY=VALUE, retry NAME 3
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -49,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = _Parser(prog="tunetrail", description=__doc__)
+    parser = _Parser(
+        prog="tunetrail",
+        description="Work with the runs, models and studies in the store.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     modules = {name: importlib.import_module(f"tunetrail.commands.{name}") for name in COMMANDS}
     for name, module in modules.items():

@@ -79,6 +79,7 @@ def open_run_log(cfg: DictConfig, trial: Trial | None) -> Iterator[tuple[RunLog,
     tags = {ROLE: "run"} if trial is None else _tags_of(trial)
     # The lock is released last, when the run's record says how it ended.
     with contextlib.ExitStack() as held:
+        held.callback(write_progress_to, None)
         resume_from = None if cfg.resume is None else _require_resumable(cfg, held)
         with open_run(
             uri=cfg.tracking.uri,

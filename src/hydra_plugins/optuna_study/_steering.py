@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from optuna.distributions import CategoricalChoiceType
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError, printable
@@ -27,7 +28,12 @@ from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_spa
 from hydra_plugins.optuna_study._study.endings import KEPT
 from hydra_plugins.optuna_study._study.heartbeat import build_worker
 from hydra_plugins.optuna_study._study.records import FINISHED, read_trials, require_sound
-from hydra_plugins.optuna_study._study.storage import find_file, open_storage
+from hydra_plugins.optuna_study._study.storage import (
+    close_storage,
+    find_file,
+    open_storage,
+    outages,
+)
 from hydra_plugins.optuna_study._study.study import quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
@@ -75,7 +81,7 @@ def stop_study(storage: str, name: str, *, now: bool) -> int:
     """
     with _opened(storage, name) as (study, worker):
         running = _find_running(study, worker)
-        finals = [t for other in _list_finals(study, storage) for t in _find_running(other, worker)]
+        finals = [t for other in _list_finals(study) for t in _find_running(other, worker)]
         if not running and not finals:
             raise SteeringError(f"study {name} is not running: none of its trials is being trained")
         if finals and not running and not now:
@@ -160,8 +166,12 @@ def _opened(storage: str, name: str) -> Iterator[tuple[optuna.Study, Worker]]:
         file = find_file(storage)
         if file is not None and not file.exists():
             raise SteeringError(f"storage {storage}: there is no such file; give --storage")
-        with quiet_optuna(), tempfile.TemporaryDirectory() as folder:
-            opened = open_storage(storage)
+        with (
+            outages(storage, remedy="try again when it answers"),
+            quiet_optuna(),
+            tempfile.TemporaryDirectory() as folder,
+            _open(storage) as opened,
+        ):
             names = [found.study_name for found in opened.get_all_studies()]
             if name not in names:
                 raise SteeringError(_unknown(name, names))
@@ -177,6 +187,15 @@ def _opened(storage: str, name: str) -> Iterator[tuple[optuna.Study, Worker]]:
         raise SteeringError(str(error)) from error
 
 
+@contextlib.contextmanager
+def _open(storage: str) -> Iterator[BaseStorage]:
+    opened = open_storage(storage)
+    try:
+        yield opened
+    finally:
+        close_storage(opened)
+
+
 def _unknown(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3)
     shown = near or [known for known in names if "-finals-" not in known][-3:]
@@ -190,8 +209,7 @@ def _find_running(study: optuna.Study, worker: Worker) -> list[FrozenTrial]:
     return [trial for trial in running if trial.number not in left]
 
 
-def _list_finals(study: optuna.Study, storage: str) -> list[optuna.Study]:
-    del storage
+def _list_finals(study: optuna.Study) -> list[optuna.Study]:
     held = study._storage  # noqa: SLF001 - the connection that is open already
     return [
         optuna.load_study(study_name=found.study_name, storage=held)

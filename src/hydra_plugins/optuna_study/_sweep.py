@@ -25,7 +25,7 @@ from hydra_plugins.optuna_study._jobs.pool import App, InProcessPool, LauncherPo
 from hydra_plugins.optuna_study._jobs.processes import ProcessPool
 from hydra_plugins.optuna_study._jobs.worker_process import Assignment, name_task
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import Resources, StudyLoop
+from hydra_plugins.optuna_study._loop import PROGRESS, Resources, StudyLoop
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, check_spec
 from hydra_plugins.optuna_study._study.budget import Budget
 from hydra_plugins.optuna_study._study.heartbeat import build_worker
@@ -70,6 +70,7 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
         remedy = f"finished trials are kept; to continue: {command}"
         sweep_dir = Path(app.config.hydra.sweep.dir)
         with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, sweep_dir / PROGRESS)
             stack.enter_context(outages(settings.storage, remedy=remedy))
             with _starting(interruption), screen.doing("opening the study"):
                 _save_config(redact(plain(app.config)), sweep_dir)
@@ -160,6 +161,11 @@ def _build_pool(
         num_workers=num_workers,
         workers_per_gpu=spec.settings.workers_per_gpu,
     )
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process still writes there
+        folder.rmdir()
 
 
 def _save_config(config: Any, sweep_dir: Path) -> None:

@@ -15,6 +15,7 @@ from servers import Database
 from sqlalchemy import NullPool, create_engine, inspect, text
 
 from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._steering import SteeringError, enqueue_point, stop_study
 from hydra_plugins.optuna_study._study.storage import open_storage
 
 from .conftest import APP
@@ -211,3 +212,23 @@ def test_a_stop_ends_the_job_that_submitit_has_launched(launch, workspace, numbe
     assert process.returncode == 130, output
     assert "interrupted; to continue: python" in output
     assert not any(Path("/proc", job).exists() for job in jobs)
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_study_is_steered_from_outside_of_its_hosts(database, start, now):
+    storage = database.create()
+    command = (storage, "num_trials=40", "behaviour=crawl", "hydra.sweeper.grace_period=2")
+    hosts = [start(name, *command) for name in ("one", "two")]
+    wait_until(lambda: count_complete(storage, "toy") >= 2, "no trial ends")
+    queued = enqueue_point(storage, "toy", ["x=0.125"])
+    assert queued.is_running
+    wait_until(lambda: count_complete(storage, "toy") > queued.number, "it is not run")
+    assert stop_study(storage, "toy", now=now) >= 1
+    outputs = [finish(host) for host in hosts]
+    assert [host.returncode for host in hosts] == [130 if now else 0] * 2, outputs
+    trials = list_trials(storage, "toy")
+    assert trials[queued.number].params["x"] == 0.125
+    assert len(trials) < 20
+    assert not any(trial.state.name == "RUNNING" for trial in trials)
+    with pytest.raises(SteeringError, match="not running"):
+        stop_study(storage, "toy", now=now)

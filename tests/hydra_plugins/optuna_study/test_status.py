@@ -14,7 +14,7 @@ import pytest
 from .conftest import APP
 
 SWEEP = ["-m", "behaviour=crawl", "num_reports=1", "num_trials=3", "hydra.sweeper.num_workers=2"]
-LINE = re.compile(r"\[[#-]{24}\] \d+ of \d+ (trials|finals)")
+LINE = re.compile(r"\[[#-]{16}\] \d+ of \d+ (trials|finals)")
 
 
 def on_terminal(workspace, arguments, *, interrupt_at=None):
@@ -66,7 +66,7 @@ def test_live_lines_show_the_study_and_each_running_trial_and_leave_nothing(work
     seen, shown, code = on_terminal(workspace, [*SWEEP, "hydra.sweeper.final_seeds=1"])
     assert code == 0
     assert "checking the config |" in seen or "opening the study |" in seen
-    assert "0 of 3 trials, then 3 trainings for the finals" in seen
+    assert "0 of 3 trials, then 3 in finals" in seen
     assert re.search(r"trial 0 \| runs \| .* s \| x=", seen)
     assert re.search(r"trial 1 \| runs \| .* s \| x=", seen)
     assert re.search(r"finals \| .*left", seen)

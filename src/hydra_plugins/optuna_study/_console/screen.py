@@ -56,7 +56,7 @@ class Screen:
         thread = threading.Thread(target=self._refresh, args=(stop,), daemon=True)
         kept = sys.stdout, sys.stderr
         if self._is_live:
-            sys.stdout, sys.stderr = (_Above(stream, self) for stream in kept)  # type: ignore[assignment] # as contextlib.redirect_stdout does
+            sys.stdout, sys.stderr = (_Above(stream, self) for stream in kept)
             self._configure_log()
         thread.start()
         try:

@@ -16,7 +16,7 @@ from hydra_plugins.optuna_study._console.report import format_params, format_sec
 from hydra_plugins.optuna_study._study.records import FINISHED
 from hydra_plugins.optuna_study.attributes import ABANDONED, NUM_EVALUATIONS, params_of
 
-_CELLS = 24
+_CELLS = 16
 # Longer than anything that a job says of itself.
 _MOST_BYTES = 4096
 
@@ -96,8 +96,8 @@ class Status:
         what = "finals" if self._of_finals else "trials"
         counted = f"{len(done)} of {total} {what}"
         if self._after:
-            counted += f", then {self._after} trainings for the finals"
-        parts = [f"[{bar}] {counted}", format_seconds(time.monotonic() - self._started)]
+            counted += f", then {self._after} in finals"
+        parts = [f"[{bar}] {counted}"]
         each = _seconds_of_training(trials, done, shares)
         if each is not None:
             spent = sum(
@@ -110,6 +110,7 @@ class Status:
             )
             left /= max(1, len(shares) + max(others, 0))
             parts.append(f"about {format_seconds(left)} left")
+        parts.append(f"{format_seconds(time.monotonic() - self._started)} so far")
         return " | ".join(parts)
 
     def _read(self, number: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import BaseModel, VersionInfoModel
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
@@ -93,6 +94,14 @@ def open_storage(storage: str) -> BaseStorage:
             f"hydra.sweeper.storage={_shown(storage)} cannot be opened ({first_line(cause)}); "
             f"{_remedy(storage, error)}"
         ) from error
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage that is needed no more."""
+    # Optuna puts a cache around a database.
+    held = storage._backend if isinstance(storage, _CachedStorage) else storage  # noqa: SLF001 - it has no public name
+    if isinstance(held, RDBStorage):
+        held.engine.dispose()
 
 
 def _remedy(storage: str, error: Exception) -> str:

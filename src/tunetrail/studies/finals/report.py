@@ -44,6 +44,8 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     lines = [f"winner       {winner.name}: {result.objective} {value}"]
     said = describe_worth(result, conclusion.worths, conclusion.main_metric)
     lines += [f"worth        {line}" for line in said]
+    compared = {one.against.name for one in conclusion.worths if one.finalist is winner}
+    compared |= {DEFAULT} if any(one.against.is_default for one in conclusion.worths) else set()
     if conclusion.test is not None:
         shown = ", ".join(" ".join(row) for row in list_scores(conclusion.test)[:2])
         looks = conclusion.num_looks
@@ -55,7 +57,8 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     lines += [
         f"against      {describe_comparison(one)}"
         for one in conclusion.comparisons
-        if one.against in known or one.split == shown_split
+        if (one.against in known and one.against not in compared)
+        or (one.against not in known and one.split == shown_split)
     ]
     if conclusion.registered is not None:
         found = conclusion.registered

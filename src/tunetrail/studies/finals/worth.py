@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tunetrail.evaluation.power import Power
-from tunetrail.evaluation.statistics import PairedTest
+from tunetrail.evaluation.statistics import PairedTest, format_p
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
 from tunetrail.tracking.run_log import RunSummary
 
@@ -65,17 +65,21 @@ def describe_worth(result: FinalsResult, worths: Sequence[Worth], metric: str) -
 
 def _describe(one: Worth, metric: str) -> str:
     found, known = one.result, one.against.name
-    name = metric.replace("_", " ")
+    name, low, high = metric.replace("_", " "), found.interval.low, found.interval.high
     searched = one.finalist.was_searched
     what = "The search" if searched else "The default config"
     if found.is_better:
         said = f"{what} bought {found.difference:+.4f} {name} over {known}"
     elif found.is_worse:
-        said = f"{what} bought nothing over {known}: it lost {-found.difference:.4f} {name}"
+        said = f"{what} bought nothing over {known}, but lost {-found.difference:.4f} {name}"
     else:
-        said = f"{what} bought nothing beyond noise over {known}"
-    best = f"{one.finalist.name}: " if searched else ""
-    said += f" ({best}{found}, {found.num_rows:,} rows, {found.num_seeds} seeds)."
+        said = f"{what} bought nothing beyond noise over {known}: {found.difference:+.4f} {name}"
+    best = f"{one.finalist.name}; " if searched else ""
+    seeds = "1 seed" if found.num_seeds == 1 else f"{found.num_seeds} seeds"
+    said += (
+        f" [{low:+.4f}, {high:+.4f}] ({best}{format_p(found.p_value)}, {found.num_rows:,} rows, "
+        f"{seeds})."
+    )
     said += _describe_seconds(one)
     if not (found.is_better or found.is_worse) and one.power is not None:
         said += f" {_describe_power(one.power)}"

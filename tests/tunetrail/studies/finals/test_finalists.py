@@ -233,7 +233,7 @@ def test_a_search_that_bought_nothing_says_so_first_and_what_would_show_more() -
         "80 s instead of 50 s (+30 s)",
         "1,000 rows and 2 seeds show a difference of 0.0200",
         "half of it needs 4 more seeds (sweep.final_seeds=6).",
-        "The search bought +0.2000 accuracy over library defaults (trial 1)",
+        "The search bought +0.2000 accuracy over library defaults (trial 1) [+0.1000, +0.3000]",
     ):
         assert said in text
     lines = summarise_winner(conclusion)

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from toys import ROOT
+from transformers import TrainingArguments
 
 from tunetrail.studies.ranking import rank
 
@@ -175,3 +176,32 @@ def test_killed_in_the_finals_exactly_the_best_weights_are_left(
     assert len(points) == len(set(points)) in (2, 3)
     assert len(load("s").trials) == 4
     require_weights(workspace)
+
+
+def test_the_library_s_defaults_are_a_trial_and_a_finalist_and_stand_in_the_report(
+    train: Train, command: list[str], workspace: Path
+) -> None:
+    asked = [text for text in command if not text.startswith("sweep.references")]
+    train(*asked, "sweep.num_trials=3", "sweep.final_seeds=1", "pruner=threshold", "pruner.lower=2")
+    study, finals = load("s"), load("s-finals-1")
+    client = connect(workspace)
+    # Both that the winner is compared with run to their end, whatever the pruner says.
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
+    library = client.get_run(study.trials[1].user_attrs["mlflow_run_id"])
+    assert library.data.tags["tunetrail.reference"] == "library_defaults"
+    defaults = TrainingArguments(output_dir="none")
+    for name in ("learning_rate", "warmup_steps", "weight_decay"):
+        assert library.data.params[f"trainer.{name}"] == str(getattr(defaults, name))
+    # How long it may train and what is measured is that of the study.
+    assert library.data.params["trainer.eval_strategy"] == "epoch"
+    tags = {
+        client.get_run(trial.user_attrs["mlflow_run_id"]).data.tags.get("tunetrail.reference")
+        for trial in finals.trials
+    }
+    assert tags == {"default", "library_defaults"}
+    parent = client.get_run(study.user_attrs["mlflow_run_id"])
+    report = Path(parent.info.artifact_uri.removeprefix("file://"), "report.md").read_text()
+    first = report.partition("## Winner: ")[2].split("\n\n")
+    assert first[1].startswith("**The search bought nothing")
+    assert "over library defaults (trial 1)" in first[2] or "no other" in first[1]
+    assert "| library defaults (trial 1) |" in report
