@@ -1,5 +1,6 @@
 """Real parts, small: two-layer models of width 32 on disk, a real store in a folder of its own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,7 +10,14 @@ from typing import Any
 
 import process_environment  # noqa: F401 - first: libraries read it when they are imported
 import pytest
+import warm
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look at what was imported: each run starts with one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +91,12 @@ def tiny(tiny_gpt2: Path) -> list[str]:
     return tiny_overrides(tiny_gpt2)
 
 
+@pytest.fixture
+def warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the processes that the code starts without the seconds of importing."""
+    monkeypatch.setattr(subprocess, "Popen", warm.Warm)
+
+
 Train = Callable[..., Any]
 
 
@@ -101,7 +115,7 @@ def run_train(workspace: Path) -> Callable[..., "subprocess.CompletedProcess[str
     """``python train.py …`` as a process of its own, in the workspace."""
 
     def run(*overrides: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+        return warm.run(
             [sys.executable, str(ROOT / "train.py"), *overrides],
             cwd=workspace,
             env={**os.environ, **environment},

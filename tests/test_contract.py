@@ -245,6 +245,7 @@ def test_a_cell_that_makes_no_sense_is_refused_in_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize(
     ("task", "method", "architecture"), DIAGONAL, ids=["-".join(c) for c in DIAGONAL]
 )

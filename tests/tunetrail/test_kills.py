@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from safetensors import safe_open
 from toys import ROOT
+from warm import Warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -48,9 +49,7 @@ def command(tiny: list[str]) -> list[str]:
 def start(command: list[str], workspace: Path) -> "subprocess.Popen[bytes]":
     """Start in a group of its own: a kill of the group takes the workers, too."""
     with (workspace / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            command, cwd=workspace, stdout=output, stderr=output, start_new_session=True
-        )
+        return Warm(command, cwd=workspace, stdout=output, stderr=output, start_new_session=True)
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:

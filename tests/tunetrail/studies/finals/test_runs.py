@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from toys import ROOT
+from warm import Warm
 
 from tunetrail.studies.ranking import rank
 
@@ -132,7 +133,7 @@ def test_killed_in_the_finals_exactly_the_best_weights_are_left(
     program.append(f"hydra.sweeper.num_workers={workers}")
 
     def start() -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return Warm(
             program, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=dict(os.environ), start_new_session=True,
         )  # fmt: skip
