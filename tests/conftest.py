@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,15 @@ from typing import Any
 import process_environment  # noqa: F401 - first: libraries read it when they are imported
 import pytest
 import warm
+from sqlalchemy import Engine, event
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides
+
+
+@event.listens_for(Engine, "connect")
+def _leave_writing_to_the_system(connection: Any, _record: Any) -> None:
+    """Do not wait until a database is on the disk: no test pulls the plug."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
 
 
 def pytest_collection_finish() -> None:

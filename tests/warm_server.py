@@ -10,6 +10,7 @@ import os
 import pkgutil
 import random
 import runpy
+import signal
 import socket
 import struct
 import subprocess
@@ -180,6 +181,8 @@ if __name__ == "__main__":
     assert threading.active_count() == 1, "a fork would lose the other threads"
     import warm  # it imports this module, by its name
 
+    # In the background of a shell it would be ignored, here and in what is forked.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.collect()
     gc.freeze()
     become(serve(socket.socket(fileno=int(sys.argv[1]))))
