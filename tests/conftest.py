@@ -1,6 +1,8 @@
 """Real parts, small: two-layer models of width 32 on disk, a real store in a folder of its own."""
 
+import gc
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +11,22 @@ from typing import Any
 
 import process_environment  # noqa: F401 - first: libraries read it when they are imported
 import pytest
+import warm
+from sqlalchemy import Engine, event
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides
+
+
+@event.listens_for(Engine, "connect")
+def _leave_writing_to_the_system(connection: Any, _record: Any) -> None:
+    """Do not wait until a database is on the disk: no test pulls the plug."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look at what was imported: each run starts with one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +100,12 @@ def tiny(tiny_gpt2: Path) -> list[str]:
     return tiny_overrides(tiny_gpt2)
 
 
+@pytest.fixture
+def warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the processes that the code starts without the seconds of importing."""
+    monkeypatch.setattr(subprocess, "Popen", warm.Warm)
+
+
 Train = Callable[..., Any]
 
 
@@ -101,7 +124,7 @@ def run_train(workspace: Path) -> Callable[..., "subprocess.CompletedProcess[str
     """``python train.py …`` as a process of its own, in the workspace."""
 
     def run(*overrides: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+        return warm.run(
             [sys.executable, str(ROOT / "train.py"), *overrides],
             cwd=workspace,
             env={**os.environ, **environment},

@@ -11,4 +11,5 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="tunetrail-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Models this small gain nothing from threads, and several test processes would fight over cores.
-os.environ["OMP_NUM_THREADS"] = "1"
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"

@@ -14,6 +14,7 @@ from typing import Self
 
 import psycopg
 import requests
+from warm import Warm
 
 
 class Server:
@@ -29,7 +30,7 @@ class Server:
 
     def start(self) -> None:
         store = f"sqlite:///{self.folder}/mlruns/mlflow.db"
-        self.process = subprocess.Popen(
+        self.process = Warm(
             [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={self.port}",
              "--workers=1", f"--backend-store-uri={store}",
              f"--artifacts-destination={self.folder}/artifacts"],

@@ -19,11 +19,12 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from safetensors import safe_open
 from toys import ROOT
+from warm import Warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 NUM_KILLS = 20
-NUM_TRIALS = 60
+NUM_TRIALS = 40
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -48,9 +49,7 @@ def command(tiny: list[str]) -> list[str]:
 def start(command: list[str], workspace: Path) -> "subprocess.Popen[bytes]":
     """Start in a group of its own: a kill of the group takes the workers, too."""
     with (workspace / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            command, cwd=workspace, stdout=output, stderr=output, start_new_session=True
-        )
+        return Warm(command, cwd=workspace, stdout=output, stderr=output, start_new_session=True)
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
@@ -88,13 +87,13 @@ def wait_for_moment(
 
     match kill % 4:
         case 0:
-            time.sleep(draw.uniform(0.5, 10))
+            time.sleep(draw.uniform(0.2, 4))
         case 1:
             wait_for(process, has_begun)
-            time.sleep(draw.uniform(0, 10))
+            time.sleep(draw.uniform(0, 4))
         case _:
             wait_for(process, has_ended)
-            time.sleep(draw.uniform(0, 3))
+            time.sleep(draw.uniform(0, 1.5))
 
 
 def facts(trial: FrozenTrial) -> tuple[Any, ...]:
@@ -126,7 +125,7 @@ def test_twenty_kills_lose_nothing_and_count_nothing_twice(
     require_exact(trials)
     require_agreement(trials, workspace)
     require_best_weights(trials, workspace)
-    # Of sixty trials one set of weights is left, and of no trial a checkpoint.
+    # Of forty trials one set of weights is left, and of no trial a checkpoint.
     assert len(list((workspace / "mlruns").rglob("*.safetensors"))) == 1
     assert list((workspace / "mlruns" / "checkpoints").iterdir()) == []
 

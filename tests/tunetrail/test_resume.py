@@ -13,6 +13,7 @@ import pytest
 from architectures import ARCHITECTURES
 from mlflow.tracking import MlflowClient
 from toys import ROOT
+from warm import Warm
 
 from tunetrail.__main__ import main
 from tunetrail.errors import InputError
@@ -43,7 +44,7 @@ def histories(client: MlflowClient, run_id: str) -> dict[str, set[tuple[int, flo
 @contextlib.contextmanager
 def started(overrides: tuple[str, ...], workspace: Path, *, step: int) -> Iterator[Any]:
     """A run as a process of its own that has saved at ``step``, and its id; killed at the end."""
-    process = subprocess.Popen(
+    process = Warm(
         [sys.executable, str(ROOT / "train.py"), *overrides],
         cwd=workspace,
         stdout=subprocess.DEVNULL,
@@ -71,6 +72,7 @@ def kill_after_checkpoint(overrides: tuple[str, ...], workspace: Path, *, step: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize(
     ("how", "step"),
     [

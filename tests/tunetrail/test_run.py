@@ -22,6 +22,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides, write_csv
 from transformers import AutoConfig, AutoModel
+from warm import Warm
 
 from tunetrail.tasks.text_classification import TextClassification
 
@@ -468,7 +469,7 @@ def test_an_interrupted_run_continues_to_the_same_numbers(
 @pytest.mark.slow
 def test_a_run_that_is_terminated_is_closed_as_killed(tiny: list[str], workspace: Path) -> None:
     """SIGTERM, as a scheduler sends it, to a real process in the middle of its training."""
-    process = subprocess.Popen(
+    process = Warm(
         [sys.executable, str(ROOT / "train.py"), *tiny, "trainer.num_train_epochs=500"],
         cwd=workspace,
         stderr=subprocess.DEVNULL,

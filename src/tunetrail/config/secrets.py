@@ -118,6 +118,10 @@ _ASSIGNED = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+# Values to hide, longest first, each with what replaces it. Reading the environment takes longer
+# than to hide them in a text: it is read once for a whole mapping.
+_Known = list[tuple[str, str]]
+
 # Variables that a config has read, whatever their names; see hide_variables.
 _read: set[str] = set()
 
@@ -127,24 +131,22 @@ def redact(value: _Value) -> _Value:
 
     In a mapping, every value under the key of a secret is hidden, whatever it looks like.
     """
-    return _redact(value, hide=False)  # type: ignore[no-any-return] # the same type is returned
+    return _redact(value, _known_values(), hide=False)  # type: ignore[no-any-return] # the same type is returned
 
 
-def _redact(value: Any, *, hide: bool) -> Any:
+def _redact(value: Any, known: _Known, *, hide: bool) -> Any:
     if isinstance(value, dict):
         return {
-            _redact_key(name): _redact(item, hide=hide or says_secret(str(name)))
+            _hide(name, known) if isinstance(name, str) else name: _redact(
+                item, known, hide=hide or says_secret(str(name))
+            )
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return type(value)(_redact(item, hide=hide) for item in value)
+        return type(value)(_redact(item, known, hide=hide) for item in value)
     if hide and value is not None and not isinstance(value, bool):
         return value if _EMPTY.fullmatch(str(value)) else HIDDEN
-    return _redact_text(value) if isinstance(value, str) else value
-
-
-def _redact_key(name: Any) -> Any:
-    return redact_shapes(name) if isinstance(name, str) else name
+    return _ASSIGNED.sub(_hide_assigned, _hide(value, known)) if isinstance(value, str) else value
 
 
 def says_secret(name: str) -> bool:
@@ -179,12 +181,12 @@ class RedactingFormatter(logging.Formatter):
         return printable(redact(super().format(record)))
 
 
-def _redact_text(text: str) -> str:
-    return _ASSIGNED.sub(_hide_assigned, redact_shapes(text))
-
-
 def redact_shapes(text: str) -> str:
-    for secret, instead in _known_values():
+    return _hide(text, _known_values())
+
+
+def _hide(text: str, known: _Known) -> str:
+    for secret, instead in known:
         text = text.replace(secret, instead)
     text = _IN_URL.sub(f"{HIDDEN}@", text)
     text = _WEBHOOK.sub(HIDDEN, text)
@@ -211,7 +213,7 @@ def _hide_assigned(found: re.Match[str]) -> str:
     return f"{name}{between}{mark}{HIDDEN}{mark}"
 
 
-def _known_values() -> list[tuple[str, str]]:
+def _known_values() -> _Known:
     """List the values of variables that must be hidden, longest first, with what replaces them."""
     known: dict[str, str] = {}
     for name, value in read_environment().items():

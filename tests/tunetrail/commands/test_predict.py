@@ -20,8 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import warm
 from mlflow.tracking import MlflowClient
 from toys import Store, make_rows
+from warm import Warm
 
 from tunetrail.__main__ import main
 from tunetrail.data.tables import rows as table_rows
@@ -503,7 +505,7 @@ def test_a_full_gpu_halves_the_batches_and_continues(here: Store) -> None:
 @pytest.mark.slow
 def test_a_closed_pipe_ends_it_quietly(here: Store) -> None:
     Path("in.txt").write_text("good day\n" * 20_000)
-    with subprocess.Popen(
+    with Warm(
         [*TUNETRAIL, "predict", here.exported, "--input", "in.txt"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -519,7 +521,7 @@ def test_a_closed_pipe_ends_it_quietly(here: Store) -> None:
 @pytest.mark.slow
 def test_answers_that_find_no_space_end_in_one_line(here: Store) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
+        done = warm.run(
             [*TUNETRAIL, "predict", here.exported, "good day"],
             check=False,
             stdout=full,
@@ -535,7 +537,7 @@ def test_answers_that_find_no_space_end_in_one_line(here: Store) -> None:
 def test_an_interruption_leaves_the_old_file(here: Store) -> None:
     Path("in.txt").write_text("good day\n" * 3_000_000)
     Path("out.tsv").write_text("as it was")
-    with subprocess.Popen(
+    with Warm(
         [*TUNETRAIL, "predict", here.exported, "--input", "in.txt", "--output", "out.tsv"],
         stderr=subprocess.PIPE,
         text=True,

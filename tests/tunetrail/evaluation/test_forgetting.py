@@ -86,6 +86,7 @@ def tune(train: Train, tiny: list[str], knowing: Path) -> Callable[..., Run]:
     return run
 
 
+@pytest.mark.slow
 def test_an_overtrained_decoder_forgets_lora_less_and_a_frozen_one_nothing(
     tune: Callable[..., Run],
 ) -> None:

@@ -66,7 +66,9 @@ class Said:
 
 
 @pytest.fixture
-def again(workspace: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def again(
+    workspace: Path, warm_processes: None, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
     """``tunetrail rerun …`` in this process; the run it starts is a process of its own."""
 
     def run(*arguments: str) -> Said:

@@ -320,6 +320,8 @@ def test_a_resumed_training_reads_the_same_masks(order: str, saved: Any, tmp_pat
     encoded = MASKED.encode(rows, tokenizer)
     blocks = MASKED.training_rows(rows, encoded, tokenizer).blocks
     few = Split(rows, encoded)
+    steps = -(-len(blocks) // 2)
+    step = steps + 1
 
     def train(**resume: Any) -> list[dict[str, Any]]:
         read = []
@@ -339,7 +341,7 @@ def test_a_resumed_training_reads_the_same_masks(order: str, saved: Any, tmp_pat
             processing_class=tokenizer,
             args=TrainingArguments(
                 output_dir=str(tmp_path), num_train_epochs=3, per_device_train_batch_size=2,
-                save_strategy="steps", save_steps=1, eval_strategy="no", report_to="none",
+                save_strategy="steps", save_steps=step, eval_strategy="no", report_to="none",
                 disable_tqdm=True, use_cpu=True, train_sampling_strategy=order,
             ),
             train_dataset=recording,
@@ -356,8 +358,6 @@ def test_a_resumed_training_reads_the_same_masks(order: str, saved: Any, tmp_pat
     whole = train()
     assert len(whole) == 3 * len(blocks)
     assert len({tuple(row["input_ids"]) for row in whole}) > len(blocks)
-    steps = -(-len(blocks) // 2)
-    step = steps + 1
     resumed = train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
     assert 0 < step % steps < steps
     assert resumed == whole[len(blocks) + 2 :]

@@ -254,8 +254,9 @@ def test_a_study_is_refused_before_it_is_created(
 
 @pytest.mark.slow
 def test_a_rerun_starts_from_the_same_run_and_says_how_to_make_its_model_again(
-    train: Train, tiny: list[str], workspace: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+    train: Train, tiny: list[str], workspace: Path, warm_processes: None,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     train(*tiny, *SHORT)
     client = connect(URI)
     first = last_run(client).info.run_id

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import warm
 from mlflow.tracking import MlflowClient
 from toys import ROOT, make_rows, write_csv
 
@@ -48,7 +49,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def start(workspace: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    return warm.run(
         [sys.executable, *arguments],
         cwd=workspace,
         capture_output=True,

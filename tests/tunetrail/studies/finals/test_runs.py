@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from toys import ROOT
 from transformers import TrainingArguments
+from warm import Warm
 
 from tunetrail.studies.ranking import rank
 
@@ -152,7 +153,7 @@ def test_killed_in_the_finals_exactly_the_best_weights_are_left(
     program.append(f"hydra.sweeper.num_workers={workers}")
 
     def start() -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return Warm(
             program, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=dict(os.environ), start_new_session=True,
         )  # fmt: skip
