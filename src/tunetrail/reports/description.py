@@ -1,5 +1,6 @@
 """What MLflow shows above a run that has ended: its score, the verdict, and its neighbours."""
 
+from tunetrail.config.secrets import redact
 from tunetrail.reports.run import RunFindings
 from tunetrail.templates import begin_sentence
 from tunetrail.templates.descriptions import (
@@ -66,4 +67,4 @@ def _say_score(found: RunFindings) -> str:
 
 
 def _say(line: str) -> str:
-    return begin_sentence(escape(line))
+    return begin_sentence(escape(redact(line)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import optuna
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.config.secrets import redact
 from tunetrail.studies.ranking import find_best
 from tunetrail.studies.states import number_of, state_of
 from tunetrail.templates import short
@@ -51,12 +52,12 @@ def describe_study(
         shown = name.replace("`", "")
         go_on = f"To go on: the same command with `study={shown}` and a larger `sweep.num_trials`."
     parts = [line.partition(" ") for line in said]
-    lines = [f"- **{word}** {escape(rest)}" for word, _, rest in parts]
+    lines = [f"- **{word}** {escape(redact(rest))}" for word, _, rest in parts]
     best = _say_best(study, objectives, experiment_id)
     return join_paragraphs(
         [
             # MLflow shows the first lines until one asks for more.
-            f"**{parts[0][0].capitalize()}**: {escape(parts[0][2])}" if parts else best,
+            f"**{parts[0][0].capitalize()}**: {escape(redact(parts[0][2]))}" if parts else best,
             list_links(links),
             "\n".join(lines[1:]),
             best if lines else "",

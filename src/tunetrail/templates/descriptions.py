@@ -15,7 +15,8 @@ _MOST_SEARCHED = 20
 def escape(text: str) -> str:
     """Write a text so that no character of it is markup where MLflow shows it.
 
-    Its reader of Markdown (showdown) takes no backslash before < and &.
+    Its reader of Markdown (showdown) takes no backslash before < and &. Secrets are hidden before:
+    they are known by their form, which this changes.
     """
     line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", html.escape(line, quote=False))

@@ -8,6 +8,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from tunetrail.config.secrets import redact
+from tunetrail.templates.descriptions import escape
 from tunetrail.tracking.store import not_vital
 
 # Tag with a digest of the description that was written here.
@@ -26,6 +27,11 @@ def append(client: MlflowClient, run_id: str, line: str) -> None:
     """Add a paragraph to the description of a run, if that was written here."""
     with not_vital("the description of the run"):
         _replace(client, run_id, lambda before: f"{before.rstrip()}\n\n{line}\n", at_first=False)
+
+
+def append_cause(client: MlflowClient, run_id: str, word: str, cause: str) -> None:
+    """Add how a run has ended, and why, to its description."""
+    append(client, run_id, f"**{word}**: {escape(redact(cause))}")
 
 
 def tag_first(text: str) -> dict[str, str]:

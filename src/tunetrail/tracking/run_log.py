@@ -23,12 +23,11 @@ from tunetrail.config.scratch import scratch
 from tunetrail.config.secrets import redact
 from tunetrail.config.store_key import store_key
 from tunetrail.errors import InputError, chain_of, describe
-from tunetrail.templates.descriptions import escape
 from tunetrail.templates.figures import draw
 from tunetrail.tracking import processes
 from tunetrail.tracking.artifacts import Artifacts
 from tunetrail.tracking.confinement import locate_run
-from tunetrail.tracking.descriptions import append
+from tunetrail.tracking.descriptions import append_cause
 from tunetrail.tracking.store import (
     ask_server,
     connect,
@@ -98,7 +97,7 @@ class RunLog:
                 self.tags({"tunetrail.failure": failure})
             self.client.set_terminated(self.run_id, status)
             if failure is not None:
-                append(self.client, self.run_id, f"**{status.capitalize()}**: {escape(failure)}")
+                append_cause(self.client, self.run_id, status.capitalize(), failure)
             processes.release(self.client, self.run_id, processes.own_tag())
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -228,7 +227,7 @@ def closed_at_end(
     try:
         yield
     except no_failure as early:
-        append(run_log.client, run_log.run_id, f"**Pruned**: {escape(describe(early))}")
+        append_cause(run_log.client, run_log.run_id, "Pruned", describe(early))
         run_log.close("FINISHED")
         raise
     except BaseException as error:

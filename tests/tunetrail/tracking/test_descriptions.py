@@ -80,3 +80,12 @@ def test_what_comes_from_anywhere_is_no_markup() -> None:
     )
     assert list_values({"a.b_c": 0.000123456, "d": "*x*"}) == "a.b\\_c **0.0001235**, d **\\*x\\***"
     assert list_values({str(n): n for n in range(22)}).endswith("and 2 more")
+
+
+def test_a_secret_in_the_cause_of_a_failure_is_hidden_before_it_is_escaped(workspace: Path) -> None:
+    assert workspace.is_dir()
+    secret = "_".join(("ghp", "a1B2" * 9))
+    with pytest.raises(ValueError, match="ghp"), open_run(**STORE, name="two") as opened:
+        opened.tags(tag_first("what it was"))
+        raise ValueError(secret)
+    assert "a1B2" not in str(note(opened))
