@@ -18,11 +18,13 @@ class StudyCallback:
     """
 
     def before_study(self, config: DictConfig, searched: Sequence[str]) -> None:
-        """Before the study is opened. An error ends the sweep.
+        """Before the study is opened, for the default config and each reference.
+
+        An error ends the sweep.
 
         Args:
             config: of a job.
-            searched: the keys that are searched.
+            searched: the keys that are searched; none for a reference.
 
         """
 
@@ -63,7 +65,8 @@ class StudyCallback:
             finals: the study of its best points on fresh seeds; their values are in ``repeats``.
             finalists: number of a trial in ``study`` to the number of its trial in ``finals``, if
                 that is complete. The best of the search come first, then those that were among
-                the best in earlier finals, then the default config unless it is among the best.
+                the best in earlier finals, then the default config unless it is among the best,
+                then references.
             config: as in ``on_study_start``.
 
         """

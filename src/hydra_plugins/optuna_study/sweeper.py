@@ -16,6 +16,13 @@ intermediate values, set constraints, raise ``optuna.TrialPruned``::
 It returns a float, or one for each objective in their order. Where a trial is several jobs
 (``num_seeds``), each also gets ``trial.repeat`` (from 0) and ``trial.num_repeats``.
 
+``trial.progress`` names a file in which a job may write how far it is, for the lines of a terminal:
+``{"said": "trains, step", "done": 40, "total": 189}``, at most a few times a second, and always a
+whole file (written beside it and renamed). What is said last ends in ``step`` to show both numbers.
+
+A *reference* (``references``) is a config that is run as it is, beside the search. The job of one
+should not be pruned either: its trial has ``user_attrs["reference"]``.
+
 After the search come the *finals*, unless it was interrupted, it failed, or ``final_seeds`` is 0.
 They are a study of their own in the same storage, ``STUDY-finals-SEEDS``, and its
 ``user_attrs["final_of"]`` names the first study. Each of its trials is a point of the search

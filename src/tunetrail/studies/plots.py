@@ -87,8 +87,9 @@ def _say_what_is_left_out(
 ) -> None:
     shown, whole = len(part.get_trials(deepcopy=False)), len(study.get_trials(deepcopy=False))
     notes = [f"{shown:,} of {whole:,} trials"] * (shown < whole)
-    if "params" in arguments:
-        notes.append(f"{len(arguments['params'])} of the parameters")
+    names = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+    if len(params := arguments.get("params", names)) < len(names):
+        notes.append(f"{len(params)} of the parameters")
     if notes:
         figure.update_layout(title=f"{figure.layout.title.text} ({', '.join(notes)})")
 

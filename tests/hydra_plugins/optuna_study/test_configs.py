@@ -75,7 +75,7 @@ def run_study(config_loader, sampler, pruner, *, num_trials):
     with quiet_optuna():
         chosen = StudySampler(sampler, key="sampler", seed=0, space=space)
         plan = build_plan(OmegaConf.create(), settings, space, settings.objectives)
-        spec = SimpleNamespace(settings=settings, space=space, plan=plan, points=[])
+        spec = SimpleNamespace(references=(), settings=settings, space=space, plan=plan, points=[])
         study = open_study(optuna.storages.InMemoryStorage(), spec, chosen, build_pruner(spec))
         for _ in range(num_trials):
             trial = study.ask({p.name: p.distribution for p in space.parameters})

@@ -105,6 +105,8 @@ def test_a_reference_that_cannot_be_composed_ends_the_sweep_in_one_line(sweep, g
 def test_one_that_changes_nothing_or_is_null_is_not_run(sweep):
     study = sweep("++hydra.sweeper.references={same:{n:0},none:null}", "num_trials=2")
     assert not any(REFERENCE in trial.user_attrs for trial in study.trials)
+    study = sweep("hydra.sweeper.references=null", "num_trials=2", study="without")
+    assert len(study.trials) == 2
 
 
 def test_what_somebody_else_queued_as_a_reference_is_not_run(sweep):

@@ -93,8 +93,7 @@ def test_what_somebody_else_wrote_is_found_before_anything_is_added(sweep):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("now", [False, True])
+@pytest.mark.parametrize(("workers", "now"), [(1, True), (2, False)])
 def test_a_study_stops_after_its_trials_or_now(launch, load_study, workers, now):
     process = launch(
         "-m", "behaviour=crawl", "num_trials=30", f"hydra.sweeper.num_workers={workers}",
@@ -128,7 +127,6 @@ def _try(load_study):
         return []
 
 
-@pytest.mark.slow
 def test_an_old_request_stops_no_later_call(sweep):
     study = sweep("num_trials=1")
     study.set_user_attr("stop", {"id": "of yesterday", "now": True})

@@ -114,16 +114,19 @@ _NODE = _Kind(
 _FUNCTION = _Kind(lambda value: isinstance(value, str) and "." in value, "MODULE.FUNCTION")
 _REFERENCES = _Kind(
     lambda value: (
-        isinstance(value, dict)
-        and all(
-            item is None or (isinstance(item, dict) and item) or _FUNCTION.fits(item)
-            for item in value.values()
+        value is None
+        or (
+            isinstance(value, dict)
+            and all(
+                item is None or (isinstance(item, dict) and item) or _FUNCTION.fits(item)
+                for item in value.values()
+            )
         )
     ),
     "names, each with a mapping of key to value, or MODULE.FUNCTION that returns one, or null",
     lambda value: {
         str(name): _with_text_keys(item) if isinstance(item, dict) else item
-        for name, item in value.items()
+        for name, item in (value or {}).items()
         if item is not None
     },
 )

@@ -243,8 +243,11 @@ def test_the_report_says_what_is_more_than_noise(played: Finals) -> None:
 def test_the_console_has_a_line_for_each_fact(played: Finals) -> None:
     said = played.said  # type: ignore[attr-defined]
     heads = [line.split()[0] for line in said]
-    # The default config and three baselines, the best of them first.
-    assert heads == ["winner", "test", *["against"] * 4, "registered"]
+    # What it is worth beside the default config, and three baselines, the best of them first.
+    assert heads == ["winner", "worth", "test", *["against"] * 3, "registered"]
+    assert said[1][13:].startswith("The search bought +")
+    assert " over the default config (trial 0) [+" in said[1]
+    assert " s instead of " in said[1]
     assert "a linear model of words, the best baseline, " in said[3]
     assert all(line[12] == " " != line[13] for line in said)
 
