@@ -1,5 +1,7 @@
 """Forgetting in the story of a run: planned with its parts, measured after its training."""
 
+import logging
+
 import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +22,8 @@ from tunetrail.tasks.base import Task
 from tunetrail.training.tokens import Split
 from tunetrail.training.train import TrainingResult
 from tunetrail.training.trainer import MeasuringTrainer
+
+log = logging.getLogger(__name__)
 
 
 def plan_forgetting(
@@ -46,6 +50,14 @@ def plan_forgetting(
         data.dataset["train"],
         is_required=FORGOTTEN in named,
     )
+    for name in ("text", "probe"):
+        path = cfg.forgetting[name].get("path")
+        for part in plan.parts[:1] if path else ():
+            if not (part.reference.key or "").startswith(f"forgetting.{name}."):
+                log.info(
+                    "forgetting.%s.path=%s is not used: of this model the %s on %s is measured",
+                    name, path, part.measure.title, part.reference.name,
+                )  # fmt: skip
     return plan
 
 
