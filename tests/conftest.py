@@ -1,4 +1,7 @@
-"""Real parts, small: two-layer models of width 32 on disk, a real store in a folder of its own."""
+"""Real parts, small: two-layer models of width 32 on disk, a real store in a folder of its own.
+
+Imports nothing heavy: the process that only hands out tests reads this file, too.
+"""
 
 import gc
 import os
@@ -12,19 +15,21 @@ from typing import Any
 import process_environment  # noqa: F401 - first: libraries read it when they are imported
 import pytest
 import warm
-from sqlalchemy import Engine, event
-from toys import ROOT, fill_workspace, make_rows, run_here, tiny_overrides
 
-
-@event.listens_for(Engine, "connect")
-def _leave_writing_to_the_system(connection: Any, _record: Any) -> None:
-    """Do not wait until a database is on the disk: no test pulls the plug."""
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous=OFF")
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_finish() -> None:
-    """Let no collection of garbage look at what was imported: each run starts with one."""
+    """Spend no time on what no test asks for."""
+    from sqlalchemy import Engine, event
+
+    # No test pulls the plug: none waits until a database is on the disk.
+    @event.listens_for(Engine, "connect")
+    def leave_writing_to_the_system(connection: Any, _record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    # Each run collects garbage first: it need not look at what was imported.
     gc.collect()
     gc.freeze()
 
@@ -33,6 +38,7 @@ def pytest_collection_finish() -> None:
 def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A byte-level BPE tokenizer trained on a few sentences, as GPT-2 has: no padding token."""
     from tokenizers import ByteLevelBPETokenizer
+    from toys import make_rows
     from transformers import PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -89,6 +95,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to run in, with an empty store at the place where runs look for it."""
+    from toys import fill_workspace
+
     fill_workspace(tmp_path, empty_store)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -97,6 +105,8 @@ def workspace(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def tiny(tiny_gpt2: Path) -> list[str]:
     """Overrides for a run of a second or two in the workspace."""
+    from toys import tiny_overrides
+
     return tiny_overrides(tiny_gpt2)
 
 
@@ -112,6 +122,7 @@ Train = Callable[..., Any]
 @pytest.fixture
 def train(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """``python train.py …`` in this process, in the workspace."""
+    from toys import run_here
 
     def run(*overrides: str) -> Any:
         return run_here(monkeypatch, *overrides)
@@ -125,7 +136,7 @@ def run_train(workspace: Path) -> Callable[..., "subprocess.CompletedProcess[str
 
     def run(*overrides: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return warm.run(
-            [sys.executable, str(ROOT / "train.py"), *overrides],
+            [sys.executable, str(_ROOT / "train.py"), *overrides],
             cwd=workspace,
             env={**os.environ, **environment},
             capture_output=True,

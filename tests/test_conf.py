@@ -183,9 +183,10 @@ def test_the_column_of_every_role_can_be_named_for_rows_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_experiment_composes_and_opens_with_its_command(path: Path) -> None:
-    require_settings(compose("config", [f"experiment={path.stem}"]))
+def test_every_experiment_opens_with_its_command(path: Path) -> None:
     assert f"# python train.py experiment={path.stem}" in path.read_text("utf-8")
+    # It is composed below, with all commands.
+    assert any(f"experiment={path.stem}" in command.split() for command in COMMANDS)
 
 
 def test_the_tutorial_is_the_classic_recipe_on_gpt2() -> None:

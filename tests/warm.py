@@ -21,8 +21,8 @@ _READ_AT_IMPORT = (
     "ACCELERATE_", "CUDA", "HF_", "HOME", "LD_", "MALLOC", "MKL_", "MPL", "OMP_", "OPENBLAS_",
     "PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_",
 )  # fmt: skip
-# To what is forked from; empty before the first program.
-_connections: list[socket.socket] = []
+# What is forked from, and the part of the environment that it has imported with.
+_servers: list[tuple[socket.socket, dict[str, str]]] = []
 _SOURCES = str(Path(__file__).resolve().parents[1] / "src")
 
 
@@ -37,12 +37,12 @@ class Warm(subprocess.Popen):
          errread, errwrite, _, _, _, _, _, start_new_session, process_group) = rest  # fmt: skip
         environment = dict(os.environ if env is None else env)
         is_plain = not (preexec or pass_fds or shell) and process_group == -1
-        if not (is_plain and _is_program(args) and _imports_alike(environment)):
+        if not (is_plain and _is_program(args) and imports_alike(environment)):
             super()._execute_child(args, *rest)
             return
         given = [p2cread, c2pwrite, errwrite]
         self.pid = ask(
-            _server(),
+            _server()[0],
             {
                 "argv": [os.fspath(argument) for argument in args[1:]],
                 "cwd": str(Path(cwd or ".").resolve()),
@@ -83,8 +83,9 @@ def _is_program(args: Any) -> bool:
     return words[0] == sys.executable and (words[1] in ("-m", "-c") or words[1].endswith(".py"))
 
 
-def _imports_alike(environment: dict[str, str]) -> bool:
-    return _read_at_import(environment) == _read_at_import(dict(os.environ))
+def imports_alike(environment: dict[str, str]) -> bool:
+    """Whether what the server has imported is what a program would import in an environment."""
+    return _read_at_import(environment) == _server()[1]
 
 
 def _read_at_import(environment: dict[str, str]) -> dict[str, str]:
@@ -96,14 +97,16 @@ def _read_at_import(environment: dict[str, str]) -> dict[str, str]:
 
 def use_server(connection: socket.socket) -> None:
     """Let this process fork from a process that is there already."""
-    _connections.append(connection)
+    _servers.append((connection, _read_at_import(dict(os.environ))))
 
 
-def _server() -> socket.socket:
-    return _connections[-1] if _connections else _start_server()
+def _server() -> tuple[socket.socket, dict[str, str]]:
+    if not _servers:
+        _start_server()
+    return _servers[-1]
 
 
-def _start_server() -> socket.socket:
+def _start_server() -> None:
     """Start the process that is forked from, once for each process of tests."""
     ours, theirs = socket.socketpair()
     process = subprocess.Popen(
@@ -118,5 +121,4 @@ def _start_server() -> socket.socket:
         process.wait(timeout=30)
 
     atexit.register(end)
-    _connections.append(ours)
-    return ours
+    use_server(ours)

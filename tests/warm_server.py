@@ -164,7 +164,7 @@ def _start_warm() -> None:
 
     def fork(path: str, args: Sequence[str], passed: Sequence[int]) -> int:
         words = [os.fsdecode(word) for word in args]
-        if "--multiprocessing-fork" not in words:
+        if "--multiprocessing-fork" not in words or not warm.imports_alike(dict(os.environ)):
             return int(spawn(path, args, passed))
         request = {"argv": words[words.index("-c") :], "cwd": str(Path.cwd()),
                    "environment": dict(os.environ), "new_session": False}  # fmt: skip

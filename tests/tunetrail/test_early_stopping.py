@@ -24,6 +24,7 @@ def runs_of(workspace: Path) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.slow
 def test_a_run_without_progress_ends_and_says_so(
     train: Train, tiny: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -366,6 +366,7 @@ def test_the_best_is_the_evaluation_that_was_asked_for(
     assert right == pytest.approx(run.data.metrics["best/validation/accuracy"])
 
 
+@pytest.mark.slow
 def test_frozen_trains_the_head_alone(train: Train, tiny: list[str], workspace: Path) -> None:
     train(*tiny, "method=frozen", "trainer.learning_rate=1e-2")
     (output,) = only_run(workspace).outputs.model_outputs
@@ -490,6 +491,7 @@ def test_a_run_that_is_terminated_is_closed_as_killed(tiny: list[str], workspace
     assert list((checkpoints / run.info.run_id).glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_a_label_that_a_split_lacks_is_said(
     train: Train, workspace: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -286,22 +286,51 @@ def test_later_code_is_the_reason_and_does_not_matter_with_checkout(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.timeout(900)
 def test_a_stopped_rerun_closes_its_run_and_removes_its_checkout(
-    workspace: Path, clone: Path, tiny: list[str], stop: signal.Signals
+    workspace: Path, clone: Path, tiny: list[str]
 ) -> None:
     done = in_clone(clone, str(clone / "train.py"), *tiny, *BARE)
     assert done.returncode == 0, done.stderr
     (run,) = all_runs()
+    checkpoints = workspace / "mlruns" / "checkpoints"
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        before = {run.info.run_id for run in all_runs()}
+        code, err = stop_rerun(run.info.run_id, clone, checkpoints, stop)
+        if stop is signal.SIGKILL:
+            # Nobody can be told: the run ends all the same, and the next command clears the rest.
+            until = time.monotonic() + 60
+            while all_runs("attributes.status = 'RUNNING'") and time.monotonic() < until:
+                time.sleep(0.2)
+            (stopped,) = (found for found in all_runs() if found.info.run_id not in before)
+            assert stopped.info.status == "KILLED"
+            assert stopped.data.tags["tunetrail.failure"] == "SystemExit: 143"
+            assert len(git(clone, "worktree", "list").splitlines()) == 2
+            assert clear(Path(tempfile.gettempdir()))
+            with checked_out(clone, commit=run.data.tags["tunetrail.commit"], patch=b""):
+                assert len(git(clone, "worktree", "list").splitlines()) == 2
+        else:
+            assert code == 130
+            assert err.endswith("error: interrupted\n")
+            (stopped,) = (found for found in all_runs() if found.info.run_id not in before)
+            assert stopped.data.tags["tunetrail.rerun_of"] == run.info.run_id
+            assert stopped.info.status == "KILLED"
+            assert not list(checkpoints.iterdir())
+        assert len(git(clone, "worktree", "list").splitlines()) == 1
+
+
+def stop_rerun(
+    run_id: str, clone: Path, checkpoints: Path, stop: signal.Signals
+) -> tuple[int | None, str]:
+    """Stop a rerun in the middle of its training; its exit code and what it said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tunetrail", "rerun", run.info.run_id,
+        [sys.executable, "-m", "tunetrail", "rerun", run_id,
          "trainer.num_train_epochs=500", "--checkout"],
         env={**os.environ, "PYTHONPATH": str(clone / "src")},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         until = time.monotonic() + 120
-        checkpoints = workspace / "mlruns" / "checkpoints"
         while not list(checkpoints.glob("*/checkpoint-*")) and time.monotonic() < until:
             assert process.poll() is None
             time.sleep(0.2)
@@ -312,24 +341,7 @@ def test_a_stopped_rerun_closes_its_run_and_removes_its_checkout(
         _, err = process.communicate(timeout=90)
     finally:
         process.kill()
-    if stop is signal.SIGKILL:
-        # Nobody can be told: the run ends all the same, and the next command clears the rest.
-        until = time.monotonic() + 60
-        while all_runs("attributes.status = 'RUNNING'") and time.monotonic() < until:
-            time.sleep(0.2)
-        (stopped,) = all_runs("attributes.status = 'KILLED'")
-        assert stopped.data.tags["tunetrail.failure"] == "SystemExit: 143"
-        assert len(git(clone, "worktree", "list").splitlines()) == 2
-        assert clear(Path(tempfile.gettempdir()))
-        with checked_out(clone, commit=run.data.tags["tunetrail.commit"], patch=b""):
-            assert len(git(clone, "worktree", "list").splitlines()) == 2
-    else:
-        assert process.returncode == 130
-        assert err.endswith("error: interrupted\n")
-        (stopped,) = all_runs(f"tags.`tunetrail.rerun_of` = '{run.info.run_id}'")
-        assert stopped.info.status == "KILLED"
-        assert not list(checkpoints.iterdir())
-    assert len(git(clone, "worktree", "list").splitlines()) == 1
+    return process.returncode, err
 
 
 def put_run(tags: dict[str, str] | None = None, *, config: str | None = None) -> str:

@@ -313,7 +313,14 @@ def test_masks_of_training_are_drawn_anew_in_each_epoch_and_the_same_again(
     assert masked / total == pytest.approx(0.3, abs=0.03)
 
 
-@pytest.mark.parametrize("order", ["group_by_length", "random", "sequential"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param("group_by_length", marks=pytest.mark.slow),
+        "random",
+        pytest.param("sequential", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_training_reads_the_same_masks(order: str, saved: Any, tmp_path: Path) -> None:
     tokenizer = tokenizer_of("bert")
     rows = canonical(TEXTS * 3)

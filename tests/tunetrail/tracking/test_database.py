@@ -204,6 +204,7 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new_one(
     assert states == {before, database.State.READY}
 
 
+@pytest.mark.slow
 def test_repair_makes_anew_what_holds_nothing_and_upgrades_what_holds_runs(
     tmp_path: Path,
     bases: dict[str, Path],
