@@ -52,6 +52,7 @@ from tunetrail.tasks.base import Task, TrainingRows
 from tunetrail.tracking import recording, row_fingerprints
 from tunetrail.tracking.models import log_model
 from tunetrail.tracking.run_log import ADAPTER, RunLog
+from tunetrail.tracking.tags import STATE, VERDICT
 from tunetrail.training.callbacks import LogToRun, OnEvaluation, ProgressBar, ReportSteps
 from tunetrail.training.evaluations import collect_evaluations, find_best, name_metrics
 from tunetrail.training.inputs import (
@@ -170,7 +171,7 @@ def run(cfg: DictConfig) -> float | list[float]:
                 has_page=cfg.diagnostics.summary,
             )  # fmt: skip
             verdict = str(judged.fit.verdict)
-            run_log.tags({"tunetrail.state": "COMPLETE", "tunetrail.verdict": verdict})
+            run_log.tags({STATE: "COMPLETE", VERDICT: verdict})
         if trial is None:
             say(summarise(found, uri=cfg.tracking.uri, has_page=has_page))
         values = [measured[name] for name in read_objectives(cfg)]
@@ -278,7 +279,7 @@ def _train(
         recording.log_curves(
             run_log, evaluations, main_metric=task.main_metric, best=best, page=False
         )
-        run_log.tags({"tunetrail.state": "PRUNED"})
+        run_log.tags({STATE: "PRUNED"})
         raise
 
 

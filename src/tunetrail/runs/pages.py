@@ -16,9 +16,9 @@ from tunetrail.tracking.store import (
     require_active,
     store_errors,
 )
+from tunetrail.tracking.tags import PARENT, STUDY, TRIAL
 from tunetrail.tracking.views import mark_kind, save_view
 
-_STUDY, _TRIAL, _PARENT = "tunetrail.study", "tunetrail.trial", "mlflow.parentRunId"
 # The toggle of MLflow's pages between agents and model training stands in the address.
 _TRAINING = "workflowType=machine_learning"
 # Runs that are looked through for names like one that is not there.
@@ -79,7 +79,7 @@ def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Address:
     place = f"/#/experiments/{run.info.experiment_id}/runs"
     if as_study:
         key = save_view(client, run)
-        title = f"study {run.data.tags[_STUDY]}"
+        title = f"study {run.data.tags[STUDY]}"
         return Address(title, f"{place}?viewStateShareKey={key}&compareRunsMode=CHART&{_TRAINING}")
     mark_kind(client, client.get_experiment(run.info.experiment_id))
     run_id = run.info.run_id
@@ -87,7 +87,7 @@ def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Address:
 
 
 def _is_study(run: Run) -> bool:
-    return _STUDY in run.data.tags and _TRIAL not in run.data.tags
+    return STUDY in run.data.tags and TRIAL not in run.data.tags
 
 
 class _Finder:
@@ -99,14 +99,14 @@ class _Finder:
 
     def newest(self) -> Run | None:
         """Find the study of the newest trial, else the newest run."""
-        found = self._search(f"tags.`{_STUDY}` != ''")
+        found = self._search(f"tags.`{STUDY}` != ''")
         study = self._climb(found[0]) if found else None
         return study or next(iter(self._search("")), None)
 
     def named(self, asked: str) -> Run | None:
         if (quoted := _quote(asked)) is None:
             return None
-        for run in self._search(f"tags.`{_STUDY}` = {quoted}"):
+        for run in self._search(f"tags.`{STUDY}` = {quoted}"):
             if (study := self._climb(run, name=asked)) is not None:
                 return study
         if (run_id := complete_run_id(self._client, asked)) is not None:
@@ -116,7 +116,7 @@ class _Finder:
     def list_names(self) -> set[str]:
         """List the names of studies and of runs, of the newest runs."""
         runs = self._search("", most=_MOST_NAMES)
-        names = {run.data.tags.get(_STUDY) for run in runs} | {run.info.run_name for run in runs}
+        names = {run.data.tags.get(STUDY) for run in runs} | {run.info.run_name for run in runs}
         return {name for name in names if name}
 
     def _search(self, condition: str, *, most: int = 1) -> list[Run]:
@@ -135,9 +135,9 @@ class _Finder:
         for _ in range(_DEEPEST):
             if _is_study(run) and run.info.lifecycle_stage != "deleted":
                 study = run
-                if run.data.tags[_STUDY] == name:
+                if run.data.tags[STUDY] == name:
                     break
-            parent = run.data.tags.get(_PARENT)
+            parent = run.data.tags.get(PARENT)
             above = None if parent is None else look_up(self._client.get_run, parent)
             if above is None:
                 break

@@ -18,6 +18,7 @@ from tunetrail.tracking.confinement import require_run_id
 from tunetrail.tracking.recorded_files import read_files
 from tunetrail.tracking.run_ids import complete_run_id, search_runs
 from tunetrail.tracking.store import connect_existing, look_up, require_active, store_errors
+from tunetrail.tracking.tags import STATE
 
 # Times and machines differ from run to run, means over seeds are the study's, not the run's, and
 # the size of the model is no result.
@@ -83,7 +84,7 @@ class RunRecord:
     @property
     def has_ended_early(self) -> bool:
         """Whether it was pruned, failed or was stopped: a rerun may be longer."""
-        return self.status != "FINISHED" or self.tags.get("tunetrail.state") == "PRUNED"
+        return self.status != "FINISHED" or self.tags.get(STATE) == "PRUNED"
 
 
 def load_record(run_id: str, *, uri: str) -> RunRecord:

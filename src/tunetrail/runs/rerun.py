@@ -29,6 +29,7 @@ from tunetrail.tracking.recorded_files import require_recorded_files
 from tunetrail.tracking.run_log import CHOICES, add_to_run
 from tunetrail.tracking.starts import resolve_run
 from tunetrail.tracking.store import find_database
+from tunetrail.tracking.tags import STATE, STUDY, TRIAL
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
@@ -44,7 +45,7 @@ def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
     if source is not None:
         notes.append(f"{record.run_id} was not trained: its numbers are those of {source}")
         record = load_record(source, uri=uri)
-    if "tunetrail.study" in record.tags and "tunetrail.trial" not in record.tags:
+    if STUDY in record.tags and TRIAL not in record.tags:
         best = record.tags.get("tunetrail.best_run")
         which = f"its best trial is {best}" if best else "give one of its trials"
         raise InputError(f"run {record.run_id} is the study {record.name}, not a run; {which}")
@@ -222,7 +223,7 @@ def compare_with_original(
         reasons.append(f"the rerun did not finish ({failure})")
     so_far = ""
     if original.has_ended_early:
-        state = original.tags.get("tunetrail.state", original.status)
+        state = original.tags.get(STATE, original.status)
         so_far = f"compared as far as the original went ({state})"
     line = format_verdict(agreement, reasons, so_far=so_far)
     return Rerun(original, repeated, agreement, rows, line)

@@ -30,7 +30,7 @@ from tunetrail.tracking.run_log import (
     read_run,
 )
 from tunetrail.tracking.system_metrics import PREFIX
-from tunetrail.tracking.tags import FINALS_TRIAL, PARENT, ROLE, STUDY, TRIAL
+from tunetrail.tracking.tags import FINALS_TRIAL, PARENT, ROLE, STATE, STUDY, TRIAL
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class TrialRuns:
         state = "FAILED" if trial.state is TrialState.FAIL else trial.state.name
         if state_of(trial) == "infeasible":
             state = "INFEASIBLE"
-        tags = {"tunetrail.state": state}
+        tags = {STATE: state}
         if status == "FAILED":
             for name in _OF_FAILURE:
                 found = trial.user_attrs.get(name.removeprefix("tunetrail."), "unknown")

@@ -30,6 +30,7 @@ from tunetrail.tracking.models import find_complete
 from tunetrail.tracking.registry import CHAMPION
 from tunetrail.tracking.run_ids import complete_run_id
 from tunetrail.tracking.store import look_up, require_active
+from tunetrail.tracking.tags import PARENT, STUDY, TRIAL
 
 _NUM_LISTED = 10
 
@@ -103,11 +104,11 @@ def find_in_run(client: MlflowClient, run: Run) -> Place:
 def _why_no_weights(client: MlflowClient, run: Run, *, was_logged: bool) -> str:
     tags, run_id = run.data.tags, run.info.run_id
     again = f"`tunetrail rerun {run_id} tracking.log_model=true`"
-    study = tags.get("tunetrail.study")
+    study = tags.get(STUDY)
     if study is not None:
-        parent = tags.get("mlflow.parentRunId")
+        parent = tags.get(PARENT)
         best = (client.get_run(parent).data.tags if parent else tags).get("tunetrail.best_run")
-        is_trial = "tunetrail.trial" in tags
+        is_trial = TRIAL in tags
         what = f"trial {tags['tunetrail.trial']}" if is_trial else "the parent run"
         advice = f"the best run is {best}" if best and best != "None" else "it has no best run yet"
         advice += f", and {again} makes these again" if is_trial else ""

@@ -41,7 +41,7 @@ from tunetrail.tracking.store import (
     say_restore,
     store_errors,
 )
-from tunetrail.tracking.tags import TRIAL
+from tunetrail.tracking.tags import PARENT, STUDY, TRIAL
 from tunetrail.tracking.views import KIND, mark_kind
 
 log = logging.getLogger(__name__)
@@ -259,7 +259,7 @@ def create_run(
     if not uri.startswith("http"):
         make_folder(locate(artifact_dir), key=f"tracking.artifact_dir={artifact_dir}")
     with store_errors(uri):
-        parent = tags.get("mlflow.parentRunId")
+        parent = tags.get(PARENT)
         experiment_id = (
             _experiment_id(client, experiment, artifact_dir=artifact_dir, uri=uri)
             if parent is None
@@ -292,7 +292,7 @@ def reopen_run(*, uri: str, run_id: str, study: str | None = None, alone: bool =
     """
     client, run = _find_run(uri, run_id)
     tags = run.data.tags
-    if study is not None and (tags.get("tunetrail.study") != study or TRIAL in tags):
+    if study is not None and (tags.get(STUDY) != study or TRIAL in tags):
         raise ForeignRunError(
             f"study {study} names run {run_id} as its own, which is another's; refused: start a "
             "study with a new name"

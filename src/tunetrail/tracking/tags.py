@@ -14,4 +14,6 @@ FINAL_OF, FINALS_TRIAL = "tunetrail.final_of", "tunetrail.finals_trial"
 FINALS_RUN, WINNER = "tunetrail.finals_run", "tunetrail.winner"
 # Of the run of a study: the run of the last seed of the winner.
 WINNER_RUN = "tunetrail.winner_run"
+# How a run ended, and how its model fits.
+STATE, VERDICT = "tunetrail.state", "tunetrail.verdict"
 PARENT = "mlflow.parentRunId"

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tunetrail.config.secrets import redact
 from tunetrail.errors import first_line
+from tunetrail.tracking.tags import PARENT, STATE, STUDY, TRIAL, VERDICT
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ _MOST_OBJECTIVES = 5
 _MOST_SECTIONS, _LONGEST_SECTION = 30, 60
 # What MLflow takes as the name of a metric or param. Others may write to the store.
 _NAME = re.compile(r"[\w./ -]{1,250}")
-_STATE, _VERDICT, _PARENT = "tunetrail.state", "tunetrail.verdict", "mlflow.parentRunId"
 # MLflow's names for metrics without a group, and for those of the machine.
 _UNGROUPED, _SYSTEM = "Model metrics", "System metrics"
 _SPLITS = ("train", "validation", "gap")
@@ -114,7 +114,7 @@ def _read_story(client: MlflowClient, study: Run) -> Story:
     names = (key.removeprefix("search.") for key in study.data.params if key.startswith("search."))
     return Story(
         run_id=study.info.run_id,
-        name=str(study.data.tags.get("tunetrail.study") or study.info.run_name),
+        name=str(study.data.tags.get(STUDY) or study.info.run_name),
         objectives=_read_objectives(study.data.params.get("objectives", "")),
         searched=[name for name in names if _NAME.fullmatch(name)],
         metrics={name for trial in trials for name in trial.data.metrics},
@@ -131,7 +131,7 @@ def _read_objectives(text: str) -> dict[str, str]:
 
 
 def _select_trials(run_id: str) -> str:
-    return f"tags.`{_PARENT}` = '{run_id}' and tags.`tunetrail.trial` != ''"
+    return f"tags.`{PARENT}` = '{run_id}' and tags.`{TRIAL}` != ''"
 
 
 def encode(story: Story, *, created: int) -> str:
@@ -183,7 +183,7 @@ def build_view(story: Story, *, most: int) -> dict[str, Any]:
         | chart
         for index, chart in enumerate(_list_charts(story, searched, scores))
     ]
-    columns = [f"tags.`{_STATE}`", f"tags.`{_VERDICT}`", "attributes.`Duration`"]
+    columns = [f"tags.`{STATE}`", f"tags.`{VERDICT}`", "attributes.`Duration`"]
     columns += [f"metrics.`{name}`" for name in scores]
     columns += [f"params.`{name}`" for name in searched]
     state = {
@@ -192,10 +192,10 @@ def build_view(story: Story, *, most: int) -> dict[str, Any]:
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": {
             "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": _STATE}],
+            "groupByKeys": [{"mode": "tag", "groupByData": STATE}],
         },
         # Trials that are running have no state yet: MLflow closes the group of such runs.
-        "groupsExpanded": {f"tag.{_STATE}": True},
+        "groupsExpanded": {f"tag.{STATE}": True},
         "useGroupedValuesInCharts": False,
         "hideEmptyCharts": True,
         "compareRunCharts": charts,
