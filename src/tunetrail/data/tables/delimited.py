@@ -100,7 +100,7 @@ class DelimitedReader(LinesReader):
             except LineTooLongError as error:
                 cause: str | None = str(error)
             except csv.Error as error:
-                cause = f"its quotes do not pair up ({error}){self._find_escape()}"
+                cause = self._describe(error)
             else:
                 if len(fields) < 2 and not "".join(fields).strip():
                     continue
@@ -113,6 +113,14 @@ class DelimitedReader(LinesReader):
             yield BadRow(number, cause)
             if len(fields) != len(self.header):
                 self._lines.read_record_again()
+
+    def _describe(self, error: csv.Error) -> str:
+        if str(error).startswith("field larger"):
+            return (
+                f"a field has more than {_MAX_FIELD_CHARACTERS:,} characters; shorten it, or close "
+                f"the quote that opens it{self._find_escape()}"
+            )
+        return f"its quotes do not pair up ({error}){self._find_escape()}"
 
     def _find_escape(self) -> str:
         is_unread = not self.reading.escaped_quotes and any('\\"' in x for x in self._lines.record)
