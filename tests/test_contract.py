@@ -278,9 +278,10 @@ def test_a_study_ends_with_finals_and_a_champion_that_answers(
     winner = client().get_run(parent.data.tags["tunetrail.winner_run"])
     assert winner.data.tags["tunetrail.study"] == f"{task}-finals-2"
     cfg = OmegaConf.load(artifact(winner, "config.yaml"))
-    assert {f"test/{name}" for name in ("loss", *instantiate(cfg.task).metrics)} <= (
-        parent.data.metrics.keys()
-    )
+    measured = {f"test/{name}" for name in ("loss", *instantiate(cfg.task).metrics)}
+    assert measured <= winner.data.metrics.keys()
+    # One number of the study's own, with its interval.
+    assert f"test/{cfg.task.main_metric}" in measured & parent.data.metrics.keys()
     table = pd.read_parquet(artifact(winner, "predictions/test.parquet"))
     require_answers(predict(f"{task}@champion", cfg.data.test, tmp_path), table)
 

@@ -120,6 +120,7 @@ def become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    _open_streams()
     random.seed()
     os.execv = _become_another
     if any("num_workers=" in word or word == "mlflow" for word in request["argv"]):
@@ -137,6 +138,17 @@ def become(request: dict[str, Any]) -> None:
             sys.argv = [program, *arguments]
             sys.path[0] = str(Path(program).resolve().parent)
             runpy.run_path(program, run_name="__main__")
+
+
+def _open_streams() -> None:
+    """Open what a process writes to: a pipe, where the server's own may be a file."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        getattr(sys, name).flush()
+        is_line_buffered = number == 2 or os.isatty(number)
+        stream = open(number, "w", buffering=1 if is_line_buffered else -1, closefd=False)  # noqa: SIM115 - it stays open
+        if number == 2:
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream)
 
 
 def _become_another(path: str, args: Sequence[str]) -> None:

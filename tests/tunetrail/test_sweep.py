@@ -181,8 +181,11 @@ def test_make_sweep_in_small(run_train: Callable[..., Any], tiny: list[str]) -> 
     done = run_train("-m", *fixed, *SPACE, "sweep.num_trials=3", "study=s", objective)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    assert len(re.findall(r"^trial \d+ \|", said, re.MULTILINE)) == 3
-    assert len(re.findall(r"^final of trial \d+ \| complete", said, re.MULTILINE)) in (2, 3)
+    assert len(re.findall(r"^trial \d+( \(.*?\))? \|", said, re.MULTILINE)) == 3
+    assert len(re.findall(r"^final of trial \d+( \(.*?\))? \| complete", said, re.MULTILINE)) in (
+        2,
+        3,
+    )
     assert "Warning" not in said
     assert "it/s" not in said
     command = next(line for line in said.splitlines() if "train.py" in line and "learning" in line)

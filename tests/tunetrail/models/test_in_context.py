@@ -281,7 +281,7 @@ def test_a_study_over_examples_has_a_curve_and_a_zero_shot_run(
     (parent,) = [run for run in runs if run.info.run_name == "s"]
     figures = Path(parent.info.artifact_uri.removeprefix("file://")) / "figures"
     drawn = {path.name for path in figures.iterdir()}
-    assert drawn == {"over_per_label.png", "fits.png", "study.html"}
+    assert drawn == {"over_per_label.png", "study.html"}
     by_k: dict[str, list[Any]] = {}
     for run in runs:
         if run is not parent:

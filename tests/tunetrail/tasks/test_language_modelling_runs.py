@@ -190,7 +190,7 @@ def test_a_study_minimises_perplexity_prunes_by_it_and_compares_with_the_untuned
         "trainer.learning_rate=tag(log,interval(1e-7,1e-1))",
         "sweep.enqueue=[{trainer.learning_rate: 1e-2},{trainer.learning_rate: 1e-7}]",
         "sweep.try_default=false", "sweep.num_trials=2", "sweep.finalists=1", "sweep.final_seeds=1",
-        "task.num_samples=0",
+        "task.num_samples=0", "sweep.references.library_defaults=null",
     )  # fmt: skip
     (parent,) = all_runs("attributes.run_name = 'lm'")
     good, hopeless = (all_runs(f"tags.`tunetrail.trial` = '{number}' and "

@@ -296,6 +296,7 @@ def test_a_study_and_its_finals_start_from_one_run_although_the_alias_moves(
         "precision=fp32", "trainer.num_train_epochs=1,2", "trainer.learning_rate=1e-3",
         "trainer.per_device_train_batch_size=16", "data.validation_fraction=0.2",
         "data.test_fraction=0.2", "sweep.finalists=1", "sweep.final_seeds=1",
+        "sweep.references.library_defaults=null",
     )  # fmt: skip
     train(*study, "sweep.num_trials=1")
     client.set_registered_model_alias("tiny", "champion", "2")  # its winner

@@ -92,7 +92,8 @@ def test_finals_are_runs_below_the_run_of_their_study(
         rate = f"{float(run.data.params['trainer.learning_rate']):.1e}".partition("e")[0]
         lr = f"lr {rate.removesuffix('.0')}"
         star = "★ " if str(number) == winner else ""
-        assert run.info.run_name.startswith(f"{star}trial {number} · {lr}"), lr
+        what = f" · {run.data.tags.get('tunetrail.reference', '')}".replace("_", " ").rstrip(" ·")
+        assert run.info.run_name.startswith(f"{star}trial {number}{what} · {lr}"), lr
         assert run.info.run_name.endswith(f" · {run.data.params['trainer.num_train_epochs']} ep")
 
     # They have the numbers of the search, in tags, names and the report.
