@@ -101,8 +101,9 @@ def test_finals_are_runs_below_the_run_of_their_study(
     numbered = [trial.user_attrs["finalist_of"] for trial in finals.trials]
     assert numbered != [trial.number for trial in finals.trials]
     numbers = [(number, repeat) for number in numbered for repeat in (0, 1)]
-    names = [run.info.run_name.removeprefix("★ ").replace(" · default", "") for run in runs]
-    assert names == [f"trial {n} · seed {43 + r}" for n, r in numbers]
+    assert [run.info.run_name.removeprefix("★ ").replace(" · default", "") for run in runs] == [
+        f"trial {n} · seed {43 + r}" for n, r in numbers
+    ]
     assert [run.data.tags["tunetrail.trial"] for run in runs] == [str(n) for n, _ in numbers]
     assert {run.data.tags["tunetrail.final_of"] for run in runs} == {"s"}
     won = {run.data.tags["tunetrail.trial"] for run in runs if run.info.run_name[0] == "★"}
