@@ -40,7 +40,16 @@ from tunetrail.tracking.run_log import (
 )
 from tunetrail.tracking.store import make_folder
 from tunetrail.tracking.system_metrics import sampled
-from tunetrail.tracking.tags import FINAL_OF, FINALS_TRIAL, PARENT, REFERENCE, ROLE, STUDY, TRIAL
+from tunetrail.tracking.tags import (
+    FINAL_OF,
+    FINALS_TRIAL,
+    PARENT,
+    REFERENCE,
+    REPEAT,
+    ROLE,
+    STUDY,
+    TRIAL,
+)
 from tunetrail.training.checkpoints import find_checkpoint
 from tunetrail.training.run_lock import TrialOf, hold_run, note_trial
 
@@ -122,7 +131,7 @@ def _tags_of(trial: Trial) -> dict[str, str]:
     if trial.parent_run_id is not None:
         tags[PARENT] = trial.parent_run_id
     if trial.repeat is not None:
-        tags["tunetrail.repeat"] = str(trial.repeat)
+        tags[REPEAT] = str(trial.repeat)
     if trial.reference is not None:
         tags[REFERENCE] = trial.reference
     return tags

@@ -137,8 +137,9 @@ def run(cfg: DictConfig) -> float | list[float]:
             keep = trial is None or _note_outcome(trial, cfg, measured, result, judged)
             run_log.metrics(result.speed)
             figures, suspects = recording.log_result(
-                run_log, parts.task, result, judged, parts.data.suspects, page=keep
-            )
+                run_log, parts.task, result, judged, parts.data.suspects,
+                objectives=read_objectives(cfg), page=keep,
+            )  # fmt: skip
             figures |= recording.log_calibration(run_log, calibration)
             recording.log_shares(
                 run_log, result.seconds, sampling=samples.seconds, generation=generating
@@ -166,10 +167,8 @@ def run(cfg: DictConfig) -> float | list[float]:
             )
             if keep and cfg.tracking.log_model:
                 _log_model(run_log, parts, trainer, found)
-            log_description(
-                run_log, found, say_neighbours(run_log, found.config, trial),
-                has_page=cfg.diagnostics.summary,
-            )  # fmt: skip
+            neighbours = say_neighbours(run_log, found.config, trial)
+            log_description(run_log, found, neighbours, has_page=has_page)
             verdict = str(judged.fit.verdict)
             run_log.tags({STATE: "COMPLETE", VERDICT: verdict})
         if trial is None:

@@ -12,11 +12,10 @@ from hydra_plugins.optuna_study._console.finals_report import (
     format_finals,
     write_finals,
 )
-from hydra_plugins.optuna_study._console.status import Status
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import PROGRESS, Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
@@ -31,6 +30,7 @@ from hydra_plugins.optuna_study.attributes import (
     ENQUEUED,
     FINALIST_OF,
     PLAN_SINCE,
+    REPEATS,
     SEEDS,
 )
 
@@ -85,7 +85,6 @@ def _train(spec: SweepSpec, study: optuna.Study, resources: Resources) -> optuna
     spec = replace(
         spec,
         settings=settings,
-        points=[],
         callbacks=build_callbacks(settings.callbacks),
         first_seed=seeds[0],
     )
@@ -197,18 +196,9 @@ class FinalsLoop(StudyLoop):
         super().__init__(spec, study=finals, resources=resources, budget=budget)
         self.folder = folder
 
-    def _build_status(self) -> Status:
+    def _count_other_jobs(self) -> tuple[int, int]:
         searched = self._searched.get_trials(deepcopy=False, states=FINISHED)
-        return Status(
-            self.study,
-            self.running,
-            folder=self.resources.folder / PROGRESS,
-            of_finals=True,
-            num_trials=lambda: self.settings.num_trials,
-            jobs_per_trial=self.settings.num_seeds,
-            jobs_before=len(searched),
-            jobs_after=0,
-        )
+        return sum(len(trial.user_attrs.get(REPEATS, [None])) for trial in searched), 0
 
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.spec)

@@ -99,22 +99,21 @@ class StudyLoop:
         self.ledger = Ledger(study)
         self.running: dict[int, Running] = {}
         self.screen = resources.screen
-        self.status = self._build_status()
+        before, after = self._count_other_jobs()
+        self.status = Status(
+            study,
+            self.running,
+            spec.settings,
+            folder=resources.folder / PROGRESS,
+            jobs_before=before,
+            jobs_after=after,
+        )
         self._said: set[str] = set()
 
-    def _build_status(self) -> Status:
-        settings = self.settings
-        points = settings.finalists + 1 + len(self.spec.references)
-        return Status(
-            self.study,
-            self.running,
-            folder=self.resources.folder / PROGRESS,
-            of_finals=False,
-            num_trials=lambda: settings.num_trials,
-            jobs_per_trial=settings.num_seeds,
-            jobs_before=0,
-            jobs_after=points * settings.final_seeds,
-        )
+    def _count_other_jobs(self) -> tuple[int, int]:
+        """Count the jobs before those of this study, and after them."""
+        beside = self.settings.try_default + len(self.spec.references)
+        return 0, (self.settings.finalists + beside) * self.settings.final_seeds
 
     def run(self) -> None:
         with self.screen.doing("opening the run of the study"):

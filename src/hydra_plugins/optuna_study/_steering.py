@@ -22,7 +22,7 @@ from optuna.distributions import CategoricalChoiceType
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._errors import SweepError, printable
+from hydra_plugins.optuna_study._errors import SweepError, message_line
 from hydra_plugins.optuna_study._jobs.workers import Worker
 from hydra_plugins.optuna_study._spec.space import SearchSpace, build_search_space
 from hydra_plugins.optuna_study._study.endings import KEPT
@@ -41,18 +41,12 @@ from hydra_plugins.optuna_study.attributes import (
     FINAL_OF,
     INTERRUPTED,
     OVERRIDES,
+    PLAN_SINCE,
     POINT,
     RETRY_OF,
     SEARCH_SPACE,
     STOP,
 )
-
-
-class SteeringError(Exception):
-    """What was asked for cannot be done; the message is one line for a person."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
 
 
 @dataclass(frozen=True)
@@ -76,16 +70,16 @@ def stop_study(storage: str, name: str, *, now: bool) -> int:
         How many trials run.
 
     Raises:
-        SteeringError: there is no such study, or it does not run.
+        SweepError: there is no such study, or it does not run.
 
     """
     with _opened(storage, name) as (study, worker):
         running = _find_running(study, worker)
         finals = [t for other in _list_finals(study) for t in _find_running(other, worker)]
         if not running and not finals:
-            raise SteeringError(f"study {name} is not running: none of its trials is being trained")
+            raise SweepError(f"study {name} is not running: none of its trials is being trained")
         if finals and not running and not now:
-            raise SteeringError(
+            raise SweepError(
                 f"the search of study {name} has ended, and its finals run; --now interrupts them, "
                 "and the same command continues"
             )
@@ -100,7 +94,7 @@ def enqueue_point(storage: str, name: str, texts: Sequence[str]) -> Queued:
         texts: ``KEY=VALUE`` of what is searched, in Hydra's syntax.
 
     Raises:
-        SteeringError: there is no such study, or this is no point of its search space.
+        SweepError: there is no such study, or this is no point of its search space.
 
     """
     with _opened(storage, name) as (study, worker):
@@ -109,8 +103,10 @@ def enqueue_point(storage: str, name: str, texts: Sequence[str]) -> Queued:
         for trial in trials:
             waits = trial.state is TrialState.WAITING
             if waits and trial.system_attrs.get("fixed_params") == point:
-                raise SteeringError(f"trial {trial.number} waits with this point already")
-        same = next((t.number for t in trials if t.state in FINISHED and t.params == point), None)
+                raise SweepError(f"trial {trial.number} waits with this point already")
+        # With another config a point is trained anew.
+        present = trials[study.user_attrs.get(PLAN_SINCE, 0) :]
+        same = next((t.number for t in present if t.state in FINISHED and t.params == point), None)
         study.enqueue_trial(point, user_attrs={ENQUEUED: POINT})
         return _describe(study, worker, before=same)
 
@@ -122,7 +118,7 @@ def retry_trials(storage: str, name: str, numbers: Sequence[int]) -> list[Queued
         numbers: of the trials; none: all that failed and were not run again.
 
     Raises:
-        SteeringError: there is no such study or trial, or one that has not failed.
+        SweepError: there is no such study or trial, or one that has not failed.
 
     """
     with _opened(storage, name) as (study, worker):
@@ -131,20 +127,18 @@ def retry_trials(storage: str, name: str, numbers: Sequence[int]) -> list[Queued
         if not numbers:
             numbers = [t.number for t in trials if _can_retry(t) and t.number not in again]
             if not numbers:
-                raise SteeringError(f"study {name} has no failed trial that was not run again")
+                raise SweepError(f"study {name} has no failed trial that was not run again")
         for number in numbers:
             if number >= len(trials):
-                raise SteeringError(
+                raise SweepError(
                     f"study {name} has no trial {number}, but {len(trials)}, counted from 0"
                 )
             if number in again:
-                raise SteeringError(
-                    f"trial {number} is run again already, as trial {again[number]}"
-                )
+                raise SweepError(f"trial {number} is run again already, as trial {again[number]}")
             if not _can_retry(trials[number]):
                 state = trials[number].state.name.lower()
                 why = "its point was not drawn" if state == "fail" else f"it is {state}"
-                raise SteeringError(f"trial {number} cannot be run again: {why}")
+                raise SweepError(f"trial {number} cannot be run again: {why}")
         queued = []
         for number in dict.fromkeys(numbers):
             trial = trials[number]
@@ -159,32 +153,30 @@ def _opened(storage: str, name: str) -> Iterator[tuple[optuna.Study, Worker]]:
     """Open a study that is there, in the turn of this process.
 
     Raises:
-        SteeringError: it is not there, is of finals, or holds what no sweeper has written.
+        SweepError: it is not there, is of finals, or holds what no sweeper has written.
 
     """
-    try:
-        file = find_file(storage)
-        if file is not None and not file.exists():
-            raise SteeringError(f"storage {storage}: there is no such file; give --storage")
-        with (
-            outages(storage, remedy="try again when it answers"),
-            quiet_optuna(),
-            tempfile.TemporaryDirectory() as folder,
-            _open(storage) as opened,
-        ):
-            names = [found.study_name for found in opened.get_all_studies()]
-            if name not in names:
-                raise SteeringError(_unknown(name, names))
-            study = optuna.load_study(study_name=name, storage=opened)
-            searched = study.user_attrs.get(FINAL_OF)
-            if searched is not None:
-                raise SteeringError(f"study {name} holds the finals of study {searched}; name that")
-            require_sound(study, read_trials(study))
-            worker = build_worker(storage, name, Path(folder))
-            with worker, worker.turn():
-                yield study, worker
-    except SweepError as error:
-        raise SteeringError(str(error)) from error
+    file = find_file(storage)
+    if file is not None and not file.exists():
+        raise SweepError(f"storage {storage}: there is no such file; give --storage")
+    with (
+        outages(storage, remedy="try again when it answers"),
+        quiet_optuna(),
+        tempfile.TemporaryDirectory() as folder,
+        _open(storage) as opened,
+    ):
+        there = {found.study_name: found.user_attrs for found in opened.get_all_studies()}
+        if name not in there:
+            searches = [known for known, attrs in there.items() if FINAL_OF not in attrs]
+            raise SweepError(_unknown(name, searches))
+        study = optuna.load_study(study_name=name, storage=opened)
+        searched = study.user_attrs.get(FINAL_OF)
+        if searched is not None:
+            raise SweepError(f"study {name} holds the finals of study {searched}; name that")
+        require_sound(study, read_trials(study))
+        worker = build_worker(storage, name, Path(folder))
+        with worker, worker.turn():
+            yield study, worker
 
 
 @contextlib.contextmanager
@@ -198,7 +190,7 @@ def _open(storage: str) -> Iterator[BaseStorage]:
 
 def _unknown(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3)
-    shown = near or [known for known in names if "-finals-" not in known][-3:]
+    shown = near or names[-3:]
     hint = f"; did you mean {', '.join(shown)}?" if near else f"; there are {', '.join(shown)}"
     return f"there is no study {name}{hint if shown else ', and no other in this storage'}"
 
@@ -246,7 +238,7 @@ def _read_point(
             ends = [other for other in known if other.rpartition(".")[2] == name]
             near = ends or difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SteeringError(f"{name} is not searched (searched: {', '.join(known)}){hint}")
+            raise SweepError(f"{name} is not searched (searched: {', '.join(known)}){hint}")
         values[name] = value
     free = {name: value for name, value in values.items() if name in by_function}
     for name, value in free.items():
@@ -256,7 +248,7 @@ def _read_point(
         except (ValueError, TypeError):
             is_inside = False
         if not is_inside:
-            raise SteeringError(f"{name}={value} is not in {distribution}")
+            raise SweepError(f"{name}={value} is not in {distribution}")
     return {**space.point({k: v for k, v in values.items() if k not in free}), **free}
 
 
@@ -268,8 +260,14 @@ def _read_space(
     suggested = {name: of for trial in trials for name, of in trial.distributions.items()}
     parser = OverridesParser.create()
     for name, expression in list(written.items()):
+        try:
+            override = parser.parse_overrides([f"{name}={expression}"])[0]
+        except HydraException as error:
+            raise SweepError(
+                f"study {study.study_name}: its search space cannot be read ({message_line(error)})"
+            ) from error
         # The name of a function, which has a line of its own there.
-        if not parser.parse_overrides([f"{name}={expression}"])[0].is_sweep_override():
+        if not override.is_sweep_override():
             del written[name]
     space = build_search_space(written, [], config_loader=None, may_be_empty=True)
     return space, {name: of for name, of in suggested.items() if name not in written}
@@ -281,6 +279,6 @@ def _parse(text: str) -> tuple[str, Any]:
     except HydraException:
         override = None
     if override is None or override.is_sweep_override() or override.is_delete():
-        raise SteeringError(f"{text}: give KEY=VALUE with one value")
+        raise SweepError(f"{text}: give KEY=VALUE with one value")
     value = override.value()
     return override.key_or_group, value.text if isinstance(value, QuotedString) else value

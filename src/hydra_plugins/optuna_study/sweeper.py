@@ -17,8 +17,8 @@ It returns a float, or one for each objective in their order. Where a trial is s
 (``num_seeds``), each also gets ``trial.repeat`` (from 0) and ``trial.num_repeats``.
 
 ``trial.progress`` names a file in which a job may write how far it is, for the lines of a terminal:
-``{"said": "trains, step", "done": 40, "total": 189}``, at most a few times a second, and always a
-whole file (written beside it and renamed). What is said last ends in ``step`` to show both numbers.
+``{"said": "trains, step 40 of 189", "share": 0.21}``, at most a few times a second, and always a
+whole file (written beside it and renamed).
 
 A *reference* (``references``) is a config that is run as it is, beside the search. The job of one
 should not be pruned either: its trial has ``user_attrs["reference"]``.

@@ -12,7 +12,7 @@ import math
 from tunetrail.commands.arguments import add_uri, read_count
 from tunetrail.config.project import ROOT
 from tunetrail.config.terminal import say, say_error
-from tunetrail.tracking.tags import TRIAL
+from tunetrail.tracking.tags import STUDY, TRIAL
 
 HELP = "run a run again and compare every number"
 _EXIT_CODES = {"bit-identical": 0, "within tolerance": 3, "diverged": 4}
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     num_threads = arguments.threads or original.num_threads
     with open_code(original, ROOT, checkout=arguments.checkout) as (root, code):
         trial = original.tags.get(TRIAL)
-        study = f", trial {trial} of {original.tags.get('tunetrail.study')}" if trial else ""
+        study = f", trial {trial} of {original.tags.get(STUDY)}" if trial else ""
         lines = [
             *notes,
             f"rerun of   {original.run_id} ({original.name}{study})",

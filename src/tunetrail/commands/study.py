@@ -5,28 +5,34 @@ How far it is, MLflow shows, and `make dashboard`.
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tunetrail.commands.arguments import add_storage
 from tunetrail.config.terminal import say
 from tunetrail.errors import InputError
+
+if TYPE_CHECKING:
+    from hydra_plugins.optuna_study._steering import Queued
 
 HELP = "stop a study, queue a point, or run failed trials again, from a second terminal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    stop = _add(actions, "stop", "end the search; the trials that run end first, then come finals")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    stop = _add(
+        actions, "stop", _stop, "end the search; the trials that run end first, then come finals"
+    )
     stop.add_argument(
         "--now",
         action="store_true",
         help="interrupt the trials that run, as Ctrl-C does; the same command continues",
     )
-    enqueue = _add(actions, "enqueue", "try a point next; what it leaves open is drawn")
+    enqueue = _add(actions, "enqueue", _enqueue, "try a point next; what it leaves open is drawn")
     enqueue.add_argument(
         "values", metavar="KEY=VALUE", nargs="+", help="of what is searched, in Hydra's syntax"
     )
-    retry = _add(actions, "retry", "run failed trials again")
+    retry = _add(actions, "retry", _retry, "run failed trials again")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "numbers", metavar="TRIAL", nargs="*", type=_read_number, default=[], help="their numbers"
@@ -36,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from hydra_plugins.optuna_study._steering import SteeringError
+    from hydra_plugins.optuna_study._errors import SweepError
 
     try:
-        _ACTIONS[arguments.action](arguments)
-    except SteeringError as error:
+        arguments.act(arguments)
+    except SweepError as error:
         raise InputError(str(error)) from error
     return 0
 
@@ -63,30 +69,22 @@ def _enqueue(arguments: argparse.Namespace) -> None:
     said = f"queued as trial {queued.number}"
     if queued.before is not None:
         said += f"; trial {queued.before} has run this point, so it gets the result of that"
-    say(f"{said}; {_when(is_running=queued.is_running, num_finished=queued.num_finished)}")
+    say(f"{said}; {_when(queued)}")
 
 
 def _retry(arguments: argparse.Namespace) -> None:
     from hydra_plugins.optuna_study._steering import retry_trials
 
     for queued in retry_trials(arguments.storage, arguments.name, arguments.numbers):
-        when = _when(is_running=queued.is_running, num_finished=queued.num_finished)
-        say(f"trial {queued.before} is queued again as trial {queued.number}; {when}")
+        say(f"trial {queued.before} is queued again as trial {queued.number}; {_when(queued)}")
 
 
-_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "stop": _stop,
-    "enqueue": _enqueue,
-    "retry": _retry,
-}
-
-
-def _when(*, is_running: bool, num_finished: int) -> str:
-    if is_running:
+def _when(queued: "Queued") -> str:
+    if queued.is_running:
         return "a free worker takes it next, within sweep.num_trials"
     return (
         "the study is not running: it waits for the same command with a sweep.num_trials above "
-        f"{num_finished}"
+        f"{queued.num_finished}"
     )
 
 
@@ -97,9 +95,13 @@ def _read_number(text: str) -> int:
 
 
 def _add(
-    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    act: Callable[[argparse.Namespace], None],
+    about: str,
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     parser.add_argument("name", metavar="NAME", help="of the study: study=NAME of its command")
     add_storage(parser)
+    parser.set_defaults(act=act)
     return parser

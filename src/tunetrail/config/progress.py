@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 # Seconds between two writes of the same stage.
@@ -17,7 +16,7 @@ _EVERY = 0.5
 
 class _Progress:
     path: Path | None = None
-    steps: Mapping[str, int | None] = {}
+    share = 0.0
     said = ""
     at = 0.0
 
@@ -25,7 +24,7 @@ class _Progress:
 def write_progress_to(path: str | None) -> None:
     """Say from now on in this process how far its job is, in a file; None: nowhere."""
     _Progress.path = None if path is None else Path(path)
-    _Progress.said, _Progress.at, _Progress.steps = "", 0.0, {}
+    _Progress.said, _Progress.at, _Progress.share = "", 0.0, 0.0
     report_progress("begins")
 
 
@@ -34,16 +33,16 @@ def report_progress(said: str, done: int | None = None, total: int | None = None
 
     Args:
         said: what it does, such as ``loads rows``.
-        done, total: steps; they stay as they were if they are not given.
+        done, total: steps; the share that is done stays as it was if they are not given.
 
     """
     path, now = _Progress.path, time.monotonic()
     if path is None or (said == _Progress.said and now - _Progress.at < _EVERY):
         return
     _Progress.said, _Progress.at = said, now
-    if total is not None:
-        _Progress.steps = {"done": done, "total": total}
-    found = {"said": said, **_Progress.steps}
+    if done is not None and total:
+        said, _Progress.share = f"{said} {done} of {total}", done / total
+    found = {"said": said, "share": _Progress.share}
     beside = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         beside.write_text(json.dumps(found), "utf-8")

@@ -354,7 +354,8 @@ def build_config(
     # A single run searches nothing: it takes the objectives in the form that its code reads, and no
     # name of code that a search would import.
     own = {name: value for name, value in code.sweep.items() if name == "objectives"}
-    own |= {name: {} for name in config["sweep"] if name == "references"}
+    if "references" in config["sweep"]:  # older configs have none
+        own["references"] = {}
     config["sweep"] = {**config["sweep"], **own, "custom_search_space": None}
     # Hydra merges a mapping into what is there: what is given stands for all of it.
     for value in given:

@@ -8,8 +8,7 @@ import webbrowser
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
-def open_browser(address: str) -> bool:
-    """Open a page in a browser, where there is a display; say whether that was tried."""
-    if sys.platform == "linux" and not any(os.environ.get(name) for name in _DISPLAYS):
-        return False
-    return webbrowser.open(address)
+def open_browser(address: str) -> None:
+    """Open a page in a browser, where there is a display."""
+    if sys.platform != "linux" or any(os.environ.get(name) for name in _DISPLAYS):
+        webbrowser.open(address)

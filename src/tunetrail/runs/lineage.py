@@ -7,6 +7,7 @@ from tunetrail.runs.differences import show
 from tunetrail.runs.records import RunRecord, load_record
 from tunetrail.tracking.starts import list_ancestors
 from tunetrail.tracking.store import connect_existing, store_errors
+from tunetrail.tracking.tags import REUSED_FROM
 
 _WIDTH = 14
 
@@ -19,7 +20,7 @@ def format_lineage(run_id: str, *, uri: str) -> str:
 
     """
     record = load_record(run_id, uri=uri)
-    source = record.tags.get("tunetrail.reused_from")
+    source = record.tags.get(REUSED_FROM)
     if source is not None:
         record = load_record(source, uri=uri)
     blocks = ["\n".join(_describe(record))]

@@ -11,7 +11,6 @@ from tunetrail.errors import InputError, did_you_mean
 from tunetrail.tracking.run_ids import complete_run_id
 from tunetrail.tracking.store import (
     connect_existing,
-    find_database,
     look_up,
     require_active,
     store_errors,
@@ -53,10 +52,6 @@ def find_page(asked: str | None, *, uri: str) -> Address:
         InputError: there is no store, nothing in it, or nothing of that name.
 
     """
-    if uri.startswith("sqlite:///") and not (path := find_database(uri)).is_file():
-        raise InputError(
-            f"no store in {path} yet; python train.py makes one, {store_key()} names another"
-        )
     client = connect_existing(uri)
     with store_errors(uri):
         experiments = [found.experiment_id for found in client.search_experiments()]
@@ -71,7 +66,8 @@ def find_page(asked: str | None, *, uri: str) -> Address:
                 f"study is opened, {store_key()} names another store"
             )
         require_active(client, run)
-        by_id = asked is not None and str(run.info.run_id).startswith(asked)
+        is_name = asked is None or asked == run.data.tags.get(STUDY)
+        by_id = not is_name and str(run.info.run_id).startswith(str(asked))
         return _show(client, run, as_study=_is_study(run) and not by_id)
 
 

@@ -29,7 +29,7 @@ from tunetrail.tracking.recorded_files import require_recorded_files
 from tunetrail.tracking.run_log import CHOICES, add_to_run
 from tunetrail.tracking.starts import resolve_run
 from tunetrail.tracking.store import find_database
-from tunetrail.tracking.tags import STATE, STUDY, TRIAL
+from tunetrail.tracking.tags import BEST_RUN, REUSED_FROM, STATE, STUDY, TRIAL
 
 
 def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
@@ -41,12 +41,12 @@ def load_original(run_id: str, *, uri: str) -> tuple[RunRecord, list[str]]:
     """
     record = load_record(run_id, uri=uri)
     notes = []
-    source = record.tags.get("tunetrail.reused_from")
+    source = record.tags.get(REUSED_FROM)
     if source is not None:
         notes.append(f"{record.run_id} was not trained: its numbers are those of {source}")
         record = load_record(source, uri=uri)
     if STUDY in record.tags and TRIAL not in record.tags:
-        best = record.tags.get("tunetrail.best_run")
+        best = record.tags.get(BEST_RUN)
         which = f"its best trial is {best}" if best else "give one of its trials"
         raise InputError(f"run {record.run_id} is the study {record.name}, not a run; {which}")
     if record.config_text is None:

@@ -47,7 +47,7 @@ from tunetrail.tracking.run_log import (
     reopen_run,
 )
 from tunetrail.tracking.store import store_errors
-from tunetrail.tracking.tags import FINAL_OF, FINALS_RUN, PARENT, ROLE, STUDY
+from tunetrail.tracking.tags import BEST_RUN, FINAL_OF, FINALS_RUN, PARENT, ROLE, STUDY
 from tunetrail.tracking.views import try_save_view
 from tunetrail.training.inputs import require_effect, require_job, require_sources
 from tunetrail.training.run_lock import read_trial
@@ -156,13 +156,13 @@ class TrackStudy:
         status = "FAILED" if failure else "KILLED" if interrupted else "FINISHED"
         with store_errors(self._uri):
             run_ids = self._synchronise(study, parent)
+            self._describe(study, parent)
             # Before figures and report, which may fail, such as on a full disk.
             parent.close(status, failure=failure)
             if self._searched is not None and status != "FINISHED":
                 self._searched.close(status, failure=failure)
             try_save_view(parent.client, parent.run_id)
             self._log_summary(study, parent, run_ids)
-            self._describe(study, parent)
         log.info("parent run   %s", parent.run_id)
 
     def on_finals_end(
@@ -325,7 +325,7 @@ class TrackStudy:
         if best is None:
             return
         run_id = run_ids.get(best.number)
-        parent.tags({"tunetrail.best_trial": number_of(best), "tunetrail.best_run": run_id})
+        parent.tags({"tunetrail.best_trial": number_of(best), BEST_RUN: run_id})
         if run_id is not None:
             config = read_artifact(uri=self._uri, run_id=run_id, path="config.yaml")
             parent.text(config, "best_config.yaml")

@@ -165,7 +165,7 @@ def label_trials(table: pd.DataFrame) -> list[str]:
     ends = list(table.columns).index("runs")
     params = [name for name in table.columns[1:ends] if len({*table[name]}) > 1]
     return [
-        ", ".join(short(row[name]) for name in params) or f"trial {row['trial']}"
+        ", ".join(short(row[name]) for name in params) or f"trial {int(row['trial'])}"
         for _, row in table.iterrows()
     ]
 

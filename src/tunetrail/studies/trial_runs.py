@@ -30,11 +30,19 @@ from tunetrail.tracking.run_log import (
     read_run,
 )
 from tunetrail.tracking.system_metrics import PREFIX
-from tunetrail.tracking.tags import FINALS_TRIAL, PARENT, ROLE, STATE, STUDY, TRIAL
+from tunetrail.tracking.tags import (
+    FINALS_TRIAL,
+    PARENT,
+    REPEAT,
+    REUSED_FROM,
+    ROLE,
+    STATE,
+    STUDY,
+    TRIAL,
+)
 
 log = logging.getLogger(__name__)
 
-_REPEAT = "tunetrail.repeat"
 _PAGE_SIZE = 1000
 # Tags that only a failure has: a run that ended otherwise must not keep one.
 _OF_FAILURE = ("tunetrail.failure", "tunetrail.failure_kind")
@@ -184,7 +192,7 @@ class TrialRuns:
             STUDY: self._study,
         }
         if sources:
-            tags["tunetrail.reused_from"] = sources[-1].info.run_id
+            tags[REUSED_FROM] = sources[-1].info.run_id
         name = redact(name_trial(trial.number, trial.params))
         run = self._client.create_run(self._parent.experiment_id, run_name=name, tags=tags)
         self._note(run)
@@ -273,7 +281,7 @@ def _status_of(trial: FrozenTrial) -> str:
 
 
 def _repeat(run: Run) -> tuple[int, int]:
-    repeat = run.data.tags.get(_REPEAT, "0")
+    repeat = run.data.tags.get(REPEAT, "0")
     return int(repeat) if repeat.isdecimal() else 0, run.info.start_time
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunetrail.templates import short
 from tunetrail.templates.names import name_part, words_of
 
 # MLflow takes 8,000 characters of a tag, and a description is no report.
@@ -69,7 +70,7 @@ def list_values(params: Mapping[str, Any]) -> str:
     """List what was searched."""
     shown = list(params.items())[:_MOST_SEARCHED]
     more = "" if len(shown) == len(params) else f" and {len(params) - len(shown)} more"
-    return ", ".join(f"{escape(key)} **{escape(_value(value))}**" for key, value in shown) + more
+    return ", ".join(f"{escape(key)} **{escape(short(value))}**" for key, value in shown) + more
 
 
 def say_rerun(run_id: str) -> str:
@@ -82,7 +83,3 @@ def say_start(config: Mapping[str, Any], experiment_id: str) -> str:
     if not isinstance(run_id, str):
         return ""
     return f"It starts from the model of {link_to_run(f'run {run_id[:8]}', experiment_id, run_id)}."
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -25,9 +25,9 @@ _SHORT = {
 }
 # Names of configs that read anything: what they read says more.
 _GENERIC = ("files", "hub", "directory", None)
-# Choices of the config whose value says what it is.
 # Names of files that say nothing: their folder may.
 _PLAIN = ("", "train", "training", "data")
+# Choices of the config whose value says what it is.
 _CHOICES = ("approach", "model", "method", "data", "task", "experiment")
 
 

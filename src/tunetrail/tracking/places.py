@@ -30,7 +30,7 @@ from tunetrail.tracking.models import find_complete
 from tunetrail.tracking.registry import CHAMPION
 from tunetrail.tracking.run_ids import complete_run_id
 from tunetrail.tracking.store import look_up, require_active
-from tunetrail.tracking.tags import PARENT, STUDY, TRIAL
+from tunetrail.tracking.tags import BEST_RUN, PARENT, STUDY, TRIAL
 
 _NUM_LISTED = 10
 
@@ -107,9 +107,9 @@ def _why_no_weights(client: MlflowClient, run: Run, *, was_logged: bool) -> str:
     study = tags.get(STUDY)
     if study is not None:
         parent = tags.get(PARENT)
-        best = (client.get_run(parent).data.tags if parent else tags).get("tunetrail.best_run")
+        best = (client.get_run(parent).data.tags if parent else tags).get(BEST_RUN)
         is_trial = TRIAL in tags
-        what = f"trial {tags['tunetrail.trial']}" if is_trial else "the parent run"
+        what = f"trial {tags[TRIAL]}" if is_trial else "the parent run"
         advice = f"the best run is {best}" if best and best != "None" else "it has no best run yet"
         advice += f", and {again} makes these again" if is_trial else ""
         return (

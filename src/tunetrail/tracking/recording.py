@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -244,6 +244,7 @@ def log_result(
     judged: Judgement,
     suspects: SuspectReport | None,
     *,
+    objectives: Collection[str],
     page: bool,
 ) -> tuple[dict[str, Figure], SuspectReport | None]:
     """Log the scores of the best weights, the curves, and every validation row.
@@ -256,6 +257,7 @@ def log_result(
     best = name_metrics(result.best, task.metrics)
     # Of train and the gap what nobody compares by is in the curves, at the step of the best.
     known = [f"{group}/{name}" for group in ("train", "gap") for name in ("loss", task.main_metric)]
+    known += objectives
     run_log.metrics(
         {
             f"best/{name}": value

@@ -14,6 +14,10 @@ FINAL_OF, FINALS_TRIAL = "tunetrail.final_of", "tunetrail.finals_trial"
 FINALS_RUN, WINNER = "tunetrail.finals_run", "tunetrail.winner"
 # Of the run of a study: the run of the last seed of the winner.
 WINNER_RUN = "tunetrail.winner_run"
+# Of a trial: which of its runs this is, from 0; the run whose numbers it got without running.
+REPEAT, REUSED_FROM = "tunetrail.repeat", "tunetrail.reused_from"
+# Of the run of a study: the run of its best trial.
+BEST_RUN = "tunetrail.best_run"
 # How a run ended, and how its model fits.
 STATE, VERDICT = "tunetrail.state", "tunetrail.verdict"
 PARENT = "mlflow.parentRunId"

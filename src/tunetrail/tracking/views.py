@@ -7,7 +7,6 @@ address. The form of such a tag is in its source alone, and a test looks at it i
 import ast
 import base64
 import json
-import logging
 import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,15 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Experiment, Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
 
-from tunetrail.config.secrets import redact
-from tunetrail.errors import first_line
+from tunetrail.tracking.store import not_vital
 from tunetrail.tracking.tags import PARENT, STATE, STUDY, TRIAL, VERDICT
-
-log = logging.getLogger(__name__)
 
 # Without a kind MLflow guesses one, and shows its pages for agents.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -94,10 +88,8 @@ def save_view(client: MlflowClient, study: Run) -> str:
 
 def try_save_view(client: MlflowClient, run_id: str) -> None:
     """Write the view of a study by the id of its run; a study never fails because of its view."""
-    try:
+    with not_vital("the view of the study"):
         save_view(client, client.get_run(run_id))
-    except (MlflowException, SQLAlchemyError) as error:
-        log.warning("the view of the study in MLflow is not saved: %s", redact(first_line(error)))
 
 
 def _created(view: str) -> float:
@@ -228,10 +220,10 @@ def _list_charts(
     yield from (_points(one, scores[0]) for one in scores[1:])
     if scores:
         # The gap of the metric that is the objective; of an objective without one, of the loss.
-        gap = f"gap/{metrics[min(1, len(metrics) - 1)]}"
+        gap = f"best/gap/{metrics[min(1, len(metrics) - 1)]}"
         # Nothing is overfitted where nothing is trained.
-        if f"best/{gap}" not in scores and gap in (story.metrics or [gap]):
-            yield _points(f"best/{gap}", scores[0])
+        if gap not in scores and gap in (story.metrics or [gap]):
+            yield _points(gap, scores[0])
         if "speed/seconds" not in scores:
             yield _points("speed/seconds", scores[0])
     yield _lines("train/step_loss")

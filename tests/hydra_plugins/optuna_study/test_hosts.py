@@ -15,7 +15,7 @@ from servers import Database
 from sqlalchemy import NullPool, create_engine, inspect, text
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._steering import SteeringError, enqueue_point, stop_study
+from hydra_plugins.optuna_study._steering import enqueue_point, stop_study
 from hydra_plugins.optuna_study._study.storage import open_storage
 
 from .conftest import APP
@@ -229,5 +229,5 @@ def test_a_study_is_steered_from_outside_of_its_hosts(database, start):
     assert trials[queued.number].params["x"] == 0.125
     assert len(trials) < 20
     assert not any(trial.state.name == "RUNNING" for trial in trials)
-    with pytest.raises(SteeringError, match="not running"):
+    with pytest.raises(SweepError, match="not running"):
         stop_study(storage, "toy", now=True)

@@ -1,5 +1,6 @@
 """Configs that are run beside the search, as they are: no sampler sees them."""
 
+import optuna
 import pytest
 
 from hydra_plugins.optuna_study._errors import SweepError
@@ -52,14 +53,11 @@ def test_a_grid_ends_after_its_points_and_the_references(sweep):
 
 def test_it_runs_once_however_often_the_study_continues_and_in_its_finals(sweep):
     given = ["hydra.sweeper.final_seeds=2"]
-    finals = "toy-finals-2"
     for num_trials in (3, 5):
         study = sweep(*given, FAR, f"num_trials={num_trials}")
         assert len(study.trials) == num_trials
         assert [t.number for t in study.trials if REFERENCE in t.user_attrs] == [0]
-    import optuna
-
-    finals = optuna.load_study(study_name=finals, storage="sqlite:///store/optuna.db")
+    finals = optuna.load_study(study_name="toy-finals-2", storage="sqlite:///store/optuna.db")
     [final] = [t for t in finals.trials if REFERENCE in t.user_attrs]
     assert (final.user_attrs[FINALIST_OF], final.value) == (0, 5.0)
     # It takes the place of no point of the search.
@@ -70,8 +68,10 @@ def test_it_runs_once_however_often_the_study_continues_and_in_its_finals(sweep)
 def test_one_that_was_changed_is_another_and_one_that_is_gone_is_not_in_the_finals(sweep):
     other = FAR.replace("x:5", "x:6")
     sweep(FAR, "num_trials=2")
-    study = sweep(other, "num_trials=4")
+    study = sweep(other, "num_trials=4", "hydra.sweeper.final_seeds=1")
     assert [t.value for t in study.trials if REFERENCE in t.user_attrs] == [5.0, 6.0]
+    finals = optuna.load_study(study_name="toy-finals-1", storage="sqlite:///store/optuna.db")
+    assert [t.value for t in finals.trials if REFERENCE in t.user_attrs] == [6.0]
 
 
 def test_an_interrupted_one_is_run_again_as_what_it_is(sweep):

@@ -1,5 +1,6 @@
 """What a person sees while trials run: live lines on a terminal, a line at times elsewhere."""
 
+import io
 import os
 import pty
 import re
@@ -10,6 +11,9 @@ import termios
 import time
 
 import pytest
+from omegaconf import OmegaConf
+
+from hydra_plugins.optuna_study._console import screen
 
 from .conftest import APP
 
@@ -65,7 +69,7 @@ def draw(text):
 def test_live_lines_show_the_study_and_each_running_trial_and_leave_nothing(workspace):
     seen, shown, code = on_terminal(workspace, [*SWEEP, "hydra.sweeper.final_seeds=1"])
     assert code == 0
-    assert "0 of 3 trials, then 3 in finals" in seen
+    assert "0 of 3 trials, then 2 in finals" in seen
     assert re.search(r"trial 0 \| runs \| .* s \| x=", seen)
     assert re.search(r"trial 1 \| runs \| .* s \| x=", seen)
     assert re.search(r"finals \| .*left", seen)
@@ -87,3 +91,14 @@ def test_a_pipe_gets_whole_lines_and_few(launch):
     assert "\x1b" not in said
     assert "\r" not in said
     assert sum(bool(LINE.search(line)) for line in said.splitlines()) <= 1
+
+
+def test_in_a_file_it_is_a_line_at_times_and_only_where_something_has_changed(monkeypatch):
+    monkeypatch.setattr(screen, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(screen, "PLAIN_SECONDS", 0.0)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    shown = screen.Screen(OmegaConf.create(), lambda text: text)
+    with shown.shown(), shown.describing(lambda: ["a", "b"]):
+        time.sleep(0.3)
+    assert out.getvalue() == "a; b\n"

@@ -54,7 +54,7 @@ def test_what_cannot_be_shown_is_refused_in_a_line(
             (*experiments, "--host=no.such.host.invalid"): "error: --host=no.such.host.invalid: ",
             (*experiments, "--host=203.0.113.7"): "error: --host=203.0.113.7: no port from",
             (*experiments, "s"): "error: no study and no run s in",
-            ("--uri", "sqlite:///none.db"): "yet; python train.py makes one",
+            ("--uri", "sqlite:///none.db"): "error: no store in ",
             ("--uri", f"http://127.0.0.1:{free_port()}"): "no MLflow server answers there",
             ("--uri", "mlruns"): "MLflow has no plain-file stores any more",
         }

@@ -18,14 +18,14 @@ def file(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_what_is_said_last_stands_there_with_the_steps_that_were_done(file: Path) -> None:
-    assert json.loads(file.read_text()) == {"said": "begins"}
+    assert json.loads(file.read_text()) == {"said": "begins", "share": 0.0}
     report_progress("trains, step", 3, 8)
-    assert json.loads(file.read_text()) == {"said": "trains, step", "done": 3, "total": 8}
+    assert json.loads(file.read_text()) == {"said": "trains, step 3 of 8", "share": 0.375}
     # Half a second has not passed.
     report_progress("trains, step", 4, 8)
-    assert json.loads(file.read_text())["done"] == 3
+    assert json.loads(file.read_text())["share"] == 0.375
     report_progress("logs the model")
-    assert json.loads(file.read_text()) == {"said": "logs the model", "done": 3, "total": 8}
+    assert json.loads(file.read_text()) == {"said": "logs the model", "share": 0.375}
     assert [path.name for path in file.parent.iterdir()] == ["trial-0.json"]
 
 

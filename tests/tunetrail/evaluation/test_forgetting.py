@@ -249,7 +249,7 @@ def test_a_toy_run_is_too_short_and_says_so_and_that_a_named_file_is_not_used(
     write_csv(Path("topics.csv"), make_rows(120, seed=9))
     train(*tiny, "forgetting=probe", "forgetting.probe.path=topics.csv")
     said = "".join(capfd.readouterr())
-    assert "forgetting.probe.path=topics.csv is not used: of this model the" in said
+    assert "forgetting.probe.path=topics.csv: of this model the" in said
     found = report(last_run())
     assert found["verdict"] is None
     assert "forgetting.share" in found["line"]

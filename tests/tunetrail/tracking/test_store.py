@@ -58,7 +58,7 @@ def test_a_page_that_cannot_be_built_or_written_ends_no_run(
         assert not log_page(log, build)
         assert "KeyError: 'a heading'" in caplog.text
         # A lone half of a pair of code units, as broken data have it, is no UTF-8.
-        log_page(log, lambda: Page("\ud800", "one", [], []))
+        assert not log_page(log, lambda: Page("\ud800", "one", [], []))
     assert client.get_run(log.run_id).info.status == "FINISHED"
 
 

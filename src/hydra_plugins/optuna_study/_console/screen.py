@@ -56,7 +56,7 @@ class Screen:
         thread = threading.Thread(target=self._refresh, args=(stop,), daemon=True)
         kept = sys.stdout, sys.stderr
         if self._is_live:
-            sys.stdout, sys.stderr = (_Above(stream, self) for stream in kept)
+            sys.stdout, sys.stderr = (_Above(one, self) if one.isatty() else one for one in kept)
             self._configure_log()
         thread.start()
         try:
@@ -113,11 +113,9 @@ class Screen:
     def _refresh(self, stop: threading.Event) -> None:
         plain_at, before = time.monotonic() + PLAIN_SECONDS, ""
         while not stop.wait(REFRESH_SECONDS):
-            # An error of the storage is no reason to end the sweep here.
+            self.refresh()
             with contextlib.suppress(Exception):
-                if self._is_live:
-                    self.refresh()
-                elif time.monotonic() >= plain_at:
+                if not self._is_live and time.monotonic() >= plain_at:
                     text = "; ".join(self._lines())
                     if text and text != before:
                         # Not through the log: a job in this process has its own.

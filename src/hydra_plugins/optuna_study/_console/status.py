@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -13,8 +13,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console.report import format_params, format_seconds, name_trial
+from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._study.records import FINISHED
-from hydra_plugins.optuna_study.attributes import ABANDONED, NUM_EVALUATIONS, params_of
+from hydra_plugins.optuna_study.attributes import (
+    ABANDONED,
+    FINAL_OF,
+    NUM_EVALUATIONS,
+    REUSED_FROM,
+    params_of,
+)
 
 _CELLS = 16
 # Longer than anything that a job says of itself.
@@ -28,11 +35,9 @@ class Status:
         self,
         study: optuna.Study,
         running: Mapping[int, Any],
+        settings: Settings,
         *,
         folder: Path,
-        of_finals: bool,
-        num_trials: Callable[[], int],
-        jobs_per_trial: int,
         jobs_before: int,
         jobs_after: int,
     ) -> None:
@@ -41,20 +46,18 @@ class Status:
         Args:
             study: whose trials they are.
             running: the trials that this process runs.
+            settings: how many trials it will have, and how many jobs a trial is.
             folder: where jobs write how far they are.
-            of_finals: whether it holds the finals of another study.
-            num_trials: how many it will have.
-            jobs_per_trial: trainings in a trial.
-            jobs_before: trainings that the search had, for finals.
-            jobs_after: trainings that finals will have, for a search.
+            jobs_before: jobs that the search had, for finals.
+            jobs_after: jobs that finals will have, for a search.
 
         """
         self._study = study
         self._running = running
         self._folder = folder
-        self._of_finals = of_finals
-        self._num_trials = num_trials
-        self._per_trial = jobs_per_trial
+        self._of_finals = FINAL_OF in study.user_attrs
+        self._num_trials = settings.num_trials
+        self._per_trial = settings.num_seeds
         self._before = jobs_before
         self._after = jobs_after
         self._started = time.monotonic()
@@ -86,7 +89,7 @@ class Status:
 
     def _format_study(self, trials: list[FrozenTrial], shares: Mapping[int, float]) -> str:
         done = [trial for trial in trials if trial.state in FINISHED]
-        total, per_trial = max(self._num_trials(), len(done)), self._per_trial
+        total, per_trial = max(self._num_trials, len(done)), self._per_trial
         others = sum(t.state is TrialState.RUNNING for t in trials) - len(shares)
         progressed = len(done) + sum(shares.values())
         jobs = self._before + total * per_trial + self._after
@@ -124,11 +127,9 @@ class Status:
 
     def _share(self, number: int, said: Mapping[str, Any]) -> float:
         """Return how much of a trial is done, between 0 and 1."""
-        done, total = said.get("done"), said.get("total")
+        share = said.get("share")
         before = len(getattr(self._running.get(number), "repeats", ()))
-        inner = 0.0
-        if isinstance(done, int) and isinstance(total, int) and total > 0:
-            inner = min(1.0, max(0.0, done / total))
+        inner = min(1.0, max(0.0, share)) if isinstance(share, int | float) else 0.0
         return (before + inner) / self._per_trial
 
 
@@ -136,7 +137,8 @@ def _seconds_of_training(
     trials: list[FrozenTrial], done: list[FrozenTrial], shares: Mapping[int, float]
 ) -> tuple[float, float] | None:
     """Estimate the seconds of a trial of this study, and of one that is not pruned."""
-    timed = [trial for trial in done if ABANDONED not in trial.user_attrs and trial.duration]
+    untimed = {ABANDONED, REUSED_FROM}
+    timed = [t for t in done if not untimed & t.user_attrs.keys() and t.duration]
     if timed:
         whole = [trial for trial in timed if trial.state is TrialState.COMPLETE] or timed
         return _mean_seconds(timed), _mean_seconds(whole)
@@ -156,11 +158,7 @@ def _since_start(trial: FrozenTrial) -> float:
 
 
 def _format_running(trial: FrozenTrial, said: Mapping[str, Any]) -> str:
-    parts = [name_trial(trial)]
-    what, done, total = (said.get(name) for name in ("said", "done", "total"))
-    parts.append(str(what)[:60] if what else "runs")
-    if total and str(what).endswith("step"):
-        parts[-1] += f" {done} of {total}"
+    parts = [name_trial(trial), str(said.get("said") or "runs")[:60]]
     if trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
         planned = trial.user_attrs.get(NUM_EVALUATIONS)

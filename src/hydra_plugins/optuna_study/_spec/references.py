@@ -1,9 +1,9 @@
 """References: configs that a study runs beside its search, as they are.
 
 A reference may set keys that are not searched, and values outside of the search space. So it is no
-point: Optuna has no parameters of its trial, samplers do not see it, and the points of the search
-are those that it would have without. It counts as a trial, is not pruned, and its finals run on the
-seeds of the others.
+point: Optuna has no parameters of its trial, and samplers do not see it. Without a pruner the
+points of the search are those that it would have without; a pruner compares trials with it, too. It
+counts as a trial, is not pruned, and its finals run on the seeds of the others.
 """
 
 import json

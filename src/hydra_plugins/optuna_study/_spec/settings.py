@@ -91,6 +91,8 @@ _BOOL = _Kind(lambda value: isinstance(value, bool), "true or false")
 _SECONDS = _Kind(
     lambda value: _is_number(value) and value > 0, "a number of seconds above 0", float
 )
+# Seconds without a heartbeat.
+GRACE_PERIOD = 60.0
 _GRACE = _Kind(
     lambda value: _is_number(value) and value >= 1, "a number of seconds from 1 up", float
 )
@@ -192,7 +194,7 @@ class Settings:
     workers_per_gpu: Annotated[int, _Row(_whole(1), 1, Role.PROGRESS)]
     # On a database server: seconds without a sign of a process, or its machine, after which its
     # trials are run again.
-    grace_period: Annotated[float, _Row(_GRACE, 60.0, Role.PROGRESS)]
+    grace_period: Annotated[float, _Row(_GRACE, GRACE_PERIOD, Role.PROGRESS)]
     # Overrides given to every job after all others.
     job_overrides: Annotated[tuple[str, ...], _Row(_STRINGS, [])]
     # Keys whose values may differ when a study is continued.

@@ -35,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hydra_plugins.optuna_study._jobs.workers import Worker
+from hydra_plugins.optuna_study._spec.settings import GRACE_PERIOD
 from hydra_plugins.optuna_study._study.storage import (
     find_file,
     is_postgresql,
@@ -46,8 +47,6 @@ from hydra_plugins.optuna_study._study.storage import (
 log = logging.getLogger(__name__)
 
 BEATS_PER_GRACE_PERIOD = 6
-# Seconds without a heartbeat, unless the config says otherwise.
-GRACE_PERIOD = 60.0
 
 _TRIALS = TrialModel.__table__
 _BEATS = TrialHeartbeatModel.__table__

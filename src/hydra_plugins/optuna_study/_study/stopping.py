@@ -19,18 +19,16 @@ class StopRequest:
     def __init__(self, study: optuna.Study, interruption: Interruption) -> None:
         self._study = study
         self._interruption = interruption
-        # A request for an earlier process.
-        self._before = study.user_attrs.get(STOP)
+        # The last request that was seen; at first one for an earlier process.
+        self._seen = study.user_attrs.get(STOP)
         self.is_made = False
 
     def look(self) -> None:
         """Read the study; interrupt the jobs of this process if that was asked for."""
-        if self.is_made:
-            return
         found = self._study.user_attrs.get(STOP)
-        if found is None or found == self._before or not isinstance(found, dict):
+        if found == self._seen or not isinstance(found, dict):
             return
-        self.is_made = True
+        self._seen, self.is_made = found, True
         if found.get("now") is True:
             self._interruption.interrupt()
 

@@ -52,12 +52,12 @@ def plan_forgetting(
     )
     for name in ("text", "probe"):
         path = cfg.forgetting[name].get("path")
-        for part in plan.parts[:1] if path else ():
-            if not (part.reference.key or "").startswith(f"forgetting.{name}."):
-                log.info(
-                    "forgetting.%s.path=%s is not used: of this model the %s on %s is measured",
-                    name, path, part.measure.title, part.reference.name,
-                )  # fmt: skip
+        first = plan.parts[0] if plan.parts else None
+        if path and first and not (first.reference.key or "").startswith(f"forgetting.{name}."):
+            log.info(
+                "forgetting.%s.path=%s: of this model the %s on %s is measured first",
+                name, path, first.measure.title, first.reference.name,
+            )  # fmt: skip
     return plan
 
 

@@ -20,9 +20,17 @@ from tunetrail.tracking.run_log import UNTUNED_ROWS, RunSummary
 
 
 def compare_winner(
-    record: WinnerRecord, found: FinalsResult, test_rows: pd.DataFrame | None
+    record: WinnerRecord,
+    found: FinalsResult,
+    worths: Sequence[Worth],
+    test_rows: pd.DataFrame | None,
 ) -> list[WinnerComparison]:
-    """Compare with the default config on validation, and with the baselines on both splits."""
+    """Compare with the default config on validation, and with the baselines on both splits.
+
+    Args:
+        worths: pairs that were compared before.
+
+    """
     tables = _validation_tables(record, record.own)
     comparisons = []
     if found.default is None:
@@ -31,8 +39,11 @@ def compare_winner(
     for name, one in known:
         if one is None or one is found.winner:
             continue
-        others = _validation_tables(record, record.runs.list_repeats(one.final))
-        if (result := compare_tables(record, tables, others)) is None:
+        measured = (w.result for w in worths if w.finalist is found.winner and w.against is one)
+        if (result := next(measured, None)) is None:
+            others = _validation_tables(record, record.runs.list_repeats(one.final))
+            result = compare_tables(record, tables, others)
+        if result is None:
             record.notes.append(f"{name}: it was measured on other rows")
         else:
             comparisons.append(WinnerComparison(name, "validation", result))
@@ -51,14 +62,14 @@ def measure_worth(record: WinnerRecord, found: FinalsResult) -> list[Worth]:
         if (result := compare_tables(record, *tables)) is None:
             continue
         scores = [np.stack([table["score"] for table in each]) for each in tables]
-        seconds = [mean_seconds(each) for each in runs]
+        mine, theirs = (mean_seconds(each) for each in runs)
         worths.append(
             Worth(
                 finalist=finalist,
                 against=known,
                 result=result,
                 power=measure_power(*scores),
-                seconds=None if None in seconds else (seconds[0] or 0.0, seconds[1] or 0.0),
+                seconds=None if mine is None or theirs is None else (mine, theirs),
             )
         )
     return worths

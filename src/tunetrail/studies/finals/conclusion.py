@@ -52,4 +52,4 @@ class Conclusion:
     all_scored_test: bool
     registered: Registered | None
     notes: tuple[str, ...]
-    worths: tuple[Worth, ...] = ()
+    worths: tuple[Worth, ...]

@@ -21,15 +21,15 @@ def mark_winner(
 
     """
 
-    def find(parent: str, condition: str) -> list[Run]:
-        condition = f"tags.`{PARENT}` = '{parent}' and tags.{condition}"
+    def find(parent: str, tag: str, value: object) -> list[Run]:
+        condition = f"tags.`{PARENT}` = '{parent}' and tags.`{tag}` = '{value}'"
         return list(client.search_runs([experiment_id], condition, max_results=1_000))
 
     with not_vital("the mark of the winner"):
         for parent in parents:
-            won = [] if number is None else find(parent, f"`{TRIAL}` = '{number}'")
+            won = [] if number is None else find(parent, TRIAL, number)
             known = {run.info.run_id for run in won}
-            for run in find(parent, f"`{WINNER}` = 'true'"):
+            for run in find(parent, WINNER, "true"):
                 if run.info.run_id not in known:
                     name = run.info.run_name.removeprefix(names.WINNER)
                     client.update_run(run.info.run_id, name=name)

@@ -13,7 +13,7 @@ from tunetrail.tracking import models as logged_models
 from tunetrail.tracking import registry
 from tunetrail.tracking.artifacts import read_table
 from tunetrail.tracking.run_log import RunLog, add_to_run
-from tunetrail.tracking.tags import STUDY, TRIAL
+from tunetrail.tracking.tags import FINALS_TRIAL, STUDY, TRIAL
 
 _CARD = "model_card.md"
 
@@ -69,7 +69,7 @@ def _version_tags(record: WinnerRecord, conclusion: Conclusion) -> dict[str, str
         STUDY: record.study.study_name,
         TRIAL: str(conclusion.winner.number),
         "tunetrail.finals_study": run.tags[STUDY],
-        "tunetrail.finals_trial": str(conclusion.winner.final),
+        FINALS_TRIAL: str(conclusion.winner.final),
         "tunetrail.config": f"runs:/{run.run_id}/config.yaml",
         "tunetrail.model_card": f"runs:/{run.run_id}/{_CARD}",
     }

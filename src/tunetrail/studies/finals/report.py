@@ -44,8 +44,11 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     lines = [f"winner       {winner.name}: {result.objective} {value}"]
     said = describe_worth(result, conclusion.worths, conclusion.main_metric)
     lines += [f"worth        {line}" for line in said]
-    compared = {one.against.name for one in conclusion.worths if one.finalist is winner}
-    compared |= {DEFAULT} if any(one.against.is_default for one in conclusion.worths) else set()
+    compared = {
+        DEFAULT if one.against.is_default else one.against.name
+        for one in conclusion.worths
+        if one.finalist is winner
+    }
     if conclusion.test is not None:
         shown = ", ".join(" ".join(row) for row in list_scores(conclusion.test)[:2])
         looks = conclusion.num_looks

@@ -102,13 +102,14 @@ def _artifacts_of(parent: RunLog) -> Artifacts:
 def _conclude(record: WinnerRecord, result: FinalsResult, winner: Finalist) -> Conclusion:
     load_data(record)
     test, rows = score_winner(record)
+    worths = tuple(measure_worth(record, result))
     conclusion = Conclusion(
         result=result,
         winner=winner,
         run_id=record.last.run_id,
         main_metric=record.recorded.task.main_metric,
-        comparisons=tuple(compare_winner(record, result, rows)),
-        worths=tuple(measure_worth(record, result)),
+        comparisons=tuple(compare_winner(record, result, worths, rows)),
+        worths=worths,
         test=test,
         num_looks=count_test_scores(record.study),
         all_scored_test=record.terms.scores_all,

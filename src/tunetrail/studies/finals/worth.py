@@ -7,6 +7,7 @@ from statistics import fmean
 from tunetrail.evaluation.power import Power
 from tunetrail.evaluation.statistics import PairedTest, format_p
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
+from tunetrail.templates import begin_sentence
 from tunetrail.tracking.run_log import RunSummary
 
 _SECONDS = "speed/seconds"
@@ -67,7 +68,7 @@ def _describe(one: Worth, metric: str) -> str:
     found, known = one.result, one.against.name
     name, low, high = metric.replace("_", " "), found.interval.low, found.interval.high
     searched = one.finalist.was_searched
-    what = "The search" if searched else "The default config"
+    what = "The search" if searched else begin_sentence(one.finalist.name)
     if found.is_better:
         said = f"{what} bought {found.difference:+.4f} {name} over {known}"
     elif found.is_worse:
