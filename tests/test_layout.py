@@ -164,12 +164,13 @@ def test_what_is_copied_into_every_model_needs_nothing_of_this_package() -> None
         assert not any(name.startswith("tunetrail") for name in imports(path)), path
 
 
-def test_two_modules_of_the_plugin_are_known_to_the_package_and_nothing_else_crosses() -> None:
+def test_three_modules_of_the_plugin_are_known_to_the_package_and_nothing_else_crosses() -> None:
     plugin = set().union(*rooms(PLUGIN).values())
     assert not any(name.startswith(("tunetrail", "mlflow", "torch")) for name in plugin)
     package = set().union(*rooms().values())
     crossing = {name for name in package if name.startswith("hydra_plugins")}
     assert {".".join(name.split(".")[:3]) for name in crossing} == {
         "hydra_plugins.optuna_study.attributes",
+        "hydra_plugins.optuna_study._errors",
         "hydra_plugins.optuna_study._steering",
     }

@@ -140,7 +140,9 @@ def test_the_merged_model_and_the_adapter_answer_like_the_trained_one(
     plain, report = auto.from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    torch.testing.assert_close(logits(plain), trained, rtol=1e-4, atol=1e-4)
+    # Large steps give large logits, and rounding is a part of the largest.
+    atol = 1e-5 * max(10, float(trained.abs().max()))
+    torch.testing.assert_close(logits(plain), trained, rtol=1e-4, atol=atol)
     changed = {
         name for name, tensor in plain.base_model.state_dict().items()
         if not torch.equal(tensor, body[name])

@@ -89,7 +89,7 @@ def test_what_is_not_there_is_refused_in_a_line(shelf: Shelf, tmp_path: Path) ->
         with pytest.raises(InputError, match=message) as caught:
             find_page(asked, uri=shelf.uri)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"no store in .*/none\.db yet; python train\.py makes"):
+    with pytest.raises(InputError, match=r"no store in .*/none\.db; give another with"):
         find_page(None, uri=f"sqlite:///{tmp_path}/none.db")
     assert not list(tmp_path.iterdir())
 

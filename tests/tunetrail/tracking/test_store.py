@@ -48,7 +48,7 @@ def test_a_run_holds_what_was_logged_and_ends_finished(client: MlflowClient) -> 
     ]
 
 
-def test_a_page_that_cannot_be_built_or_written_ends_no_run(
+def test_a_page_that_cannot_be_built_or_holds_broken_text_ends_no_run(
     client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     def build() -> Page:
@@ -57,8 +57,8 @@ def test_a_page_that_cannot_be_built_or_written_ends_no_run(
     with open_run(**STORE) as log:
         assert not log_page(log, build)
         assert "KeyError: 'a heading'" in caplog.text
-        # A lone half of a pair of code units, as broken data have it, is no UTF-8.
-        assert not log_page(log, lambda: Page("\ud800", "one", [], []))
+        # A lone half of a pair of code units, as broken data have it, is no UTF-8: an escape is.
+        assert log_page(log, lambda: Page("\ud800", "one", [], []))
     assert client.get_run(log.run_id).info.status == "FINISHED"
 
 

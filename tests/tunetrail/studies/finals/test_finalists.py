@@ -134,6 +134,7 @@ def conclude(
         all_scored_test=False,
         registered=Registered("tweets", 3, "challenger", "there is a better one"),
         notes=("something: not there",),
+        worths=(),
     )
 
 
