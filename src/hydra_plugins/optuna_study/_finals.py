@@ -26,6 +26,7 @@ from hydra_plugins.optuna_study._study.records import FINISHED
 from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.study import build_pruner, open_study, quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
+    CARRIED,
     DEFAULT,
     ENQUEUED,
     FINALIST_OF,
@@ -146,16 +147,21 @@ def _queue(study: optuna.Study, finals: optuna.Study, spec: SweepSpec) -> int:
     missing = [point for point in chosen if _is_missing(point.final)]
     seeds, there = settings.num_seeds, len(chosen) - len(missing)
     log.info(
-        "finals: %s again, %d seed%s each%s",
+        "finals: %s again, %d seed%s each%s%s",
         format_finalists(chosen),
         seeds,
         "" if seeds == 1 else "s",
+        "; the runs of the default config and of references in the search count"
+        if seeds > 1 and any(point.carried for point in missing)
+        else "",
         f"; {there} of {len(chosen)} were started before" if there else "",
     )
     for point in missing:
         origin: dict[str, Any] = {ENQUEUED: DEFAULT} if point.is_default else {}
         if (reference := spec.find_reference(point.trial)) is not None:
             origin = reference.attributes()
+        if carried := point.carried[: seeds - 1]:
+            origin[CARRIED] = carried
         finals.enqueue_trial(point.trial.params, user_attrs={FINALIST_OF: point.number, **origin})
     return len(missing) + sum(trial.state is not TrialState.FAIL for trial in trials)
 

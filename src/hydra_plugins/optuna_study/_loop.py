@@ -33,7 +33,7 @@ from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.stopping import StopRequest
 from hydra_plugins.optuna_study._study.storage import absolute_storage
 from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
-from hydra_plugins.optuna_study.attributes import OVERRIDES, REPEATS
+from hydra_plugins.optuna_study.attributes import CARRIED, OVERRIDES, REPEATS
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +112,11 @@ class StudyLoop:
 
     def _count_other_jobs(self) -> tuple[int, int]:
         """Count the jobs before those of this study, and after them."""
+        finalists, seeds = self.settings.finalists, self.settings.final_seeds
         beside = self.settings.try_default + len(self.spec.references)
-        return 0, (self.settings.finalists + beside) * self.settings.final_seeds
+        # The runs of these in the search count.
+        fresh = max(seeds - self.settings.num_seeds, min(seeds, 1))
+        return 0, finalists * seeds + beside * fresh
 
     def run(self) -> None:
         with self.screen.doing("opening the run of the study"):
@@ -246,7 +249,9 @@ class StudyLoop:
             return retry(self.study, trial.number, INTERRUPTED)
         # Last: a trial with overrides is one whose point was drawn in full.
         trial.set_user_attr(OVERRIDES, overrides)
-        return Running(trial, identity, overrides, reference)
+        if carried := trial.user_attrs.get(CARRIED, [])[: self.settings.num_seeds - 1]:
+            trial.set_user_attr(REPEATS, carried)
+        return Running(trial, identity, overrides, reference, repeats=carried)
 
     def _draw(self, trial: Trial) -> tuple[tuple[str, ...], list[str]]:
         """Draw a point, or find the reference that was queued; returns that and the overrides."""

@@ -42,6 +42,8 @@ ABANDONED = "abandoned"
 REUSED_FROM = "reused_from"
 # On a trial of finals: the number of the trial of the search that it trains again.
 FINALIST_OF = "finalist_of"
+# On a trial of finals: the values of its jobs in the search, which count as its first ones.
+CARRIED = "carried"
 # On a failed trial, and on one that did not fit into memory. Two of the kinds have a name here.
 FAILURE = "failure"
 FAILURE_KIND = "failure_kind"

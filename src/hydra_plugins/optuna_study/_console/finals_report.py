@@ -21,6 +21,7 @@ from hydra_plugins.optuna_study._study.endings import read_failure
 from hydra_plugins.optuna_study._study.finalists import FinalPoint
 from hydra_plugins.optuna_study._study.ledger import list_signs
 from hydra_plugins.optuna_study.attributes import (
+    CARRIED,
     SEEDS,
     SPREAD,
     name_reference,
@@ -55,9 +56,11 @@ def format_finals(
     lines = []
     if complete:
         seeds = ", ".join(map(str, finals.user_attrs[SEEDS]))
+        if any(_num_carried(point) for point in complete):
+            seeds += "; runs of the default config and of references in the search count"
         lines += ["", f"finals of study {study.study_name} (mean over the seeds {seeds}):"]
         lines += _format_table(complete, objectives)
-        if (best := points[0]).complete:
+        if (best := points[0]).complete and not _num_carried(best):
             lines += ["", _format_optimism(best, sign, next(iter(objectives)))]
     for point in points:
         if point.complete is None:
@@ -133,6 +136,10 @@ def _reason(point: FinalPoint) -> str:
         return "it has not ended yet"
     failure = read_failure(point.final)
     return failure.line if failure else name_ending(point.final)
+
+
+def _num_carried(point: FinalPoint) -> int:
+    return len(point.complete.user_attrs.get(CARRIED, ())) if point.complete else 0
 
 
 def _spread(trial: FrozenTrial) -> list[Any] | None:

@@ -13,6 +13,7 @@ from hydra_plugins.optuna_study._jobs.outcome import JobOutcome
 from hydra_plugins.optuna_study._study.study import quiet_optuna
 from hydra_plugins.optuna_study.attributes import (
     ABANDONED,
+    CARRIED,
     ENQUEUED,
     FAILURE,
     FAILURE_KIND,
@@ -27,7 +28,7 @@ from hydra_plugins.optuna_study.attributes import (
 )
 
 # What says where a point came from.
-KEPT = (ENQUEUED, FINALIST_OF, REFERENCE, REFERENCE_VALUES)
+KEPT = (ENQUEUED, FINALIST_OF, CARRIED, REFERENCE, REFERENCE_VALUES)
 # The constraint that a point violates which does not fit into memory.
 MEMORY_CONSTRAINT = "out_of_memory"
 

@@ -14,6 +14,7 @@ from hydra_plugins.optuna_study.attributes import (
     OVERRIDES,
     PLAN_SINCE,
     REFERENCE,
+    REPEATS,
     REUSED_FROM,
 )
 
@@ -38,6 +39,17 @@ class FinalPoint:
     def reference(self) -> str | None:
         """The name of the reference that it is; None for a point of the search."""
         return self.trial.user_attrs.get(REFERENCE)
+
+    @property
+    def carried(self) -> list[list[float]]:
+        """The values of its jobs in the search, if those count beside the ones on fresh seeds.
+
+        The default config and the references are in the finals whatever the search says, so the
+        luck of being chosen is not in them.
+        """
+        if not self.is_default and self.reference is None:
+            return []
+        return list(self.trial.user_attrs.get(REPEATS, [self.trial.values]))
 
     @property
     def complete(self) -> FrozenTrial | None:

@@ -90,6 +90,7 @@ _OF_TRIAL = {
     names.RETRY_OF: _WHOLE,
     names.REUSED_FROM: _WHOLE,
     names.FINALIST_OF: _WHOLE,
+    names.CARRIED: _ROWS,
     names.FAILURE: _TEXT,
     names.FAILURE_KIND: _Kind(lambda value: value in list(FailureKind), "a kind of failure"),
     names.REPEATS: _ROWS,
@@ -152,7 +153,8 @@ def _find_fault(trial: FrozenTrial, num_trials: int, num_objectives: int) -> str
     for name, end in ((names.RETRY_OF, trial.number), (names.REUSED_FROM, num_trials)):
         if not attributes.get(name, -1) < end:
             return f"{name} is {attributes[name]}, and there is no such trial before it"
-    rows = [*attributes.get(names.REPEATS, ()), attributes.get(names.SPREAD, ())]
+    rows = [row for name in (names.REPEATS, names.CARRIED) for row in attributes.get(name, ())]
+    rows.append(attributes.get(names.SPREAD, ()))
     if any(len(row) not in (0, num_objectives) for row in rows):
         return f"{names.REPEATS} and {names.SPREAD} have not a value for each objective"
     if any(

@@ -41,7 +41,7 @@ def compare_winner(
             continue
         measured = (w.result for w in worths if w.finalist is found.winner and w.against is one)
         if (result := next(measured, None)) is None:
-            others = _validation_tables(record, record.runs.list_repeats(one.final))
+            others = _validation_tables(record, record.list_runs(one))
             result = compare_tables(record, tables, others)
         if result is None:
             record.notes.append(f"{name}: it was measured on other rows")
@@ -57,7 +57,7 @@ def measure_worth(record: WinnerRecord, found: FinalsResult) -> list[Worth]:
     """Measure what the search was worth, in score and in seconds of a training."""
     worths = []
     for finalist, known in list_pairs(found):
-        runs = [record.runs.list_repeats(one.final) for one in (finalist, known)]
+        runs = [record.list_runs(one) for one in (finalist, known)]
         tables = [_validation_tables(record, each) for each in runs]
         if (result := compare_tables(record, *tables)) is None:
             continue

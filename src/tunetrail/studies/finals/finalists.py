@@ -15,7 +15,11 @@ from tunetrail.studies.states import find_default
 
 @dataclass(frozen=True)
 class Finalist:
-    """A point of the search with the first objective of its fresh seeds."""
+    """A point of the search with the first objective of its seeds in the finals.
+
+    They are fresh. The default config and references are in the finals whatever the search says,
+    so that there is no luck in their runs in the search: the first ``carried`` scores are those.
+    """
 
     number: int  # of its trial in the study
     final: int  # of its trial in the finals
@@ -26,6 +30,7 @@ class Finalist:
     is_default: bool
     meets_constraints: bool
     reference: str | None = None  # its name, if it is no point of the search
+    carried: int = 0
 
     @property
     def name(self) -> str:
@@ -124,5 +129,6 @@ def _build_finalist(
         params=dict(attributes.params_of(trial)),
         is_default=default is not None and _origin(trial) == default,
         reference=trial.user_attrs.get(attributes.REFERENCE),
+        carried=len(final.user_attrs.get(attributes.CARRIED, ())),
         meets_constraints=is_feasible(final),
     )

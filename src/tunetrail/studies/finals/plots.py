@@ -10,7 +10,7 @@ _WINNER, _OTHER, _SEARCH = "#D55E00", "#0072B2", "#555555"
 
 
 def plot_finals(result: FinalsResult) -> Figure:
-    """Draw a row for each finalist: fresh seeds as dots, their mean, its value in the search."""
+    """Draw a row for each finalist: seeds as dots, their mean, its value in the search."""
     finalists = result.finalists
     figure = Figure(figsize=(7.0, 1.9 + 0.55 * len(finalists)), layout="constrained")
     axes = figure.subplots()
@@ -27,8 +27,8 @@ def plot_finals(result: FinalsResult) -> Figure:
                      linewidths=0, zorder=3)  # fmt: skip
         axes.plot([one.mean, one.mean], [row - 0.28, row + 0.28], color=colour, linewidth=2.6,
                   zorder=4)  # fmt: skip
-    axes.scatter([], [], s=42, color=_SEARCH, alpha=0.75, linewidths=0, label="a fresh seed")
-    axes.plot([], [], color=_SEARCH, linewidth=2.6, label="mean of the fresh seeds")
+    axes.scatter([], [], s=42, color=_SEARCH, alpha=0.75, linewidths=0, label="a seed")
+    axes.plot([], [], color=_SEARCH, linewidth=2.6, label="mean of the seeds")
     axes.set_yticks(range(len(finalists)), [_label(result, row) for row in range(len(finalists))])
     axes.set_ylim(len(finalists) - 0.45, -0.55)  # the best on top
     axes.margins(x=0.08)

@@ -56,12 +56,17 @@ class WinnerRecord:
     terms: Terms
     study: optuna.Study
     runs: TrialRuns
+    searched: TrialRuns
     own: list[RunSummary]
     recorded: Recorded
     data: PreparedData | None = None
     fingerprints: Mapping[str, SplitFingerprint] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
+
+    def list_runs(self, finalist: Finalist) -> list[RunSummary]:
+        """List the runs of a finalist, those of the search that count first."""
+        return _list_runs(self.runs, self.searched, finalist)
 
     @property
     def last(self) -> RunSummary:
@@ -86,7 +91,9 @@ def load_winner(
     """
     parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs[attributes.RUN_ID])
     runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective], of_finals=True)
-    own = runs.list_repeats(winner.final)
+    parent = add_to_run(uri=terms.uri, run_id=study.user_attrs[attributes.RUN_ID])
+    searched = TrialRuns(parent, study=study.study_name, objectives=[terms.objective])
+    own = _list_runs(runs, searched, winner)
     if not own:
         raise InputError(
             f"study {finals.study_name}: trial {winner.final} has no finished run in this store; "
@@ -94,7 +101,12 @@ def load_winner(
         )
     config = read_artifact(uri=terms.uri, run_id=own[-1].run_id, path="config.yaml")
     recorded = load_recorded(config, trusted=terms.trusted, uri=terms.uri)
-    return WinnerRecord(terms, study, runs, own, recorded)
+    return WinnerRecord(terms, study, runs, searched, own, recorded)
+
+
+def _list_runs(runs: TrialRuns, searched: TrialRuns, finalist: Finalist) -> list[RunSummary]:
+    before = searched.list_repeats(finalist.number) if finalist.carried else []
+    return [*before[: finalist.carried], *runs.list_repeats(finalist.final)]
 
 
 def load_data(record: WinnerRecord) -> None:

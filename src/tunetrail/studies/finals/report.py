@@ -117,4 +117,5 @@ def _with_spread(one: Finalist) -> str:
 
 
 def _seeds(one: Finalist) -> str:
-    return f"{len(one.scores)} fresh seed" + ("" if len(one.scores) == 1 else "s")
+    kind = "" if one.carried else "fresh "
+    return f"{len(one.scores)} {kind}seed" + ("" if len(one.scores) == 1 else "s")

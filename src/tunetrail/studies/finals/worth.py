@@ -15,7 +15,7 @@ _SECONDS = "speed/seconds"
 
 @dataclass(frozen=True)
 class Worth:
-    """A finalist against the default config or a reference, on fresh seeds and the same rows.
+    """A finalist against the default config or a reference, on the same rows.
 
     ``seconds`` are those of a training of each of the two, if their runs say so.
     """
