@@ -184,8 +184,8 @@ def test_the_library_s_defaults_are_a_trial_and_a_finalist_and_stand_in_the_repo
     train: Train, command: list[str], workspace: Path
 ) -> None:
     asked = [text for text in command if not text.startswith("sweep.references")]
-    train(*asked, "sweep.num_trials=3", "sweep.final_seeds=1", "pruner=threshold", "pruner.lower=2")
-    study, finals = load("s"), load("s-finals-1")
+    train(*asked, "sweep.num_trials=3", "sweep.final_seeds=2", "pruner=threshold", "pruner.lower=2")
+    study, finals = load("s"), load("s-finals-2")
     client = connect(workspace)
     # Both that the winner is compared with run to their end, whatever the pruner says.
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
@@ -201,6 +201,12 @@ def test_the_library_s_defaults_are_a_trial_and_a_finalist_and_stand_in_the_repo
         for trial in finals.trials
     }
     assert tags == {"default", "library_defaults"}
+    # Their runs in the search are not trained again, and are compared with the others.
+    for final in finals.trials:
+        first, second = final.user_attrs["repeats"]
+        assert first == study.trials[final.user_attrs["finalist_of"]].values != second
+    runs = children(client, finals.user_attrs["mlflow_run_id"])
+    assert [run.info.run_name.endswith("seed 44") for run in runs] == [True, True]
     parent = client.get_run(study.user_attrs["mlflow_run_id"])
     report = Path(parent.info.artifact_uri.removeprefix("file://"), "report.md").read_text()
     first = report.partition("## Winner: ")[2].split("\n\n")
