@@ -3,10 +3,10 @@
 python benchmarks/splits.py leaks 42 43 44    # a random split beside the project's
 python benchmarks/splits.py clean 42 43 44    # train as it comes beside train after checks.*=clean
 
-Each line is a seed of the split and a way to make it: the rows of validation that train holds
+Each line is a seed of the split and a way to make it: the share of validation that train holds
 (exact, normalised or near), and accuracy there of a linear model of words that learns from all rows
-of train, and of the default recipe (MiniLM, 1,000 rows of train and of validation). ``leaks``
-gives the linear model's accuracy on leaked rows and on the others, too. In ``clean`` both learn from
+of train, and of the default recipe (MiniLM, 1,000 rows of train and of validation). ``leaks`` gives
+the linear model's accuracy on leaked rows and on the others, too. In ``clean`` both learn from
 different rows and are measured on the same ones, which are clean.
 """
 
@@ -114,7 +114,7 @@ def score_recipe(parts: dict[str, Dataset], seed: int, folder: Path) -> float:
 def show(name: str, seed: int, parts: dict[str, Dataset], *, by_leak: bool) -> None:
     leaked = find_leaked(parts["train"], parts["validation"])
     right = score_linear(parts["train"], parts["validation"])
-    said = f"{seed} {name:8} train {len(leaked) and len(parts['train']):,} rows, "
+    said = f"{seed} {name:8} train {len(parts['train']):,} rows, "
     said += f"leaked {leaked.mean():.4f} of {len(leaked):,}; linear {right.mean():.4f}"
     if by_leak and leaked.any():
         said += f" ({right[leaked].mean():.4f} leaked, {right[~leaked].mean():.4f} others)"
