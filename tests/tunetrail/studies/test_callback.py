@@ -447,9 +447,7 @@ import os, signal, sys
 import optuna
 from mlflow.tracking import MlflowClient
 from omegaconf import OmegaConf
-from tunetrail.errors import InputError
 from tunetrail.studies.callback import TrackStudy
-from tunetrail.studies.finals.marks import mark_winner
 import test_callback
 
 def die(*args, **options):
