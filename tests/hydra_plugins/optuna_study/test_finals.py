@@ -151,12 +151,18 @@ def test_a_larger_budget_trains_the_new_finalists_alone(sweep, load_finals):
 
 
 @pytest.mark.slow
-def test_a_default_that_is_among_the_best_is_trained_once(sweep, load_finals):
-    sweep(*FINALS, DEFAULT, "num_trials=3", recorder())
-    assert finalists_of(load_finals())[0] == 0
-    assert load_finals().trials[0].user_attrs["enqueued"] == "default"
-    assert len(load_finals().trials) == 2
+def test_a_default_that_is_the_best_is_trained_once_and_takes_no_place(sweep, load_finals):
+    study = sweep(*FINALS, DEFAULT, "num_trials=4", recorder())
+    first, *best = ranking(study)[:3]
+    assert first == 0
+    assert finalists_of(load_finals()) == [*best, 0]
+    assert load_finals().trials[2].user_attrs["enqueued"] == "default"
     assert [number for number, _ in EVENTS[-1][3]] == finalists_of(load_finals())
+
+
+def test_a_default_without_a_point_beside_it_is_in_the_finals_alone(sweep, load_finals):
+    sweep(*FINALS, DEFAULT, "num_trials=1")
+    assert finalists_of(load_finals()) == [0]
 
 
 @pytest.mark.slow

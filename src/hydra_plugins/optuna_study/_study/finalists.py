@@ -69,27 +69,25 @@ def choose_finalists(
     """List the best points, each once, then earlier finalists, the default config, references.
 
     Best by the first objective, among the complete trials that meet every constraint and ran under
-    the present config. A reused trial stands for the trial it was reused from.
+    the present config, the default left out: it takes part anyway, and what the search has found is
+    compared with it. A reused trial stands for the trial it was reused from.
 
     Args:
         study: that was searched.
         finals: the trials of its finals.
-        num_finalists: how many of the best points.
+        num_finalists: how many of the best points beside the default.
         references: those of the present config.
         with_earlier: whether points with a result in the finals stay in the comparison, on the
             same seeds as the others, even if the search has found better ones since.
 
     Returns:
-        An empty list if there is no best point.
+        An empty list if no point has completed.
 
     """
     trials = study.get_trials(deepcopy=False)
     since = study.user_attrs.get(PLAN_SINCE, 0)
     complete_now = _sources(rank(study, trials[since:]), trials)
     ranked = _distinct(trial for trial in complete_now if not identify(trial))
-    best = ranked[:num_finalists]
-    if not best:
-        return []
     defaults = [
         trial
         for trial in trials[since:]
@@ -98,6 +96,9 @@ def choose_finalists(
     # The last one: files may give a searched key another default from one call to the next.
     default = _sources(defaults[-1:], trials)
     default_points = {_point_of(trial) for trial in default}
+    best = [trial for trial in ranked if _point_of(trial) not in default_points][:num_finalists]
+    if not best and not default:
+        return []
     beside = [trial for one in references for trial in complete_now if one.is_of(trial)]
     complete = [trial for trial in finals if trial.state is TrialState.COMPLETE]
     earlier = {_point_of(trial) for trial in complete if with_earlier} - default_points

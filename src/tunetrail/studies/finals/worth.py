@@ -57,8 +57,7 @@ def describe_worth(result: FinalsResult, worths: Sequence[Worth], metric: str) -
     lines = []
     if result.default is not None and find_searched(result) is None:
         lines.append(
-            "The search bought nothing: the default config was its best point, and no other point "
-            "is among the finalists."
+            "The search bought nothing: no point of it has completed beside the default config."
         )
     lines += [_describe(one, metric) for one in worths]
     return lines
@@ -99,7 +98,8 @@ def _describe_power(power: Power) -> str:
     ways = []
     if power.more_seeds is not None:
         total = power.num_seeds + power.more_seeds
-        ways.append(f"{power.more_seeds:,} more seeds (sweep.final_seeds={total})")
+        noun = "seed" if power.more_seeds == 1 else "seeds"
+        ways.append(f"{power.more_seeds:,} more {noun} (sweep.final_seeds={total})")
     if power.more_rows is not None:
         ways.append(f"{power.more_rows:,} more validation rows")
     if not ways:
