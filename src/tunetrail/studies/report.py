@@ -42,6 +42,8 @@ def write_report(
     front = rank_front(study) if best and len(objectives) > 1 else []
     front_names = _param_names(front)
     hours_saved, num_estimated = _estimate_saving(trials)
+    # As much of an id as every command needs: tables have many columns.
+    in_tables = {number: run_id[:8] for number, run_id in run_ids.items()}
     return render(
         "study",
         name=study.study_name,
@@ -66,7 +68,7 @@ def write_report(
         else [f"{k} {_margin(v)}" for k, v in first.constraints.items()],
         front_header=["trial", *objectives, *map(_last, front_names), "run"],
         front=[
-            [number_of(t), *t.values, *_params(t, front_names), run_ids.get(t.number)]  # noqa: PD011 - no pandas
+            [number_of(t), *t.values, *_params(t, front_names), in_tables.get(t.number)]  # noqa: PD011 - no pandas
             for t in front
         ],
         default=default,
@@ -78,9 +80,9 @@ def write_report(
         fits_said=describe_fits(study),
         fits=_list_fits(study),
         trials_header=["trial", "state", *objectives, *map(_last, names), "seconds", "run", "note"],
-        trials=[_trial_row(trial, names, objectives, run_ids) for trial in trials],
+        trials=[_trial_row(trial, names, objectives, in_tables) for trial in trials],
         pruned=_list_pruned(trials),
-        failed=_list_failed(trials, run_ids),
+        failed=_list_failed(trials, in_tables),
     )
 
 
