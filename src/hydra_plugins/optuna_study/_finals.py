@@ -30,7 +30,9 @@ from hydra_plugins.optuna_study.attributes import (
     DEFAULT,
     ENQUEUED,
     FINALIST_OF,
+    FITS,
     PLAN_SINCE,
+    REPEAT_CONSTRAINTS,
     REPEATS,
     SEEDS,
 )
@@ -161,7 +163,14 @@ def _queue(study: optuna.Study, finals: optuna.Study, spec: SweepSpec) -> int:
         if (reference := spec.find_reference(point.trial)) is not None:
             origin = reference.attributes()
         if carried := point.carried[: seeds - 1]:
-            origin[CARRIED] = carried
+            attributes = point.trial.user_attrs
+            origin |= {
+                CARRIED: carried,
+                REPEAT_CONSTRAINTS: attributes.get(
+                    REPEAT_CONSTRAINTS, [dict(point.trial.constraints)]
+                )[: len(carried)],
+                FITS: attributes.get(FITS, [])[: len(carried)],
+            }
         finals.enqueue_trial(point.trial.params, user_attrs={FINALIST_OF: point.number, **origin})
     return len(missing) + sum(trial.state is not TrialState.FAIL for trial in trials)
 

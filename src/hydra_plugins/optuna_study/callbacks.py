@@ -62,11 +62,11 @@ class StudyCallback:
 
         Args:
             study: that was searched.
-            finals: the study of its best points on fresh seeds; their values are in ``repeats``.
+            finals: the study of its best points on fresh seeds; their values are in ``repeats``. Of
+                the default config and references the first ``carried`` are those of the search.
             finalists: number of a trial in ``study`` to the number of its trial in ``finals``, if
                 that is complete. The best of the search come first, then those that were among
-                the best in earlier finals, then the default config unless it is among the best,
-                then references.
+                the best in earlier finals, then the default config, then references.
             config: as in ``on_study_start``.
 
         """

@@ -77,7 +77,10 @@ def _say_what(
             f"study {study.user_attrs[attributes.FINAL_OF]}", experiment_id, searched
         )
         seeds = ", ".join(str(seed) for seed in study.user_attrs.get(attributes.SEEDS, ()))
-        return f"The best points of {above}, trained again on fresh seeds: {seeds}. Goal: {goal}."
+        return (
+            f"The best points of {above}, the default config and the references, trained again "
+            f"(seeds {seeds}). Goal: {goal}."
+        )
     space = list_values(study.user_attrs.get(attributes.SEARCH_SPACE, {}))
     return f"Goal: {goal}. Searched: {space}."
 

@@ -40,7 +40,9 @@ def build_study_page(
     drawn = {path: figure for path, figure in figures.items() if path != FINALS}
     if sections and sections[0].title.startswith(_WINNER) and FINALS in figures:
         first = sections[0]
-        shown = [("Each finalist: fresh seeds, their mean, and the search.", figures[FINALS])]
+        shown = [
+            ("Each finalist: its seeds, their mean, and its score in the search.", figures[FINALS])
+        ]
         sections[0] = Section(first.title, first.sentence, first.tables, shown, [FINALS])
     if drawn:
         about = "What the search has shown; `figures/study.html` has figures to hover over."

@@ -258,6 +258,8 @@ def _origin(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
         notes.append(f"{attributes.name_reference(attrs[attributes.REFERENCE])}{shown}")
     if attrs.get(attributes.ENQUEUED) == attributes.POINT:
         notes.append("a point of sweep.enqueue")
+    if carried := len(attrs.get(attributes.CARRIED, ())):
+        notes.append(f"with {carried} run{'' if carried == 1 else 's'} of the search")
     return notes
 
 

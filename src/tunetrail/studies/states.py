@@ -34,9 +34,10 @@ def seconds_of(trial: FrozenTrial) -> float | None:
 
 
 def find_default(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """Find the trial of the default config; of several attempts the one that completed.
+    """Find the trial of the default config; of several the last one that completed.
 
-    If none completed, return the last attempt.
+    Files may give a searched key another default from one call to the next. If none completed,
+    return the last attempt.
     """
     numbers: set[int] = set()
     tried: list[FrozenTrial] = []
@@ -49,4 +50,4 @@ def find_default(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
             numbers.add(trial.number)
             tried.append(trial)
     last = tried[-1] if tried else None
-    return next((trial for trial in tried if trial.state is TrialState.COMPLETE), last)
+    return next((t for t in reversed(tried) if t.state is TrialState.COMPLETE), last)

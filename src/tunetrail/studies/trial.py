@@ -68,7 +68,7 @@ class Trial:
             attributes.REFERENCE,
             "default" if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT else None,
         )
-        self._is_first = repeat in (None, 0)
+        self._is_first = (repeat or 0) == len(attrs.get(attributes.CARRIED, ()))
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
         self.objective = objective

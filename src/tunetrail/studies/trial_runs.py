@@ -98,12 +98,20 @@ class TrialRuns:
                 self._log_repeats(runs[-1], repeats)
         return {number: runs[-1].info.run_id for number, runs in found.items() if runs}
 
-    def list_repeats(self, number: int) -> list[RunSummary]:
+    def list_repeats(self, number: int, *, first: int | None = None) -> list[RunSummary]:
         """List the finished runs of a trial in the order of their seeds.
 
         Of a seed that ran again after an interruption only the last run is listed.
+
+        Args:
+            number: of the trial.
+            first: of its first seeds alone, so many.
+
         """
-        return _last_of_each_seed(self._find(number))
+        runs = self._find(number)
+        return _last_of_each_seed(
+            runs if first is None else [run for run in runs if _repeat(run)[0] < first]
+        )
 
     def list_all_repeats(self) -> dict[int, list[RunSummary]]:
         """List the finished runs of every trial, as :meth:`list_repeats` does."""

@@ -11,8 +11,11 @@ from pathlib import Path
 import optuna
 import pytest
 from omegaconf import OmegaConf
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
 
 from hydra_plugins.optuna_study._errors import SweepError
+from hydra_plugins.optuna_study._study.finalists import choose_finalists
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
 from .test_budget import open_trial
@@ -160,6 +163,31 @@ def test_a_default_that_is_the_best_is_trained_once_and_takes_no_place(sweep, lo
     assert [number for number, _ in EVENTS[-1][3]] == finalists_of(load_finals())
 
 
+def test_a_default_that_was_chosen_for_its_score_needs_fresh_seeds():
+    """Trial 1 was the best of the search, and its values became the config."""
+    study = optuna.create_study()
+
+    def add(x, value, **attrs):
+        distributions = {"x": FloatDistribution(0, 9)}
+        attrs |= {"overrides": [f"x={x}"]}
+        study.add_trial(
+            create_trial(
+                params={"x": x}, distributions=distributions, value=value, user_attrs=attrs
+            )
+        )
+
+    add(0, 1.0, enqueued="default")
+    add(1, 0.5)
+    add(1, 0.5, enqueued="default", reused_from=1)
+    before = create_trial(
+        value=0.9, user_attrs={"carried": [[1.0]]}, system_attrs={"fixed_params": {"x": 0}}
+    )
+    best, default = choose_finalists(study, [before], num_finalists=1)
+    # What was the default is a point like others now, and so is what was measured of it.
+    assert (best.number, best.carried, best.final) == (0, [], None)
+    assert (default.number, default.is_default, default.carried) == (1, True, [])
+
+
 def test_a_default_without_a_point_beside_it_is_in_the_finals_alone(sweep, load_finals):
     sweep(*FINALS, DEFAULT, "num_trials=1")
     assert finalists_of(load_finals()) == [0]
@@ -285,13 +313,26 @@ def test_points_that_violate_a_constraint_are_no_finalists(sweep, load_finals):
 
 
 @pytest.mark.slow
+def test_the_constraints_of_a_run_of_the_search_count_with_it(sweep, load_finals):
+    def task(cfg):
+        open_trial(cfg).set_constraint("gap", 0.1 if cfg.trial.number == 0 else -0.1)
+        return 1.0
+
+    sweep(*FINALS, DEFAULT, "num_trials=2", task=task)
+    finals = {t.user_attrs["finalist_of"]: t.user_attrs for t in load_finals().trials}
+    assert finals[0]["carried"] == [[1.0]]
+    assert finals[0]["repeat_constraints"] == [{"gap": 0.1}]
+    assert "repeat_constraints" not in finals[1]
+
+
+@pytest.mark.slow
 def test_without_a_feasible_point_there_are_no_finals(sweep):
     def task(cfg):
         open_trial(cfg).set_constraint("gap", 1.0)
         return 1.0
 
     with pytest.raises(SweepError, match="no finals: no complete trial meets every constraint"):
-        sweep(*FINALS, "num_trials=2", task=task)
+        sweep(*FINALS, DEFAULT, "num_trials=2", task=task)
 
 
 def test_one_final_seed_is_one_job_without_repeats(sweep, load_finals):

@@ -114,6 +114,19 @@ def test_repeats_set_the_mean_and_the_last_alone_is_kept(study: optuna.Study, st
     assert not last.is_kept(0.2, keep_best=1)
 
 
+def test_a_run_of_the_search_counts_in_the_constraints_of_its_final(
+    study: optuna.Study, storage: str
+) -> None:
+    carried = {"carried": [[0.9]], "repeats": [[0.9]], "repeat_constraints": [{"gap": 0.3}]}
+    study.enqueue_trial({}, user_attrs=carried)
+    number = study.ask().number
+    last = reopen(study, storage, number, repeat=1, num_repeats=2)
+    assert last.set_constraints({"gap": -0.1}) == pytest.approx(0.1)
+    # It is the first that reports.
+    last.report(0.8, number=1, may_prune=False)
+    assert study.trials[number].intermediate_values == {1: 0.8}
+
+
 def test_a_trial_of_finals_reports_and_is_never_pruned(study: optuna.Study, storage: str) -> None:
     number = study.ask().number
     with pytest.raises(optuna.TrialPruned):

@@ -60,7 +60,7 @@ def format_finals(
             seeds += "; runs of the default config and of references in the search count"
         lines += ["", f"finals of study {study.study_name} (mean over the seeds {seeds}):"]
         lines += _format_table(complete, objectives)
-        if (best := points[0]).complete and not _num_carried(best):
+        if (best := points[0]).complete and best.was_searched:
             lines += ["", _format_optimism(best, sign, next(iter(objectives)))]
     for point in points:
         if point.complete is None:
@@ -85,6 +85,7 @@ def write_finals(points: Sequence[FinalPoint], finals: optuna.Study, folder: Pat
                 "search_values": point.trial.values,
                 "values": point.complete.values,
                 "spread": _spread(point.complete),
+                "runs_of_the_search": _num_carried(point),
             }
             for point in points
             if point.complete
@@ -124,7 +125,7 @@ def _format_optimism(best: FinalPoint, sign: float, objective: str) -> str:
     loss = sign * (fresh - searched)
     found = "the same" if loss == 0 else f"{abs(loss):.2g} {'worse' if loss > 0 else 'better'}"
     return (
-        f"trial {best.number}, the best of the search, has {objective} {fresh:.5g} on "
+        f"trial {best.number}, the best that the search has found, has {objective} {fresh:.5g} on "
         f"fresh seeds, {searched:.5g} in the search: {found}"
     )
 

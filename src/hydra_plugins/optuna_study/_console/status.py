@@ -17,6 +17,7 @@ from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._study.records import FINISHED
 from hydra_plugins.optuna_study.attributes import (
     ABANDONED,
+    CARRIED,
     FINAL_OF,
     NUM_EVALUATIONS,
     REUSED_FROM,
@@ -83,7 +84,7 @@ class Status:
         trials = self._study.get_trials(deepcopy=False)
         numbers = sorted(self._running)
         said = {number: self._read(number) for number in numbers}
-        shares = {number: self._share(number, said[number]) for number in numbers}
+        shares = {number: self._share(trials[number], said[number]) for number in numbers}
         own = [_format_running(trials[number], said[number]) for number in numbers]
         return [self._format_study(trials, shares), *own]
 
@@ -91,9 +92,13 @@ class Status:
         done = [trial for trial in trials if trial.state in FINISHED]
         total, per_trial = max(self._num_trials, len(done)), self._per_trial
         others = sum(t.state is TrialState.RUNNING for t in trials) - len(shares)
-        progressed = len(done) + sum(shares.values())
-        jobs = self._before + total * per_trial + self._after
-        share = min(1.0, (self._before + progressed * per_trial) / max(jobs, 1))
+        # Trainings, not trials: of some trials of finals the search has made the first ones.
+        whole = [self._num_jobs(trial) for trial in done]
+        progressed = sum(whole) + sum(shares[n] * self._num_jobs(trials[n]) for n in shares)
+        counted_trials = [t for t in trials if t.state is not TrialState.FAIL]
+        planned = total * per_trial - sum(per_trial - self._num_jobs(t) for t in counted_trials)
+        jobs = self._before + planned + self._after
+        share = min(1.0, (self._before + progressed) / max(jobs, 1))
         filled = round(share * _CELLS)
         bar = "#" * filled + "-" * (_CELLS - filled)
         what = "finals" if self._of_finals else "trials"
@@ -101,16 +106,14 @@ class Status:
         if self._after:
             counted += f", then {self._after} in finals"
         parts = [f"[{bar}] {counted}"]
-        each = _seconds_of_training(trials, done, shares)
+        each = self._seconds_of_training(trials, done, shares)
         if each is not None:
             spent = sum(
                 min(0.95, _since_start(trials[number]) / max(each[0], 1e-9))
                 for number, share in shares.items()
                 if share == 0
             )
-            left = (
-                max(0.0, total - progressed - spent) * each[0] + self._after / per_trial * each[1]
-            )
+            left = max(0.0, planned - progressed - spent) * each[0] + self._after * each[1]
             left /= max(1, len(shares) + max(others, 0))
             parts.append(f"about {format_seconds(left)} left")
         parts.append(f"{format_seconds(time.monotonic() - self._started)} so far")
@@ -125,31 +128,39 @@ class Status:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _share(self, number: int, said: Mapping[str, Any]) -> float:
+    def _num_jobs(self, trial: FrozenTrial) -> int:
+        """Count the trainings of a trial; those of the search, which count in finals, left out."""
+        return max(1, self._per_trial - len(trial.user_attrs.get(CARRIED, ())))
+
+    def _share(self, trial: FrozenTrial, said: Mapping[str, Any]) -> float:
         """Return how much of a trial is done, between 0 and 1."""
-        share = said.get("share")
-        before = len(getattr(self._running.get(number), "repeats", ()))
+        share, jobs = said.get("share"), self._num_jobs(trial)
+        before = len(getattr(self._running.get(trial.number), "repeats", ()))
         inner = min(1.0, max(0.0, share)) if isinstance(share, int | float) else 0.0
-        return (before + inner) / self._per_trial
+        return (before - (self._per_trial - jobs) + inner) / jobs
 
+    def _seconds_of_training(
+        self, trials: list[FrozenTrial], done: list[FrozenTrial], shares: Mapping[int, float]
+    ) -> tuple[float, float] | None:
+        """Estimate the seconds of a training of this study, and of one that is not pruned."""
+        untimed = {ABANDONED, REUSED_FROM}
+        timed = [t for t in done if not untimed & t.user_attrs.keys() and t.duration]
+        if timed:
+            whole = [trial for trial in timed if trial.state is TrialState.COMPLETE] or timed
+            return self._mean_seconds(timed), self._mean_seconds(whole)
+        guesses = [
+            _since_start(trials[number]) / (share * self._num_jobs(trials[number]))
+            for number, share in shares.items()
+            if share > 0.1
+        ]
+        return (fmean(guesses), fmean(guesses)) if guesses else None
 
-def _seconds_of_training(
-    trials: list[FrozenTrial], done: list[FrozenTrial], shares: Mapping[int, float]
-) -> tuple[float, float] | None:
-    """Estimate the seconds of a trial of this study, and of one that is not pruned."""
-    untimed = {ABANDONED, REUSED_FROM}
-    timed = [t for t in done if not untimed & t.user_attrs.keys() and t.duration]
-    if timed:
-        whole = [trial for trial in timed if trial.state is TrialState.COMPLETE] or timed
-        return _mean_seconds(timed), _mean_seconds(whole)
-    guesses = [
-        _since_start(trials[number]) / share for number, share in shares.items() if share > 0.1
-    ]
-    return (fmean(guesses), fmean(guesses)) if guesses else None
-
-
-def _mean_seconds(trials: list[FrozenTrial]) -> float:
-    return fmean(trial.duration.total_seconds() for trial in trials if trial.duration)
+    def _mean_seconds(self, trials: list[FrozenTrial]) -> float:
+        return fmean(
+            trial.duration.total_seconds() / self._num_jobs(trial)
+            for trial in trials
+            if trial.duration
+        )
 
 
 def _since_start(trial: FrozenTrial) -> float:

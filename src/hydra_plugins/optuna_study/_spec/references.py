@@ -3,7 +3,7 @@
 A reference may set keys that are not searched, and values outside of the search space. So it is no
 point: Optuna has no parameters of its trial, and samplers do not see it. Without a pruner the
 points of the search are those that it would have without; a pruner compares trials with it, too. It
-counts as a trial, is not pruned, and its finals run on the seeds of the others.
+counts as a trial, is not pruned, and its run counts in the finals, too.
 """
 
 import json

@@ -18,9 +18,11 @@ from hydra_plugins.optuna_study.attributes import (
     FAILURE,
     FAILURE_KIND,
     FINALIST_OF,
+    FITS,
     OVERRIDES,
     REFERENCE,
     REFERENCE_VALUES,
+    REPEAT_CONSTRAINTS,
     REPEATS,
     RETRY_OF,
     REUSED_FROM,
@@ -118,6 +120,9 @@ def retry(study: optuna.Study, number: int, failure: Failure) -> FrozenTrial:
     if any(other.user_attrs.get(RETRY_OF) == number for other in trials):
         return fail(study, number, failure)
     kept = {k: v for k, v in trial.user_attrs.items() if k in KEPT}
+    for name in (REPEAT_CONSTRAINTS, FITS):
+        if CARRIED in kept and name in trial.user_attrs:
+            kept[name] = trial.user_attrs[name][: len(kept[CARRIED])]
     attributes = {RETRY_OF: number, **kept}
     # Some samplers keep notes on a point here, such as its generation.
     system = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}

@@ -1,7 +1,7 @@
 """Which points of a study are trained again in its finals."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study._spec.references import Reference, identify
 from hydra_plugins.optuna_study._study.ledger import rank
 from hydra_plugins.optuna_study.attributes import (
+    CARRIED,
     DEFAULT,
     ENQUEUED,
     OVERRIDES,
@@ -45,11 +46,21 @@ class FinalPoint:
         """The values of its jobs in the search, if those count beside the ones on fresh seeds.
 
         The default config and the references are in the finals whatever the search says, so the
-        luck of being chosen is not in them.
+        luck of being chosen is not in them. A default that stands for a trial of the search may
+        have become the default because of its score.
         """
-        if not self.is_default and self.reference is None:
+        if self.reference is None and not self._ran_as_default:
             return []
         return list(self.trial.user_attrs.get(REPEATS, [self.trial.values]))
+
+    @property
+    def was_searched(self) -> bool:
+        """Whether the search has found it."""
+        return not self.is_default and self.reference is None
+
+    @property
+    def _ran_as_default(self) -> bool:
+        return self.is_default and self.trial.user_attrs.get(ENQUEUED) == DEFAULT
 
     @property
     def complete(self) -> FrozenTrial | None:
@@ -70,7 +81,8 @@ def choose_finalists(
 
     Best by the first objective, among the complete trials that meet every constraint and ran under
     the present config, the default left out: it takes part anyway, and what the search has found is
-    compared with it. A reused trial stands for the trial it was reused from.
+    compared with it. So do the references, whatever they scored. A reused trial stands for the
+    trial it was reused from.
 
     Args:
         study: that was searched.
@@ -81,7 +93,7 @@ def choose_finalists(
             same seeds as the others, even if the search has found better ones since.
 
     Returns:
-        An empty list if no point has completed.
+        An empty list if no complete point meets every constraint.
 
     """
     trials = study.get_trials(deepcopy=False)
@@ -97,17 +109,21 @@ def choose_finalists(
     default = _sources(defaults[-1:], trials)
     default_points = {_point_of(trial) for trial in default}
     best = [trial for trial in ranked if _point_of(trial) not in default_points][:num_finalists]
-    if not best and not default:
+    if not ranked:
         return []
-    beside = [trial for one in references for trial in complete_now if one.is_of(trial)]
+    done = [trial for trial in trials[since:] if trial.state is TrialState.COMPLETE]
+    beside = _sources([t for one in references for t in done if one.is_of(t)], trials)
     complete = [trial for trial in finals if trial.state is TrialState.COMPLETE]
     earlier = {_point_of(trial) for trial in complete if with_earlier} - default_points
     again = [trial for trial in ranked if _point_of(trial) in earlier]
     attempts = [*complete, *reversed(finals)]
-    return [
-        FinalPoint(trial, _point_of(trial) in default_points, _find_final(trial, attempts))
-        for trial in _distinct([*best, *again, *default, *beside])
-    ]
+    points = []
+    for trial in _distinct([*best, *again, *default, *beside]):
+        point = FinalPoint(trial, _point_of(trial) in default_points, None)
+        # What was the default before, and is now one of the best, needs fresh seeds.
+        own = [t for t in attempts if not (point.was_searched and CARRIED in t.user_attrs)]
+        points.append(replace(point, final=_find_final(trial, own)))
+    return points
 
 
 def _point_of(trial: FrozenTrial) -> Point:

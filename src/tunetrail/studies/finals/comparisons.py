@@ -44,7 +44,9 @@ def compare_winner(
             others = _validation_tables(record, record.list_runs(one))
             result = compare_tables(record, tables, others)
         if result is None:
-            record.notes.append(f"{name}: it was measured on other rows")
+            record.notes.append(
+                f"{name}: it was measured on other rows, or the store lacks a run of it"
+            )
         else:
             comparisons.append(WinnerComparison(name, "validation", result))
     comparisons += _against_untuned(record, tables)

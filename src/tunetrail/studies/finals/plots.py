@@ -45,7 +45,7 @@ def plot_finals(result: FinalsResult) -> Figure:
         unique.values(), unique.keys(), loc="outside lower center", ncols=3, frameon=False,
         fontsize="small",
     )  # fmt: skip
-    figure.suptitle("Finalists, trained again on fresh seeds")
+    figure.suptitle("Finalists, trained again")
     return figure
 
 

@@ -94,7 +94,7 @@ def load_winner(
     parent = add_to_run(uri=terms.uri, run_id=study.user_attrs[attributes.RUN_ID])
     searched = TrialRuns(parent, study=study.study_name, objectives=[terms.objective])
     own = _list_runs(runs, searched, winner)
-    if not own:
+    if len(own) == winner.carried:
         raise InputError(
             f"study {finals.study_name}: trial {winner.final} has no finished run in this store; "
             "set tracking.uri to the store that holds it"
@@ -105,8 +105,10 @@ def load_winner(
 
 
 def _list_runs(runs: TrialRuns, searched: TrialRuns, finalist: Finalist) -> list[RunSummary]:
-    before = searched.list_repeats(finalist.number) if finalist.carried else []
-    return [*before[: finalist.carried], *runs.list_repeats(finalist.final)]
+    before = []
+    if finalist.carried:
+        before = searched.list_repeats(finalist.number, first=finalist.carried)
+    return [*before, *runs.list_repeats(finalist.final)]
 
 
 def load_data(record: WinnerRecord) -> None:

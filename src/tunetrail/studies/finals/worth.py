@@ -57,7 +57,8 @@ def describe_worth(result: FinalsResult, worths: Sequence[Worth], metric: str) -
     lines = []
     if result.default is not None and find_searched(result) is None:
         lines.append(
-            "The search bought nothing: no point of it has completed beside the default config."
+            "The search bought nothing: beside the default config no point of it has a result on "
+            "fresh seeds that meets the constraints."
         )
     lines += [_describe(one, metric) for one in worths]
     return lines

@@ -211,6 +211,6 @@ def test_the_library_s_defaults_are_a_trial_and_a_finalist_and_stand_in_the_repo
     report = Path(parent.info.artifact_uri.removeprefix("file://"), "report.md").read_text()
     first = report.partition("## Winner: ")[2].split("\n\n")
     assert first[1].startswith("**The search bought nothing")
-    assert "beside the default" in first[1]
+    assert "no point of it has a result" in first[1]
     assert "over library defaults (trial 1)" in first[2]
     assert "| library defaults (trial 1) |" in report
