@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 from toys import ROOT
 from transformers import TrainingArguments
@@ -245,3 +246,14 @@ def test_start_up_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     assert done.returncode == 0, f"imported: {done.stderr}"
     assert "optuna_study" in done.stdout or "learning_rate" in done.stdout
+
+
+def test_the_first_report_of_a_trial_may_be_outside_of_the_threshold() -> None:
+    """Trials report at 1, 2, 3, …: what Optuna calls warm-up is the number of a report."""
+    cfg = compose("config", overrides=["pruner=threshold"])
+    study = optuna.create_study(direction="maximize", pruner=instantiate(cfg.pruner))
+    trial, stops = study.ask(), []
+    for number in (1, 2):
+        trial.report(0.0, number)
+        stops.append(trial.should_prune())
+    assert stops == [False, True]

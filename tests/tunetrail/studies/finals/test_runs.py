@@ -184,7 +184,8 @@ def test_the_library_s_defaults_are_a_trial_and_a_finalist_and_stand_in_the_repo
     train: Train, command: list[str], workspace: Path
 ) -> None:
     asked = [text for text in command if not text.startswith("sweep.references")]
-    train(*asked, "sweep.num_trials=3", "sweep.final_seeds=2", "pruner=threshold", "pruner.lower=2")
+    train(*asked, "sweep.num_trials=3", "sweep.final_seeds=2", "pruner=threshold",
+          "pruner.lower=2", "pruner.n_warmup_steps=0")  # fmt: skip
     study, finals = load("s"), load("s-finals-2")
     client = connect(workspace)
     # Both that the winner is compared with run to their end, whatever the pruner says.
