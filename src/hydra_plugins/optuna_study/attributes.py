@@ -18,7 +18,7 @@ PLAN_SINCE = "plan_since"
 # On a study: that somebody asked for its end. An id, and whether trials that run are interrupted.
 STOP = "stop"
 # On a study of finals: the name of the study whose best points it trains again, and the seeds of
-# the jobs of each trial.
+# the jobs of each trial (of one with carried values the last ones).
 FINAL_OF = "final_of"
 SEEDS = "seeds"
 

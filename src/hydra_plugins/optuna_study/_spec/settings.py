@@ -184,8 +184,8 @@ class Settings:
     # Jobs in one trial, each with another value at seed_key; the trial's value is their mean.
     num_seeds: Annotated[int, _Row(_whole(1), 1, Role.SEARCH)]
     seed_key: Annotated[str, _Row(_KEY, "seed")]
-    # After the search, this many of its best points and the default's are trained again, each on
-    # final_seeds seeds that the search has not used; final_seeds=0: none is.
+    # After the search, this many of its best points, the default and the references are trained
+    # again, until each has final_seeds seeds; final_seeds=0: none is.
     finalists: Annotated[int, _Row(_whole(1), 2, Role.PROGRESS)]
     final_seeds: Annotated[int, _Row(_whole(0), 0, Role.PROGRESS)]
     # 1 runs jobs in this process; more, or auto, in long-lived processes of their own.
