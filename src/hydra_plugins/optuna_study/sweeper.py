@@ -28,8 +28,9 @@ They are a study of their own in the same storage, ``STUDY-finals-SEEDS``, and i
 ``user_attrs["final_of"]`` names the first study. Each of its trials is a point of the search
 (``user_attrs["finalist_of"]`` is the number of its trial there) on fresh seeds. The default config
 and the references, which the search did not choose, keep their runs there as their first ones
-(``user_attrs["carried"]``). A job should not prune it. If the first study continued with another config (``allow_changes``), only trials since
-then can be finalists, and the name of the finals ends in ``-since-TRIAL``.
+(``user_attrs["carried"]``). A job should not prune it. If the first study continued with another
+config (``allow_changes``), only trials since then can be finalists, and the name of the finals ends
+in ``-since-TRIAL``.
 
 A job reports what went wrong by Python's own exceptions, anywhere in the chain of causes:
 MemoryError (the point is infeasible), FloatingPointError (not finite), ConnectionError and
