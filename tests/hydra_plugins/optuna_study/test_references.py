@@ -31,7 +31,9 @@ def searched(study):
     return [t.params for t in study.trials if REFERENCE not in t.user_attrs]
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize(
+    "kind", [k if k == "tpe" else pytest.param(k, marks=pytest.mark.slow) for k in SAMPLERS]
+)
 def test_the_points_of_the_search_are_those_that_it_would_have_without(sweep, kind):
     given = SAMPLERS[kind]
     without = sweep(*given, "num_trials=6", study="without")

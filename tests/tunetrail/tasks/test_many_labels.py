@@ -43,7 +43,7 @@ class Pictures(RunLog):
         assert width * height < 2700 * 2700, path
 
 
-@pytest.mark.parametrize("num_labels", [77, 5000])
+@pytest.mark.parametrize("num_labels", [pytest.param(77, marks=pytest.mark.slow), 5000])
 def test_figures_of_many_labels_with_long_names_are_readable_and_small(num_labels: int) -> None:
     names, targets, predictions = draw_labels(num_labels, 10_000)
     scores = pd.DataFrame({"label": names, "rows": 2, "precision": 0.5, "recall": 0.4, "f1": 0.3})

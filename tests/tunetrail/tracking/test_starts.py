@@ -84,6 +84,7 @@ def artifact(run: Run, path: str) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://")) / path
 
 
+@pytest.mark.slow
 def test_a_run_records_the_run_that_it_started_from_whatever_named_it(here: Chain) -> None:
     client = connect(URI)
     run = client.get_run(here.second)
@@ -195,6 +196,7 @@ def put_run(status: str, **tags: str) -> str:
     return str(run_id)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_model_to_start_from_is_refused_before_rows_are_loaded(
     said: Callable[..., str],
 ) -> None:
