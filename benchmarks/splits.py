@@ -74,9 +74,10 @@ def split_randomly(seed: int) -> DatasetDict:
 
 def find_leaked(train: Dataset, rows: Dataset) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Whether each row has a match in train."""
-    known = {normalise(text) for text in train["text"]}
-    leaked = np.array([normalise(text) in known for text in rows["text"]])
-    source, held_out = compare_sets([train["text"], rows["text"]])
+    keys = [[normalise(text) for text in part["text"]] for part in (train, rows)]
+    known = {*keys[0]}
+    leaked = np.array([key in known for key in keys[1]])
+    source, held_out = compare_sets(keys)
     for matches in find_near(source, held_out):
         leaked[matches.held_out] = True
     return leaked
