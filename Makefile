@@ -37,7 +37,7 @@ mlruns/optuna.db:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dashboard]'
 	@touch $@
 
-test: $(STAMP) ## run the tests, in about four minutes, without a network
+test: $(STAMP) ## run the tests, in about three minutes, without a network
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(STAMP) ## run the tests that take longer
