@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.special import softmax as softmax_of
 
+from tunetrail.data.columns import count_of
 from tunetrail.tasks.base import Decisions, Task
 from tunetrail.training.tokens import Split
 from tunetrail.training.trainer import MeasuringTrainer
@@ -238,7 +239,8 @@ def _fit(
     """Fit the temperature; with a reason where there is none."""
     num_right = int(right.sum())
     if found.num_rows < _FEWEST_ROWS:
-        return 1.0, f"validation has {found.num_rows:,} rows, and {_FEWEST_ROWS} are needed"
+        rows = count_of(found.num_rows, "row")
+        return 1.0, f"validation has {rows}, and {_FEWEST_ROWS} are needed"
     for number, word in ((num_right, "right"), (len(right) - num_right, "wrong")):
         if number < _FEWEST_OF_EACH:
             return 1.0, (
