@@ -66,7 +66,7 @@ def test_each_label_of_a_text_is_a_decision_between_no_and_yes() -> None:
 @pytest.mark.parametrize(
     ("num_rows", "num_right", "cause"),
     [
-        (1, 1, "validation has 1 rows, and 50 are needed"),
+        (1, 1, "validation has 1 row, and 50 are needed"),
         (49, 30, "validation has 49 rows, and 50 are needed"),
         (200, 200, "0 of 200 rows are wrong, and 5 are needed"),
         (200, 0, "0 of 200 rows are right, and 5 are needed"),
