@@ -180,7 +180,7 @@ class TrackStudy:
             InputError: there is no winner.
 
         Args:
-            finals: in which the best points were trained again on fresh seeds.
+            finals: in which the best points, the default and references were trained again.
             finalists: number of a trial of the study -> number of its trial in ``finals``.
 
         """

@@ -96,7 +96,7 @@ def _say_best(study: optuna.Study, objectives: Sequence[str], experiment_id: str
         f"{escape(name)} **{short(float(value))}**"
         for name, value in zip(objectives, best.values, strict=True)
     )
-    where = "on fresh seeds" if attributes.FINAL_OF in study.user_attrs else "in the search"
+    where = "in the finals" if attributes.FINAL_OF in study.user_attrs else "in the search"
     return f"Best {where}: {shown}, {values}. {list_values(attributes.params_of(best))}."
 
 

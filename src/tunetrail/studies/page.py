@@ -69,7 +69,7 @@ def _list_facts(study: optuna.Study, objectives: Sequence[str]) -> list[Fact]:
     if best is None:
         return [Fact("best", "none", "no trial can be used", "bad"), *facts]
     of_finals = attributes.FINAL_OF in study.user_attrs
-    where = f"trial {number_of(best)}" + (" on fresh seeds" if of_finals else " in the search")
+    where = f"trial {number_of(best)}" + (" in the finals" if of_finals else " in the search")
     return [
         *(
             Fact(f"{name}, best trial", short(float(value)), where)

@@ -195,9 +195,11 @@ MALFORMED = {
     "failure": [5, ["a"]],
     "failure_kind": ["arson", 5, None],
     "repeats": [5, [5], [[1.0, 2.0]], [["a"]], [[float("nan")]]],
+    "carried": [5, [5], [[1.0, 2.0]], [["a"]]],
     "spread": [5, ["a"], [0.1, 0.1]],
     "num_evaluations": ["many", -1],
     "repeat_constraints": [5, [5], [{"a": "b"}]],
+    "fits": [5, {"verdict": "good fit"}, [5]],
     "mlflow_run_id": [5],
     "enqueued": [["default"]],
 }

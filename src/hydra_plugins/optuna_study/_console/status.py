@@ -95,8 +95,10 @@ class Status:
         # Trainings, not trials: of some trials of finals the search has made the first ones.
         whole = [self._num_jobs(trial) for trial in done]
         progressed = sum(whole) + sum(shares[n] * self._num_jobs(trials[n]) for n in shares)
-        counted_trials = [t for t in trials if t.state is not TrialState.FAIL]
-        planned = total * per_trial - sum(per_trial - self._num_jobs(t) for t in counted_trials)
+        of_search = [
+            per_trial - self._num_jobs(t) for t in trials if t.state is not TrialState.FAIL
+        ]
+        planned = total * per_trial - sum(of_search)
         jobs = self._before + planned + self._after
         share = min(1.0, (self._before + progressed) / max(jobs, 1))
         filled = round(share * _CELLS)

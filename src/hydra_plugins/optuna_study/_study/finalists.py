@@ -1,7 +1,7 @@
 """Which points of a study are trained again in its finals."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -49,7 +49,8 @@ class FinalPoint:
         luck of being chosen is not in them. A default that stands for a trial of the search may
         have become the default because of its score.
         """
-        if self.reference is None and not self._ran_as_default:
+        is_default = self.is_default and self.trial.user_attrs.get(ENQUEUED) == DEFAULT
+        if self.reference is None and not is_default:
             return []
         return list(self.trial.user_attrs.get(REPEATS, [self.trial.values]))
 
@@ -57,10 +58,6 @@ class FinalPoint:
     def was_searched(self) -> bool:
         """Whether the search has found it."""
         return not self.is_default and self.reference is None
-
-    @property
-    def _ran_as_default(self) -> bool:
-        return self.is_default and self.trial.user_attrs.get(ENQUEUED) == DEFAULT
 
     @property
     def complete(self) -> FrozenTrial | None:
@@ -100,6 +97,8 @@ def choose_finalists(
     since = study.user_attrs.get(PLAN_SINCE, 0)
     complete_now = _sources(rank(study, trials[since:]), trials)
     ranked = _distinct(trial for trial in complete_now if not identify(trial))
+    if not ranked:
+        return []
     defaults = [
         trial
         for trial in trials[since:]
@@ -109,8 +108,6 @@ def choose_finalists(
     default = _sources(defaults[-1:], trials)
     default_points = {_point_of(trial) for trial in default}
     best = [trial for trial in ranked if _point_of(trial) not in default_points][:num_finalists]
-    if not ranked:
-        return []
     done = [trial for trial in trials[since:] if trial.state is TrialState.COMPLETE]
     beside = _sources([t for one in references for t in done if one.is_of(t)], trials)
     complete = [trial for trial in finals if trial.state is TrialState.COMPLETE]
@@ -119,10 +116,11 @@ def choose_finalists(
     attempts = [*complete, *reversed(finals)]
     points = []
     for trial in _distinct([*best, *again, *default, *beside]):
-        point = FinalPoint(trial, _point_of(trial) in default_points, None)
+        is_default = _point_of(trial) in default_points
         # What was the default before, and is now one of the best, needs fresh seeds.
-        own = [t for t in attempts if not (point.was_searched and CARRIED in t.user_attrs)]
-        points.append(replace(point, final=_find_final(trial, own)))
+        may_carry = is_default or identify(trial)
+        own = [t for t in attempts if may_carry or CARRIED not in t.user_attrs]
+        points.append(FinalPoint(trial, is_default, _find_final(trial, own)))
     return points
 
 

@@ -97,6 +97,7 @@ _OF_TRIAL = {
     names.SPREAD: _NUMBERS,
     names.NUM_EVALUATIONS: _WHOLE,
     names.REPEAT_CONSTRAINTS: _MAPPINGS,
+    names.FITS: _Kind(_all(lambda value: isinstance(value, dict)), "a list of mappings"),
     names.RUN_ID: _TEXT,
 }
 
@@ -156,7 +157,8 @@ def _find_fault(trial: FrozenTrial, num_trials: int, num_objectives: int) -> str
     rows = [row for name in (names.REPEATS, names.CARRIED) for row in attributes.get(name, ())]
     rows.append(attributes.get(names.SPREAD, ()))
     if any(len(row) not in (0, num_objectives) for row in rows):
-        return f"{names.REPEATS} and {names.SPREAD} have not a value for each objective"
+        listed = f"{names.REPEATS}, {names.CARRIED} and {names.SPREAD}"
+        return f"{listed} have not a value for each objective"
     if any(
         isinstance(value, float) and not abs(value) < _LARGEST for value in trial.params.values()
     ):

@@ -1,4 +1,4 @@
-"""The finalists of a study: its best points, trained again on fresh seeds, best first."""
+"""The finalists of a study, trained again: its best points, the default config, references."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
