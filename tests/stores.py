@@ -22,6 +22,15 @@ def execute(path: Path, *statements: str) -> None:
         connection.commit()
 
 
+def refuse_tags(path: Path) -> None:
+    """Let a store refuse tags of experiments, as a server does where a person may only read."""
+    execute(
+        path,
+        "CREATE TRIGGER refuse BEFORE INSERT ON experiment_tags "
+        "BEGIN SELECT RAISE(ABORT, 'only reading is allowed'); END",
+    )
+
+
 def dump(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return list(connection.iterdump())

@@ -1,6 +1,7 @@
 """Every YAML that is shipped composes, names things that exist, and passes the run's own checks."""
 
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -219,9 +220,35 @@ COMMANDS = {
     for command in re.findall(r"(?m)^(?:# +)?python train\.py +([^#\n]*?)(?: +#.*)?$", PAGES)
     if command not in {"", "-m"} and not command.endswith("\\")
 }
+HELP = yaml.safe_load((CONF / "hydra" / "help" / "tunetrail.yaml").read_text("utf-8"))
+# Group -> its example, the last of three columns.
+EXAMPLES = dict(re.findall(r"(?m)^(\w+) {2,}\S.*? {2,}(\S.*)$", HELP["template"]))
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_lists_every_group_with_an_example_of_it() -> None:
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
+    assert EXAMPLES.keys() == groups == {*GROUPS, "experiment"}
+    for group, example in EXAMPLES.items():
+        assert re.search(rf"(^| ){group}[.=]", example), example
+
+
+def test_the_line_for_bash_that_the_pages_name_completes_options() -> None:
+    [line] = re.findall(r'`(eval "\$\(python [^`]+)`', PAGES)
+    assert line in HELP["footer"].replace("$$", "$")
+    # What bash does at TAB.
+    typed = "COMP_LINE='python train.py sampler=' COMP_CWORD=2"
+    script = f"{line}\n{typed}\nhydra_bash_completion\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env={**os.environ, "PATH": path},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == [
+        f"{group}={option}" for group, option in OPTIONS if group == "sampler"
+    ], done.stderr
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *EXAMPLES.values()}))
 def test_every_command_in_readme_and_conf_composes(command: str) -> None:
     overrides = [text for text in shlex.split(command) if text != "-m"]
     parsed = OverridesParser.create().parse_overrides(overrides)

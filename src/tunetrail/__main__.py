@@ -11,9 +11,9 @@ from tunetrail.config.store_key import store_named
 from tunetrail.config.terminal import clean, clean_tracebacks, say, say_error
 from tunetrail.errors import InputError
 
+_INTERRUPTED = 130
 # Each is a module of tunetrail.commands: HELP, add_arguments(parser), run(arguments) -> exit code.
 # Heavy libraries are imported when a command runs, so that --help answers at once.
-_INTERRUPTED = 130
 COMMANDS: tuple[str, ...] = (
     "ui",
     "rerun",
@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
 )
 
 _EXAMPLES = """examples:
+  tunetrail ui                                           the charts of the newest study, in MLflow
   tunetrail rerun 35055d0e                               train again, and compare every number
   tunetrail compare 35055d0e 1f2e3d4c                    what differs between two runs
   tunetrail labels 35055d0e --output suspects.csv        labels to look at

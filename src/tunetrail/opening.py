@@ -23,9 +23,9 @@ from tunetrail.templates.descriptions import (
     introduce,
     join_paragraphs,
     link_to_run,
-    list_values,
     say_rerun,
     say_start,
+    say_trial,
 )
 from tunetrail.templates.names import is_usual, name_run
 from tunetrail.tracking import recording
@@ -140,8 +140,7 @@ def _tags_of(trial: Trial) -> dict[str, str]:
 def _name_run(cfg: DictConfig, trial: Trial | None) -> str:
     """Name a run: as tracking.run_name says, else by what it is."""
     if trial is not None:
-        own = trial.name_run(seed=cfg.training_seed)
-        return own if cfg.tracking.run_name is None else f"{cfg.tracking.run_name} · {own}"
+        return trial.name_run(seed=cfg.training_seed, own=cfg.tracking.run_name)
     if cfg.tracking.run_name is not None:
         return str(cfg.tracking.run_name)
     # Values from environment variables stay unread.
@@ -188,9 +187,8 @@ def say_neighbours(run_log: RunLog, recorded: Mapping[str, Any], trial: Trial | 
             if trial.parent_run_id is None
             else link_to_run(name, experiment, trial.parent_run_id)
         )
-        seed = "" if trial.repeat is None else f", on seed {recorded['training_seed']}"
-        values = f" Searched: {list_values(trial.params)}." if trial.params else ""
-        said.insert(0, f"Trial {trial.searched} of {above}{seed}.{values}")
+        seed = None if trial.repeat is None else recorded["training_seed"]
+        said.insert(0, say_trial(trial.searched, above, trial.params, seed=seed))
     return "\n\n".join(filter(None, said))
 
 

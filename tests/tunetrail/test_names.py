@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunetrail.templates.names import name_part, name_run, name_trial
+from tunetrail.templates.names import WINNER, find_own_name, name_part, name_run, name_trial
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,15 @@ def test_a_trial_is_named_by_its_number_and_its_point(
 def test_a_final_is_named_by_its_seed_and_a_long_name_is_cut() -> None:
     assert name_trial(7, {}, seed=43) == "trial 7 · seed 43"
     assert len(name_trial(7, {f"a.key_{n}": n for n in range(100)})) == 120
+
+
+@pytest.mark.parametrize("own", [None, "mine", "a · b"])
+def test_a_name_of_a_persons_own_stands_before_that_of_a_trial_and_is_found_again(
+    own: str | None,
+) -> None:
+    name = name_trial(7, {"a.rank": 8}, reference="default", own=own)
+    assert name == ("" if own is None else f"{own} · ") + "trial 7 · default · rank 8"
+    assert find_own_name(name, 7) == find_own_name(WINNER + name, 7) == own
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from hydra_plugins.optuna_study._console.finals_report import (
     format_finals,
     write_finals,
 )
+from hydra_plugins.optuna_study._console.status import Around
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._jobs.failure import FailureKind
 from hydra_plugins.optuna_study._jobs.workers import Worker
-from hydra_plugins.optuna_study._loop import Resources, StudyLoop, logged
+from hydra_plugins.optuna_study._loop import Resources, Running, StudyLoop, logged
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._spec.sweep_spec import SweepSpec, build_callbacks
 from hydra_plugins.optuna_study._study.budget import Budget, Left
@@ -211,9 +212,14 @@ class FinalsLoop(StudyLoop):
         super().__init__(spec, study=finals, resources=resources, budget=budget)
         self.folder = folder
 
-    def _count_other_jobs(self) -> tuple[int, int]:
+    def _count_around(self) -> Around:
         searched = self._searched.get_trials(deepcopy=False, states=FINISHED)
-        return sum(len(trial.user_attrs.get(REPEATS, [None])) for trial in searched), 0
+        return Around(
+            jobs_before=sum(len(trial.user_attrs.get(REPEATS, [None])) for trial in searched)
+        )
+
+    def _find_same(self, asked: Running) -> FrozenTrial | None:
+        """Find none: a point that is queued again needs seeds that the search has not used."""
 
     def _finish(self) -> None:
         points = _read_points(self._searched, self.study, self.spec)

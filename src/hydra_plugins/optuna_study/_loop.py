@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from hydra_plugins.optuna_study._configs import plain, quoted
 from hydra_plugins.optuna_study._console.report import format_summary, format_trial, write_results
 from hydra_plugins.optuna_study._console.screen import Screen
-from hydra_plugins.optuna_study._console.status import Status
+from hydra_plugins.optuna_study._console.status import Around, Status
 from hydra_plugins.optuna_study._errors import ForeignPointError, SweepError, first_line
 from hydra_plugins.optuna_study._functions import load_redact, redact_command
 from hydra_plugins.optuna_study._jobs.failure import INTERRUPTED, Failure, FailureKind
@@ -33,7 +33,7 @@ from hydra_plugins.optuna_study._study.sampler import StudySampler
 from hydra_plugins.optuna_study._study.stopping import StopRequest
 from hydra_plugins.optuna_study._study.storage import absolute_storage
 from hydra_plugins.optuna_study._study.study import quiet_optuna, sign_next
-from hydra_plugins.optuna_study.attributes import CARRIED, OVERRIDES, REPEATS
+from hydra_plugins.optuna_study.attributes import CARRIED, DEFAULT, OVERRIDES, REPEATS
 
 log = logging.getLogger(__name__)
 
@@ -99,24 +99,27 @@ class StudyLoop:
         self.ledger = Ledger(study)
         self.running: dict[int, Running] = {}
         self.screen = resources.screen
-        before, after = self._count_other_jobs()
         self.status = Status(
             study,
             self.running,
             spec.settings,
             folder=resources.folder / PROGRESS,
-            jobs_before=before,
-            jobs_after=after,
+            around=self._count_around(),
+            num_workers=resources.pool.num_workers,
         )
         self._said: set[str] = set()
 
-    def _count_other_jobs(self) -> tuple[int, int]:
-        """Count the jobs before those of this study, and after them."""
+    def _count_around(self) -> Around:
         finalists, seeds = self.settings.finalists, self.settings.final_seeds
-        beside = self.settings.try_default + len(self.spec.references)
+        if seeds == 0:
+            return Around()
+        is_tried = any(origin == DEFAULT for origin, _ in self.spec.points)
+        beside = is_tried + len(self.spec.references)
         # The runs of these in the search count.
-        fresh = max(seeds - self.settings.num_seeds, min(seeds, 1))
-        return 0, finalists * seeds + beside * fresh
+        fresh = max(seeds - self.settings.num_seeds, 1)
+        return Around(
+            trials_after=finalists + beside, jobs_after=finalists * seeds + beside * fresh
+        )
 
     def run(self) -> None:
         with self.screen.doing("opening the run of the study"):
@@ -227,7 +230,7 @@ class StudyLoop:
             asked = self._ask(identity)
             if isinstance(asked, FrozenTrial):
                 return None, asked
-            source = self.ledger.find_same(asked.overrides, *asked.reference)
+            source = self._find_same(asked)
             if source is not None:
                 return None, reuse(self.study, asked.trial, source)
         except UpdateFinishedTrialError:
@@ -235,6 +238,10 @@ class StudyLoop:
             return None, None
         self.worker.holds.add(asked.trial._trial_id)  # noqa: SLF001 - what storages go by
         return asked, None
+
+    def _find_same(self, asked: Running) -> FrozenTrial | None:
+        """Find the trial that has run the same, whose result counts for this one, too."""
+        return self.ledger.find_same(asked.overrides, *asked.reference)
 
     def _ask(self, identity: dict[str, Any]) -> Running | FrozenTrial:
         with quiet_optuna():
@@ -346,12 +353,11 @@ class StudyLoop:
 
     def _announce(self, trial: FrozenTrial) -> None:
         self.ledger.update()
-        beside = {other.number for other in self.ledger.running} | self.running.keys()
-        num_parallel = 1 + len(beside - {trial.number})
         # Before the line that says how it ended.
         self.status.forget(trial.number)
         self.screen.refresh()
-        log.info(format_trial(self.ledger, trial, self.spec, num_parallel=num_parallel))
+        left = self.status.seconds_left()
+        log.info(format_trial(self.ledger, trial, self.spec, seconds_left=left))
         with self.screen.doing(f"noting how trial {trial.number} ended"):
             for name, callback in self.spec.callbacks.items():
                 with logged(name):

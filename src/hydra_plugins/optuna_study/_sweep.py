@@ -93,7 +93,10 @@ def run_sweep(app: App, values: Mapping[str, Any], arguments: Sequence[str]) -> 
                 run_finals(spec, study, resources)
             if resources.undone:
                 # Last: all that could be done is done, and the exit code says that not all was.
-                raise SweepError(f"{'; '.join(resources.undone)}; {remedy}")
+                raise SweepError(
+                    f"{'; '.join(resources.undone)}; finished trials are kept; once that is fixed, "
+                    f"to continue: {command}"
+                )
 
 
 @contextlib.contextmanager

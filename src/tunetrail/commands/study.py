@@ -59,7 +59,7 @@ def _stop(arguments: argparse.Namespace) -> None:
     if arguments.now:
         say(f"asked to stop now: {trials} will be interrupted; the same command continues")
     else:
-        say(f"asked to stop: {trials} will end first, then the finals run; --now waits for neither")
+        say(f"asked to stop: {trials} will end first, then come the finals, if the study has any")
 
 
 def _enqueue(arguments: argparse.Namespace) -> None:

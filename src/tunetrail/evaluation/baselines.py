@@ -140,7 +140,7 @@ class BaselinesReport:
         verdict = "better than" if self.beats_best else "no better than"
         of = f", the best of {len(self.compared)} baselines" if len(self.compared) > 1 else ""
         has = f"which has {_name(self.main_metric)} {best.score:.4f}"
-        return f"{verdict} {best.name}{of}, {has}: {best.gain}"
+        return f"{verdict} {best.name}{of}, {has}: gain {best.gain}"
 
     def metrics(self) -> dict[str, float]:
         """Name the numbers as MLflow holds them."""

@@ -12,11 +12,12 @@ from tunetrail.tracking.run_ids import complete_run_id
 from tunetrail.tracking.store import (
     connect_existing,
     look_up,
+    not_vital,
     require_active,
     store_errors,
 )
 from tunetrail.tracking.tags import PARENT, STUDY, TRIAL
-from tunetrail.tracking.views import mark_kind, save_view
+from tunetrail.tracking.views import has_view, mark_kind, try_save_view, view_key
 
 # The toggle of MLflow's pages between agents and model training stands in the address.
 _TRAINING = "workflowType=machine_learning"
@@ -41,7 +42,10 @@ class Address:
 
 
 def find_page(asked: str | None, *, uri: str) -> Address:
-    """Find the page that shows a study or a run; the view of a study is written if need be.
+    """Find the page that shows a study or a run.
+
+    The view of a study and the kind of its experiment are written first. Where the store refuses
+    them, a study that has no view yet is shown by the page of its run.
 
     Args:
         asked: the name of a study, the name of a run, its id or the first 8 digits or more; None
@@ -72,13 +76,15 @@ def find_page(asked: str | None, *, uri: str) -> Address:
 
 
 def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Address:
-    place = f"/#/experiments/{run.info.experiment_id}/runs"
+    place, run_id = f"/#/experiments/{run.info.experiment_id}/runs", run.info.run_id
     if as_study:
-        key = save_view(client, run)
-        title = f"study {run.data.tags[STUDY]}"
-        return Address(title, f"{place}?viewStateShareKey={key}&compareRunsMode=CHART&{_TRAINING}")
-    mark_kind(client, client.get_experiment(run.info.experiment_id))
-    run_id = run.info.run_id
+        try_save_view(client, run_id)
+        # Asked for a view that is not there, MLflow would show another page.
+        if has_view(client, run):
+            shown = f"viewStateShareKey={view_key(run_id)}&compareRunsMode=CHART&{_TRAINING}"
+            return Address(f"study {run.data.tags[STUDY]}", f"{place}?{shown}")
+    with not_vital("the kind of the experiment"):
+        mark_kind(client, client.get_experiment(run.info.experiment_id))
     return Address(f"run {run.info.run_name} ({run_id})", f"{place}/{run_id}?{_TRAINING}")
 
 

@@ -23,7 +23,7 @@ from tunetrail.studies.finals.finalists import collect_result
 from tunetrail.studies.finals.marks import mark_winner
 from tunetrail.studies.finals.plots import plot_finals
 from tunetrail.studies.finals.record import Terms
-from tunetrail.studies.finals.report import NO_WINNER
+from tunetrail.studies.finals.report import require_winner
 from tunetrail.studies.finals.winner import read_said, read_section, register_winner
 from tunetrail.studies.fits import list_fits, plot_fits
 from tunetrail.studies.forgetting import describe_forgotten, list_forgotten, plot_forgotten
@@ -142,8 +142,8 @@ class TrackStudy:
         with store_errors(self._uri):
             self._runs.synchronise([trial])
             self._log_values(study, trial, parent)
-            if self._log_best(study, parent):
-                self._describe(study, parent)
+            self._log_best(study, parent)
+            self._describe(study, parent)
             self._delete_unneeded(study)
             if not self._has_view:
                 # Now it is known what the trials measure.
@@ -187,7 +187,7 @@ class TrackStudy:
         parent = self._reopen(study)
         terms = Terms(
             uri=self._uri,
-            objective=self._objectives[0],
+            objectives=tuple(self._objectives),
             registry_name=config.registry.name,
             keeps_weights=config.tracking.log_model,
             scores_all=config.score_test,
@@ -197,7 +197,7 @@ class TrackStudy:
             lines = register_winner(study, finals, finalists, parent=parent, terms=terms)
             for line in lines:
                 log.info("%s", line)
-            result = collect_result(study, finals, finalists, objective=terms.objective)
+            result = collect_result(study, finals, finalists, objectives=terms.objectives)
             if result.finalists:
                 drawn = self._figures.setdefault(study.study_name, {})
                 drawn[FINALS] = plot_finals(result)
@@ -210,8 +210,7 @@ class TrackStudy:
                 None if result.winner is None else result.winner.number,
             )
             self._describe(study, parent)
-        if lines[0].startswith(NO_WINNER):
-            raise InputError("the study has no winner")
+        require_winner(result)
 
     def _create_parent(
         self, study: optuna.Study, config: DictConfig, searched: optuna.Study | None
@@ -283,17 +282,15 @@ class TrackStudy:
             named = zip(self._objectives, trial.values, strict=True)
             parent.metrics({f"trials/{name}": v for name, v in named}, step=trial.number)
 
-    def _log_best(self, study: optuna.Study, parent: RunLog) -> bool:
-        """Log the best trial so far; returns whether it is a new one."""
+    def _log_best(self, study: optuna.Study, parent: RunLog) -> None:
+        """Log the best trial so far, if it is a new one."""
         best = find_best(study)
-        is_new = best is not None and best.number != self._logged_best
-        if best is not None and is_new:
+        if best is not None and best.number != self._logged_best:
             names = zip(self._objectives, best.values, strict=True)
             # Finals are given in no order, so the best of them so far is no curve.
             step = 0 if attributes.FINAL_OF in study.user_attrs else best.number
             parent.metrics({f"best/{name}": value for name, value in names}, step=step)
             self._logged_best = best.number
-        return is_new
 
     def _delete_unneeded(self, study: optuna.Study) -> None:
         """Delete weights and pages of trials outside the best, and checkpoints of ended ones."""
@@ -355,12 +352,15 @@ class TrackStudy:
         self._figures[study.study_name] = drawn
 
     def _log_report(self, study: optuna.Study, parent: RunLog, run_ids: dict[int, str]) -> None:
-        winner = read_section(parent)
-        runs = self._runs.list_all_repeats()
-        table = list_forgotten(study, self._objectives, runs, main_metric=self._main_metric)
+        winner, forgetting = read_section(parent), ""
+        # Finals have neither the table nor the figure of it.
+        if attributes.FINAL_OF not in study.user_attrs:
+            runs = self._runs.list_all_repeats()
+            table = list_forgotten(study, self._objectives, runs, main_metric=self._main_metric)
+            forgetting = describe_forgotten(table, self._objectives[0])
         report = write_report(
             study, self._objectives, self._constraints, run_ids,
-            winner=winner, forgetting=describe_forgotten(table, self._objectives[0]),
+            winner=winner, forgetting=forgetting,
         )  # fmt: skip
         parent.text(report, "report.md")
         figures = self._figures.get(study.study_name, {})

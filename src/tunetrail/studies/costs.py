@@ -12,7 +12,8 @@ from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.curves import LINE, MARK, spread_axis
 from tunetrail.studies.naming import name_points
 from tunetrail.studies.ranking import rank
-from tunetrail.templates import short
+from tunetrail.studies.states import number_of
+from tunetrail.templates.names import describe_params
 from tunetrail.tracking.run_log import RunSummary
 
 WEIGHTS, SECONDS = "trainable parameters", "seconds"
@@ -63,11 +64,15 @@ def list_beside(
 
     """
     names, main = list(objectives), f"validation/{main_metric}"
+    measured = [
+        (trial, pd.DataFrame([run.metrics for run in runs.get(trial.number, ())]))
+        for trial in rank(study)
+    ]
+    measured = [(t, costs) for t, costs in measured if {*metrics, _ERROR} <= {*costs.columns}]
+    # A reference has keys that no other trial has.
+    keys = dict.fromkeys(key for trial, _ in measured for key in attributes.params_of(trial))
     lines = []
-    for trial in rank(study):
-        costs = pd.DataFrame([run.metrics for run in runs.get(trial.number, ())])
-        if not {*metrics, _ERROR} <= {*costs.columns}:
-            continue
+    for trial, costs in measured:
         repeats = pd.DataFrame(
             trial.user_attrs.get(attributes.REPEATS) or [trial.values],  # noqa: PD011 - no pandas
             columns=names,
@@ -77,11 +82,8 @@ def list_beside(
             spread = {f"± {main}": _HALF * float(costs[_ERROR].mean())} if main in names else {}
         lines.append(
             {
-                "trial": trial.number,
-                **{
-                    key.rpartition(".")[2]: value
-                    for key, value in attributes.params_of(trial).items()
-                },
+                "trial": number_of(trial),
+                **{key.rpartition(".")[2]: attributes.params_of(trial).get(key) for key in keys},
                 "runs": len(repeats),
                 **repeats.mean(),
                 **spread,
@@ -161,11 +163,11 @@ def plot_beside(
 
 
 def label_trials(table: pd.DataFrame) -> list[str]:
-    """Return what tells each trial of a table from the others: its parameters."""
+    """Return what tells each trial of a table from the others: ``lr 2.3e-4, bs 16``."""
     ends = list(table.columns).index("runs")
-    params = [name for name in table.columns[1:ends] if len({*table[name]}) > 1]
+    params = [name for name in table.columns[1:ends] if len({*map(str, table[name])}) > 1]
     return [
-        ", ".join(short(row[name]) for name in params) or f"trial {int(row['trial'])}"
+        ", ".join(describe_params(dict(row[params].dropna()))) or f"trial {int(row['trial'])}"
         for _, row in table.iterrows()
     ]
 

@@ -7,7 +7,9 @@ import optuna
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.config.secrets import redact
+from tunetrail.data.columns import count_of
 from tunetrail.studies.ranking import find_best
+from tunetrail.studies.report import describe_seeds
 from tunetrail.studies.states import number_of, state_of
 from tunetrail.templates import short
 from tunetrail.templates.descriptions import (
@@ -76,10 +78,9 @@ def _say_what(
         above = link_to_run(
             f"study {study.user_attrs[attributes.FINAL_OF]}", experiment_id, searched
         )
-        seeds = ", ".join(str(seed) for seed in study.user_attrs.get(attributes.SEEDS, ()))
         return (
             f"The best points of {above}, the default config and the references, trained again "
-            f"(seeds {seeds}). Goal: {goal}."
+            f"{describe_seeds(study)} Goal: {goal}."
         )
     space = list_values(study.user_attrs.get(attributes.SEARCH_SPACE, {}))
     return f"Goal: {goal}. Searched: {space}."
@@ -104,4 +105,4 @@ def _say_endings(study: optuna.Study) -> str:
     trials = study.get_trials(deepcopy=False)
     counts = Counter(state_of(trial) for trial in trials)
     ended = ", ".join(f"{number} {state}" for state, number in counts.most_common())
-    return f"{len(trials):,} trials: {ended}." if trials else ""
+    return f"{count_of(len(trials), 'trial')}: {ended}." if trials else ""

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
+from tunetrail.data.columns import count_of
 from tunetrail.evaluation.baselines import BaselinesReport
 from tunetrail.evaluation.fit import FitReport, Verdict
 from tunetrail.studies.curves import spread_axis
@@ -109,7 +110,8 @@ def describe_fits(study: optuna.Study) -> list[str]:
     if not fits:
         return []
     counts = Counter(str(fit.verdict) for fit in fits)
-    said = [f"Of {len(fits)} trials: " + ", ".join(f"{n} {v}" for v, n in counts.most_common())]
+    shown = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
+    said = [f"Of {count_of(len(fits), 'trial')}: {shown}"]
     where = find_where(fits)
     if where is not None:
         said.append(where)
@@ -159,8 +161,9 @@ def find_where(fits: Sequence[TrialFit]) -> str | None:
     there, rest = overfit[edge.inside], overfit[~edge.inside]
     p = "p < 0.001" if chance < 0.001 else f"p = {chance:.3f}"
     return (
-        f"Overfitting in {overfit.sum()} of {len(fits)} trials: {edge} in {there.sum()} of "
-        f"{len(there)}, elsewhere in {rest.sum()} of {len(rest)} ({p}, all edges counted)"
+        f"Overfitting in {overfit.sum()} of {count_of(len(fits), 'trial')}: {edge} in "
+        f"{there.sum()} of {len(there)}, elsewhere in {rest.sum()} of {len(rest)} "
+        f"({p}, all edges counted)"
     )
 
 

@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tunetrail.data.columns import count_of
 from tunetrail.evaluation.forgetting.report import LEAST
 from tunetrail.studies.costs import label_trials, list_beside, plot_beside
 from tunetrail.templates import short
@@ -43,9 +44,11 @@ def plot_forgotten(
     table: pd.DataFrame, objective: str, *, baselines: Mapping[str, float]
 ) -> Figure:
     """Draw the score that was gained against what was forgotten, with what each trial is."""
-    return plot_beside(
+    figure = plot_beside(
         table, [FORGOTTEN], objective, baselines=baselines, against="what was forgotten"
     )
+    figure.axes[0].set_xlabel(f"{FORGOTTEN} (nats a token, or accuracy of a probe)")
+    return figure
 
 
 def describe_forgotten(table: pd.DataFrame, objective: str) -> str:
@@ -56,9 +59,9 @@ def describe_forgotten(table: pd.DataFrame, objective: str) -> str:
     names, best = label_trials(table), table.iloc[0]
     forgot = (table[_CERTAIN] > 0) & (table[FORGOTTEN] >= LEAST)
     said = (
-        f"{int(forgot.sum())} of {len(table)} trials forgot more than noise. The best, trial "
-        f"{int(best['trial'])} ({names[0]}), has {objective} {short(float(best[objective]))} and "
-        f"forgot {best[FORGOTTEN]:+.3f}"
+        f"{int(forgot.sum())} of {count_of(len(table), 'trial')} forgot more than noise. The best, "
+        f"trial {int(best['trial'])} ({names[0]}), has {objective} "
+        f"{short(float(best[objective]))} and forgot {best[FORGOTTEN]:+.3f}"
     )
     if not forgot.iloc[0]:
         return f"{said}, which is no more than noise."

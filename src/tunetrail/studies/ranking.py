@@ -22,7 +22,12 @@ def to_cost(study: optuna.Study, value: float, index: int = 0) -> float:
 
 def is_feasible(trial: FrozenTrial) -> bool:
     """Whether a trial meets every constraint."""
-    return all(value <= 0 for value in trial.constraints.values())
+    return not list_violations(trial)
+
+
+def list_violations(trial: FrozenTrial) -> dict[str, float]:
+    """List the constraints that a trial violates, and by how much."""
+    return {name: value for name, value in trial.constraints.items() if value > 0}
 
 
 def total_violation(constraints: Mapping[str, float]) -> float:

@@ -49,7 +49,7 @@ def write_report(
         name=study.study_name,
         number_of=number_of,
         final_of=study.user_attrs.get(attributes.FINAL_OF),
-        seeds=study.user_attrs.get(attributes.SEEDS, ()),
+        seeds=describe_seeds(study),
         winner=winner,
         forgetting=forgetting,
         objectives=list(objectives),
@@ -84,6 +84,28 @@ def write_report(
         pruned=_list_pruned(trials),
         failed=_list_failed(trials, in_tables),
     )
+
+
+def describe_seeds(finals: optuna.Study) -> str:
+    """Say on which seeds finals are trained: not all trials have the same.
+
+    Runs in the search count as the first ones of trials that the search did not choose.
+    """
+    seeds = [str(seed) for seed in finals.user_attrs.get(attributes.SEEDS, ())]
+    carried = {
+        number_of(trial): len(trial.user_attrs[attributes.CARRIED])
+        for trial in finals.get_trials(deepcopy=False)
+        if trial.user_attrs.get(attributes.CARRIED)
+    }
+    said = f"on seeds that the search did not use: {', '.join(seeds)}."
+    if carried:
+        trials = ", ".join(f"trial {number}" for number in sorted(carried))
+        first = ", ".join(seeds[: max(carried.values())])
+        said += (
+            f" Not on {first}: {trials}, which the search did not choose; their runs in the search "
+            "count instead."
+        )
+    return said
 
 
 def list_trials(
@@ -257,7 +279,7 @@ def _origin(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
         shown = "".join(f", {_last(name)}={short(value)}" for name, value in extra.items())
         notes.append(f"{attributes.name_reference(attrs[attributes.REFERENCE])}{shown}")
     if attrs.get(attributes.ENQUEUED) == attributes.POINT:
-        notes.append("a point of sweep.enqueue")
+        notes.append("a queued point")
     if carried := len(attrs.get(attributes.CARRIED, ())):
         notes.append(f"with {carried} run{'' if carried == 1 else 's'} of the search")
     return notes

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.optuna_study import attributes
 
@@ -25,6 +25,13 @@ def state_of(trial: FrozenTrial) -> str:
 def number_of(trial: FrozenTrial) -> int:
     """Return the number that people see: that of the search, in finals, too."""
     return int(trial.user_attrs.get(attributes.FINALIST_OF, trial.number))
+
+
+def reference_of(trial: FrozenTrial | Trial) -> str | None:
+    """Name the config that a trial runs whatever the search says; None: a point of the search."""
+    attrs = trial.user_attrs
+    is_default = attrs.get(attributes.ENQUEUED) == attributes.DEFAULT
+    return attrs.get(attributes.REFERENCE, attributes.DEFAULT if is_default else None)
 
 
 def seconds_of(trial: FrozenTrial) -> float | None:

@@ -10,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import count_better, total_violation
+from tunetrail.studies.states import reference_of
 from tunetrail.templates.names import name_trial
 from tunetrail.tracking.confinement import require_run_id
 
@@ -64,10 +65,7 @@ class Trial:
         self.final_of: str | None = self._study.user_attrs.get(attributes.FINAL_OF)
         attrs = self._trial.user_attrs
         # What the finals compare the winner with; None: a point of the search.
-        self.reference: str | None = attrs.get(
-            attributes.REFERENCE,
-            "default" if attrs.get(attributes.ENQUEUED) == attributes.DEFAULT else None,
-        )
+        self.reference = reference_of(self._trial)
         self._is_first = (repeat or 0) == len(attrs.get(attributes.CARRIED, ()))
         self._is_last = repeat is None or repeat == num_repeats - 1
         self._num_before = repeat or 0
@@ -82,8 +80,11 @@ class Trial:
         """The number of the trial of the search: in finals, of the one that is trained again."""
         return int(self._trial.user_attrs.get(attributes.FINALIST_OF, self.number))
 
-    def name_run(self, *, seed: int) -> str:
-        """Name the MLflow run; a final is known by its number, and its seed."""
+    def name_run(self, *, seed: int, own: str | None = None) -> str:
+        """Name the MLflow run; a final is known by its number, and its seed.
+
+        ``own`` is ``tracking.run_name``.
+        """
         params = self.params if self.final_of is None else {}
         several = self.final_of is not None or self.repeat is not None
         return name_trial(
@@ -91,6 +92,7 @@ class Trial:
             params,
             reference=self.reference,
             seed=seed if several else None,
+            own=own,
         )
 
     @property

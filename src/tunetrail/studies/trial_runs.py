@@ -16,9 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.optuna_study import attributes
 from tunetrail.config.secrets import redact
 from tunetrail.errors import InputError
-from tunetrail.studies.states import state_of
-from tunetrail.templates.names import name_trial
+from tunetrail.studies.states import reference_of, state_of
+from tunetrail.templates.descriptions import join_paragraphs, link_to_run, say_rerun, say_trial
+from tunetrail.templates.names import find_own_name, name_trial
 from tunetrail.tracking.confinement import locate_run
+from tunetrail.tracking.datasets import copy_datasets
+from tunetrail.tracking.descriptions import tag_first
 from tunetrail.tracking.models import is_registered, list_models, remove_model
 from tunetrail.tracking.processes import list_tags, release
 from tunetrail.tracking.run_log import (
@@ -33,12 +36,14 @@ from tunetrail.tracking.system_metrics import PREFIX
 from tunetrail.tracking.tags import (
     FINALS_TRIAL,
     PARENT,
+    REFERENCE,
     REPEAT,
     REUSED_FROM,
     ROLE,
     STATE,
     STUDY,
     TRIAL,
+    VERDICT,
 )
 
 log = logging.getLogger(__name__)
@@ -181,16 +186,17 @@ class TrialRuns:
             return runs
         sources = found.get(number) or self._find(number)
         # A run that is there was left incomplete by a killed process.
-        run = runs[-1] if runs else self._create_reused(trial, sources)
+        run = runs[-1] if runs else self._create_reused(trial, number, sources)
         if sources:
             run_log = RunLog(self._client, run)
+            copy_datasets(run_log, sources[-1])
             run_log.params(sources[-1].data.params)
             measured = sources[-1].data.metrics.items()
             run_log.metrics({name: v for name, v in measured if not name.startswith(PREFIX)})
         self._set_ending(run, trial)
         return [run]
 
-    def _create_reused(self, trial: FrozenTrial, sources: list[Run]) -> Run:
+    def _create_reused(self, trial: FrozenTrial, number: int, sources: list[Run]) -> Run:
         tags = {
             "mlflow.source.name": "train.py",
             "mlflow.source.type": "LOCAL",
@@ -199,12 +205,28 @@ class TrialRuns:
             ROLE: "trial",
             STUDY: self._study,
         }
+        reference, own = reference_of(trial), None
+        if reference is not None:
+            tags[REFERENCE] = reference
         if sources:
+            own = find_own_name(sources[-1].info.run_name, number)
             tags[REUSED_FROM] = sources[-1].info.run_id
-        name = redact(name_trial(trial.number, trial.params))
-        run = self._client.create_run(self._parent.experiment_id, run_name=name, tags=tags)
+            if (verdict := sources[-1].data.tags.get(VERDICT)) is not None:
+                tags[VERDICT] = verdict
+        tags |= tag_first(self._describe_reused(trial, number, sources))
+        name = name_trial(trial.number, trial.params, reference=reference, own=own)
+        run = self._client.create_run(self._parent.experiment_id, run_name=redact(name), tags=tags)
         self._note(run)
         return run
+
+    def _describe_reused(self, trial: FrozenTrial, number: int, sources: list[Run]) -> str:
+        experiment_id, source, rerun = self._parent.experiment_id, f"trial {number}", ""
+        study = link_to_run(self._study, experiment_id, self._parent.run_id)
+        if sources:
+            run_id = sources[-1].info.run_id
+            source, rerun = link_to_run(source, experiment_id, run_id), say_rerun(run_id)
+        same = f"Same point as {source}, so it was not trained again: it has the same result."
+        return join_paragraphs([same, say_trial(trial.number, study, trial.params), rerun])
 
     def _log_repeats(self, run: Run, repeats: list[list[float]]) -> None:
         """Log mean and sample standard deviation over seeds, and a table of the values."""

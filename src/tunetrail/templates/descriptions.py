@@ -73,6 +73,23 @@ def list_values(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{escape(key)} **{escape(short(value))}**" for key, value in shown) + more
 
 
+def say_trial(
+    number: int, study: str, params: Mapping[str, Any], *, seed: int | None = None
+) -> str:
+    """Say which trial a run is, and of which study.
+
+    Args:
+        number: of the trial in the search.
+        study: its name, or a link to it, as Markdown.
+        params: what was searched.
+        seed: on which it trains, where a trial has several.
+
+    """
+    on_seed = "" if seed is None else f", on seed {seed}"
+    values = f" Searched: {list_values(params)}." if params else ""
+    return f"Trial {number} of {study}{on_seed}.{values}"
+
+
 def say_rerun(run_id: str) -> str:
     return f"Run it again:\n\n```\ntunetrail rerun {run_id}\n```"
 

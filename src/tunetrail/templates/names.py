@@ -1,4 +1,4 @@
-"""Names of runs for people: short, bounded, and read by nothing."""
+"""Names of runs for people: short, bounded, and read only to name another run alike."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -37,6 +37,7 @@ def name_trial(
     *,
     reference: str | None = None,
     seed: int | None = None,
+    own: str | None = None,
 ) -> str:
     """Name a run of a trial: ``trial 7 · lr 2.3e-4 · bs 16 · 3 ep``, or ``trial 7 · seed 43``.
 
@@ -45,11 +46,19 @@ def name_trial(
         params: what was searched, by key of the config.
         reference: what the trial stands for, if it is no point of the search: ``library_defaults``.
         seed: on which it trains, where a trial has several.
+        own: a name that a person has given, which stands before; it is not cut.
 
     """
-    own = {} if seed is None else {"seed": seed}
+    seeds = {} if seed is None else {"seed": seed}
     stands_for = "" if reference is None else reference.replace("_", " ")
-    return _join([f"trial {number}", stands_for, *_describe(params), *_describe(own)])
+    name = _join([f"trial {number}", stands_for, *describe_params(params), *describe_params(seeds)])
+    return name if own is None else f"{own}{_BETWEEN}{name}"
+
+
+def find_own_name(name: str, number: int) -> str | None:
+    """Find the name of a person's own in that of a run of a trial; None if there is none."""
+    own, trial, _ = name.removeprefix(WINNER).partition(f"{_BETWEEN}trial {number}")
+    return own if trial else None
 
 
 def name_run(parts: Mapping[str, Mapping[str, Any]], task: str, settings: Mapping[str, Any]) -> str:
@@ -63,7 +72,7 @@ def name_run(parts: Mapping[str, Mapping[str, Any]], task: str, settings: Mappin
     """
     method = parts["method"].get("name")
     model = name_part(parts["model"]) + ("" if method in (None, "full") else f" {method}")
-    return _join([model, name_part(parts["data"]), words_of(task), *_describe(settings)])
+    return _join([model, name_part(parts["data"]), words_of(task), *describe_params(settings)])
 
 
 def name_part(part: Mapping[str, Any]) -> str:
@@ -90,7 +99,8 @@ def is_usual(key: str) -> bool:
     return key.rpartition(".")[2] in _SHORT
 
 
-def _describe(params: Mapping[str, Any]) -> list[str]:
+def describe_params(params: Mapping[str, Any]) -> list[str]:
+    """Write values with their short names: ``lr 2.3e-4``, ``bs 16``, ``3 ep``."""
     return [_describe_one(key, value) for key, value in params.items()]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag
+from mlflow.entities import DatasetInput, InputTag, Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from tunetrail.config.paths import locate
@@ -64,6 +64,13 @@ def log_datasets(
             inputs[found.name, found.digest] = DatasetInput(found, [context])
     with not_vital("the datasets of the run"):
         run_log.client.log_inputs(run_log.run_id, list(inputs.values()))
+
+
+def copy_datasets(run_log: RunLog, source: Run) -> None:
+    """Name the inputs of another run as those of a run, which goes on where MLflow refuses."""
+    inputs = [] if source.inputs is None else source.inputs.dataset_inputs
+    with not_vital("the datasets of the run"):
+        run_log.client.log_inputs(run_log.run_id, inputs)
 
 
 def _describe(

@@ -71,8 +71,8 @@ def mark_kind(client: MlflowClient, experiment: Experiment) -> None:
             client.set_experiment_tag(experiment.experiment_id, name, kind)
 
 
-def save_view(client: MlflowClient, study: Run) -> str:
-    """Write the view of a study, if it is not there as it should be; return its key."""
+def save_view(client: MlflowClient, study: Run) -> None:
+    """Write the view of a study, if it is not there as it should be."""
     key = view_key(study.info.run_id)
     experiment = client.get_experiment(study.info.experiment_id)
     mark_kind(client, experiment)
@@ -83,13 +83,18 @@ def save_view(client: MlflowClient, study: Run) -> str:
         others.pop(f"{_PREFIX}{key}", None)
         for name in sorted(others, key=lambda n: _created(others[n]))[: 1 - _MOST_VIEWS]:
             client.delete_experiment_tag(experiment.experiment_id, name)
-    return key
 
 
 def try_save_view(client: MlflowClient, run_id: str) -> None:
     """Write the view of a study by the id of its run; a study never fails because of its view."""
     with not_vital("the view of the study"):
         save_view(client, client.get_run(run_id))
+
+
+def has_view(client: MlflowClient, study: Run) -> bool:
+    """Whether the view of a study is there."""
+    tags = client.get_experiment(study.info.experiment_id).tags
+    return f"{_PREFIX}{view_key(study.info.run_id)}" in tags
 
 
 def _created(view: str) -> float:
@@ -219,10 +224,11 @@ def _list_charts(
         yield {"type": "PARALLEL", "selectedParams": searched, "selectedMetrics": list(scores)}
     yield from (_points(one, scores[0]) for one in scores[1:])
     if scores:
-        # The gap of the metric that is the objective; of an objective without one, of the loss.
-        gap = f"best/gap/{metrics[min(1, len(metrics) - 1)]}"
+        # The gap of the metric that is the objective; where trials log none, that of the loss.
+        gaps = [f"best/gap/{name}" for name in [*metrics[1:], "loss"]]
         # Nothing is overfitted where nothing is trained.
-        if gap not in scores and gap in (story.metrics or [gap]):
+        gap = next((gap for gap in gaps if gap in (story.metrics or gaps)), None)
+        if gap is not None and gap not in scores:
             yield _points(gap, scores[0])
         if "speed/seconds" not in scores:
             yield _points("speed/seconds", scores[0])

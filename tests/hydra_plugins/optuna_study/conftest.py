@@ -16,12 +16,19 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
+from .toy_callback import EVENTS
+
 APP = Path(__file__).parent / "app" / "app.py"
 CONF = str(APP.parent / "conf")
 job = runpy.run_path(str(APP))["job"]
 
 Sweep = Callable[..., optuna.Study]
 Launch = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _no_events() -> None:
+    EVENTS.clear()
 
 
 @pytest.fixture
@@ -53,6 +60,12 @@ def load_study(workspace: Path) -> Sweep:
         return optuna.load_study(study_name=name, storage=f"sqlite:///{workspace}/store/optuna.db")
 
     return load
+
+
+@pytest.fixture
+def load_finals(load_study: Sweep) -> Sweep:
+    """The finals of two seeds, if no others are named."""
+    return lambda name="toy-finals-2": load_study(name)
 
 
 @pytest.fixture

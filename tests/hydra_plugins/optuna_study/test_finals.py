@@ -1,70 +1,19 @@
-"""The best points of a study again on fresh seeds: which points, which seeds, which results."""
+"""The best points of a study again on fresh seeds: how finals run and end, and their results."""
 
-import json
-import re
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 from omegaconf import OmegaConf
-from optuna.distributions import FloatDistribution
-from optuna.trial import create_trial
 
 from hydra_plugins.optuna_study._errors import SweepError
-from hydra_plugins.optuna_study._study.finalists import choose_finalists
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
-from .test_budget import open_trial
-from .test_pool import TWO
-from .test_processes import finish, wait_for
 from .test_search import CUSTOM
-from .test_sweep import EVENTS, recorder, states
-
-FINALS = ("hydra.sweeper.finalists=2", "hydra.sweeper.final_seeds=2")
-DEFAULT = "hydra.sweeper.try_default=true"
-ALLOW = "hydra.sweeper.allow_changes=true"
-
-
-class Task:
-    """Scores by the seed too, and keeps what it was called with: the study's name first."""
-
-    def __init__(self, break_at=None, error=None):
-        self.break_at, self.error = break_at, error
-        self.calls = []
-
-    def __call__(self, cfg):
-        is_final = cfg.trial.study != cfg.study
-        # Of a study with one job a trial there is no repeat.
-        call = ("final" if is_final else "search", cfg.trial.number, cfg.trial.get("repeat"))
-        self.calls.append((*call, cfg.seed))
-        if call == self.break_at:
-            raise self.error
-        return abs(cfg.x) + cfg.n + 0.001 * cfg.seed
-
-    def finals(self):
-        return [call for call in self.calls if call[0] == "final"]
-
-
-@pytest.fixture(autouse=True)
-def _no_events():
-    EVENTS.clear()
-
-
-@pytest.fixture
-def load_finals(load_study):
-    return lambda name="toy-finals-2": load_study(name)
-
-
-def ranking(study):
-    return [t.number for t in sorted(study.trials, key=lambda t: t.value)]
-
-
-def finalists_of(study):
-    return [trial.user_attrs["finalist_of"] for trial in study.trials]
+from .test_sweep import states
+from .toy_callback import EVENTS, recorder
+from .toy_finals import DEFAULT, FINALS, Task, finalists_of, ranking
 
 
 def test_the_best_points_and_the_default_are_trained_again_on_fresh_seeds(
@@ -98,11 +47,13 @@ def test_the_best_points_and_the_default_are_trained_again_on_fresh_seeds(
     names = f"trial {best[0]}, trial {best[1]} and the default config (trial 0)"
     assert f"finals: {names} again, 2 seeds each; the runs of the default" in said
     assert f"final of trial {best[0]} | complete | score" in said
-    assert "finals of study toy (mean over the seeds 1, 2; runs of the default" in said
+    own = "of the default config and the references 0 (from the search), 2"
+    assert f"finals of study toy (mean over 2 seeds: 1, 2; {own}):" in said
     assert said.rstrip().endswith(f"{study.best_value:.5g} in the search: 0.0015 better")
     results = OmegaConf.load("sweeps/toy/optimization_results.yaml")
     assert results.best_params == study.best_params
     assert [trial.trial for trial in results.finals.trials] == expected
+    assert [trial.seeds for trial in results.finals.trials] == [[1, 2], [1, 2], [0, 2]]
     assert results.finals.trials[0]["values"] == finals.trials[0].values
     assert results.finals.trials[0].search_values == [study.best_value]
 
@@ -135,83 +86,6 @@ def test_the_same_command_again_trains_nothing_and_reports_the_same(sweep, load_
     assert set(states(load_finals())) == {"COMPLETE"}
     results = OmegaConf.load("sweeps/toy/optimization_results.yaml")
     assert len(results.finals.trials) == len(reported[3])
-
-
-@pytest.mark.slow
-def test_a_larger_budget_trains_the_new_finalists_alone(sweep, load_finals):
-    task = Task()
-    # The score falls from trial to trial, so that new ones are better than all before.
-    descending = "hydra.sweeper.enqueue=[{n: 3}, {n: 2}, {n: 1}, {n: 0}]"
-    arguments = (*FINALS, "x=interval(0,0.1)", descending, recorder())
-    sweep(*arguments, "num_trials=2", task=task)
-    assert finalists_of(load_finals()) == [1, 0]
-    assert len(task.finals()) == 4
-    sweep(*arguments, "num_trials=3", task=task)
-    assert finalists_of(load_finals()) == [1, 0, 2]
-    assert len(task.finals()) == 6
-    # What was trained before stays in the comparison, behind the best of now.
-    assert EVENTS[-1][3] == [(2, 2), (1, 0), (0, 1)]
-
-
-@pytest.mark.slow
-def test_a_default_that_is_the_best_is_trained_once_and_takes_no_place(sweep, load_finals):
-    study = sweep(*FINALS, DEFAULT, "num_trials=4", recorder())
-    first, *best = ranking(study)[:3]
-    assert first == 0
-    assert finalists_of(load_finals()) == [*best, 0]
-    assert load_finals().trials[2].user_attrs["enqueued"] == "default"
-    assert [number for number, _ in EVENTS[-1][3]] == finalists_of(load_finals())
-
-
-def test_a_default_that_was_chosen_for_its_score_needs_fresh_seeds():
-    """Trial 1 was the best of the search, and its values became the config."""
-    study = optuna.create_study()
-
-    def add(x, value, **attrs):
-        distributions = {"x": FloatDistribution(0, 9)}
-        attrs |= {"overrides": [f"x={x}"]}
-        study.add_trial(
-            create_trial(
-                params={"x": x}, distributions=distributions, value=value, user_attrs=attrs
-            )
-        )
-
-    add(0, 1.0, enqueued="default")
-    add(1, 0.5)
-    add(1, 0.5, enqueued="default", reused_from=1)
-    before = create_trial(
-        value=0.9, user_attrs={"carried": [[1.0]]}, system_attrs={"fixed_params": {"x": 0}}
-    )
-    best, default = choose_finalists(study, [before], num_finalists=1)
-    # What was the default is a point like others now, and so is what was measured of it.
-    assert (best.number, best.carried, best.final) == (0, [], None)
-    assert (default.number, default.is_default, default.carried) == (1, True, [])
-
-
-def test_a_default_without_a_point_beside_it_is_in_the_finals_alone(sweep, load_finals):
-    sweep(*FINALS, DEFAULT, "num_trials=1")
-    assert finalists_of(load_finals()) == [0]
-
-
-@pytest.mark.slow
-def test_equal_points_are_one_finalist(sweep, load_finals):
-    study = sweep(*FINALS, "x=0", "n=choice(1,2)", "num_trials=6", recorder())
-    assert any("reused_from" in trial.user_attrs for trial in study.trials)
-    assert len(load_finals().trials) == 2
-    assert not any("reused_from" in study.trials[n].user_attrs for n in finalists_of(load_finals()))
-
-
-@pytest.mark.slow
-def test_a_default_that_was_interrupted_takes_part_as_its_second_trial(sweep, load_finals):
-    task = Task(break_at=("search", 0, None), error=KeyboardInterrupt())
-    command = (*FINALS, DEFAULT, "objectives.score=maximize", "num_trials=4")
-    with pytest.raises(SystemExit):
-        sweep(*command, task=task)
-    task.break_at = None
-    study = sweep(*command, task=task)
-    (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == 0]
-    assert finalists_of(load_finals())[2] == again.number
-    assert load_finals().trials[2].user_attrs["enqueued"] == "default"
 
 
 def test_an_interruption_of_the_finals_loses_nothing_that_was_finished(sweep, load_finals, capfd):
@@ -300,58 +174,12 @@ def test_a_loss_that_is_not_finite_on_a_fresh_seed_is_a_result(sweep, load_final
     assert states(load_finals()) == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
-@pytest.mark.slow
-def test_points_that_violate_a_constraint_are_no_finalists(sweep, load_finals):
-    def task(cfg):
-        open_trial(cfg).set_constraint("gap", 0.1 if cfg.trial.number == 1 else -0.1)
-        if cfg.trial.study != cfg.study:
-            return 1.0
-        return [2.0, 0.5, 3.0, 1.0][cfg.trial.number]
-
-    sweep(FINALS[0], "hydra.sweeper.final_seeds=1", "num_trials=4", task=task)
-    assert finalists_of(load_finals("toy-finals-1")) == [3, 0]
-
-
-@pytest.mark.slow
-def test_the_constraints_of_a_run_of_the_search_count_with_it(sweep, load_finals):
-    def task(cfg):
-        open_trial(cfg).set_constraint("gap", 0.1 if cfg.trial.number == 0 else -0.1)
-        return 1.0
-
-    sweep(*FINALS, DEFAULT, "num_trials=2", task=task)
-    finals = {t.user_attrs["finalist_of"]: t.user_attrs for t in load_finals().trials}
-    assert finals[0]["carried"] == [[1.0]]
-    assert finals[0]["repeat_constraints"] == [{"gap": 0.1}]
-    assert "repeat_constraints" not in finals[1]
-
-
-@pytest.mark.slow
-def test_without_a_feasible_point_there_are_no_finals(sweep):
-    def task(cfg):
-        open_trial(cfg).set_constraint("gap", 1.0)
-        return 1.0
-
-    with pytest.raises(SweepError, match="no finals: no complete trial meets every constraint"):
-        sweep(*FINALS, DEFAULT, "num_trials=2", task=task)
-
-
 def test_one_final_seed_is_one_job_without_repeats(sweep, load_finals):
     task = Task()
     sweep(FINALS[0], "hydra.sweeper.final_seeds=1", "hydra.sweeper.num_seeds=3", "num_trials=2",
           task=task)  # fmt: skip
     assert task.finals() == [("final", 0, None, 3), ("final", 1, None, 3)]
     assert not Path("sweeps/toy/finals-1/trial-0/seed-0").exists()
-
-
-def test_several_objectives_rank_by_the_first(sweep, load_finals, capfd):
-    def task(cfg):
-        return [(3.0, 0.0), (1.0, 9.0), (2.0, 9.0), (4.0, 0.0)][cfg.trial.number]
-
-    sweep(*FINALS, "+objectives.more=minimize", "num_trials=4", recorder(), task=task)
-    assert finalists_of(load_finals()) == [1, 2]
-    results = OmegaConf.load("sweeps/toy/optimization_results.yaml")
-    assert len(results.solutions) == 2
-    assert len(results.finals.trials[0]["values"]) == 2
 
 
 @pytest.mark.slow
@@ -387,23 +215,6 @@ def test_after_a_timeout_and_an_exhausted_grid_there_are_finals(sweep, load_fina
     grid = "sampler={_target_: optuna.samplers.GridSampler}"
     sweep(*FINALS, grid, "x=0,1", "n=0,1", "num_trials=100", study="grid")
     assert states(load_finals("grid-finals-2")) == ["COMPLETE"] * 2
-
-
-@pytest.mark.slow
-def test_a_changed_config_has_finals_of_its_own(sweep, load_finals, capfd):
-    task = Task()
-    sweep(*FINALS, "num_trials=2", task=task)
-    before = [trial.value for trial in load_finals().trials]
-    changed = (*FINALS, "shape=square", recorder())
-    # Nothing ran under the new config: the old trials are none to compare.
-    with pytest.raises(SweepError, match="no finals: no complete trial since trial 2"):
-        sweep(*changed, ALLOW, "num_trials=2", task=task)
-    sweep(*changed, "num_trials=5", task=task)
-    assert [trial.value for trial in load_finals().trials] == before
-    finals = load_finals("toy-finals-2-since-2")
-    assert set(finalists_of(finals)) < {2, 3, 4}
-    assert finals.user_attrs["fixed_config"]["shape.offset"] == "1.0"
-    assert EVENTS[-1][1:3] == ("toy", "toy-finals-2-since-2")
 
 
 @pytest.mark.slow
@@ -470,7 +281,8 @@ def test_finals_need_a_first_seed(sweep):
 
 @pytest.mark.slow
 def test_a_broken_callback_loses_no_finals(sweep, load_finals, capfd):
-    with pytest.raises(SweepError, match=r"broken failed \(RuntimeError: broken at finals\); "):
+    message = r"broken failed \(RuntimeError: broken at finals\); .* is fixed, to continue: python"
+    with pytest.raises(SweepError, match=message):
         sweep(*FINALS, "num_trials=2", recorder("broken", broken="finals"), recorder("good"))
     assert "callbacks.broken failed (RuntimeError: broken at finals)" in capfd.readouterr().out
     assert EVENTS[-1][0] == "finals"
@@ -493,86 +305,3 @@ def test_a_stop_while_finals_are_compared_is_reported_like_any_other(sweep, capf
     assert "interrupted; to continue: python app.py -m study=toy" in capfd.readouterr().out
     sweep(*FINALS, "num_trials=2", recorder())
     assert EVENTS[-1][0] == "finals"
-
-
-@pytest.mark.slow
-def test_the_finals_are_left_to_a_process_that_still_searches(sweep, load_study, workspace, capfd):
-    study = sweep("num_trials=1")
-    code = (
-        "import json, pathlib; from hydra_plugins.optuna_study._jobs.workers import Worker\n"
-        "with Worker(pathlib.Path('store/.optuna.db.workers')) as worker:\n"
-        "    print(json.dumps(worker.identity), flush=True); input()"
-    )
-    program = [sys.executable, "-c", code]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        signature = json.loads(other.stdout.readline())
-        study.ask(study.trials[0].distributions).set_user_attr("worker", signature)
-        sweep(*FINALS, "num_trials=1")
-        assert "no finals: the search still runs in another process" in capfd.readouterr().out
-        other.kill()
-    sweep(*FINALS, "num_trials=1")
-    assert len(load_study("toy-finals-2").trials) == 1
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_the_finals_ends_warm_workers_in_order(launch, load_finals, workspace):
-    command = ("-m", TWO, *FINALS, "num_trials=4")
-    process = launch(*command, "behaviour=crawl")
-    wait_for(workspace / "sweeps/toy/finals-2/trial-1")
-    process.send_signal(signal.SIGINT)
-    output = finish(process)
-    assert process.returncode == 130, output
-    assert states(load_finals()) == ["FAIL"] * 2 + ["WAITING"] * 2
-    assert "interrupted; to continue: python" in output
-    finish(launch(*command))
-    assert states(load_finals()) == ["FAIL"] * 2 + ["COMPLETE"] * 2
-
-
-@pytest.mark.slow
-def test_warm_workers_share_the_finals(launch, load_study, load_finals, workspace):
-    output = finish(launch("-m", "behaviour='meet 2'", TWO, *FINALS, "num_trials=4"))
-    assert states(load_study()) == ["COMPLETE"] * 4
-    assert states(load_finals()) == ["COMPLETE"] * 2
-    pids = {trial.user_attrs["worker"]["pid"] for trial in load_study().trials}
-    assert {trial.user_attrs["worker"]["pid"] for trial in load_finals().trials} == pids
-    assert len(re.findall(r"^final of trial \d+ \| complete", output, re.MULTILINE)) == 2
-    # Of the search alone: in the finals no point is proposed.
-    assert output.count("2 workers: the order") == 1
-    folder = workspace / "sweeps/toy/finals-2/trial-0"
-    assert "jobs" in (folder / "console.log").read_text()
-    assert "jobs" in (folder / "seed-1/console.log").read_text()
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_finals_of_their_study(launch, load_study, load_finals):
-    command = ("-m", "behaviour=slow", *FINALS, "hydra.sweeper.finalists=4", "num_trials=8")
-    processes = [launch(*command) for _ in range(2)]
-    outputs = [finish(process) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert states(load_study()) == ["COMPLETE"] * 8
-    finals = load_finals()
-    assert states(finals) == ["COMPLETE"] * 4
-    assert len(set(finalists_of(finals))) == 4
-    for output in outputs:
-        assert "finals of study toy (mean over the seeds 1, 2):" in output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [(), (TWO,)])
-def test_after_a_kill_the_same_command_completes_the_finals(
-    launch, load_study, load_finals, workspace, workers
-):
-    command = ("-m", "behaviour=slow", *FINALS, "hydra.sweeper.finalists=3", "num_trials=3")
-    process = launch(*command, *workers)
-    wait_for(workspace / "sweeps/toy/finals-2/trial-1")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = [trial for trial in load_finals().trials if trial.state.name == "COMPLETE"]
-    output = finish(launch(*command, *workers))
-    finals = load_finals()
-    assert len(load_study().trials) == 3
-    complete = [trial for trial in finals.trials if trial.state.name == "COMPLETE"]
-    assert sorted(t.user_attrs["finalist_of"] for t in complete) == [0, 1, 2], output
-    assert set(states(finals)) == {"COMPLETE", "FAIL"}
-    for trial in done:
-        assert finals.trials[trial.number] == trial

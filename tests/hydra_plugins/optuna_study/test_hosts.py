@@ -16,7 +16,8 @@ from sqlalchemy import NullPool, create_engine, inspect, text
 
 from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._steering import enqueue_point, stop_study
-from hydra_plugins.optuna_study._study.storage import open_storage
+from hydra_plugins.optuna_study._study import heartbeat
+from hydra_plugins.optuna_study._study.storage import close_storage, open_storage
 
 from .conftest import APP
 from .test_processes import finish, wait_for, wait_until
@@ -119,6 +120,29 @@ def test_no_trial_is_lost_whichever_host_is_killed_whenever(database, start):
     outputs = [finish(host) for host in hosts.values()]
     assert [host.returncode for host in hosts.values()] == [0, 0], outputs
     require_whole(storage, 24)
+
+
+def test_who_does_not_know_a_long_grace_period_sees_that_a_trial_runs(
+    database, tmp_path, monkeypatch
+):
+    usual = 0.6
+    monkeypatch.setattr(heartbeat, "GRACE_PERIOD", usual)
+    storage = database.create()
+    opened = open_storage(storage)
+    study = optuna.create_study(study_name="s", storage=opened)
+    trial = study.ask()
+    running = study.get_trials(deepcopy=False)
+    sweep = heartbeat.build_worker(storage, "s", tmp_path / "sweep", grace_period=3600)
+    other = heartbeat.build_worker(storage, "s", tmp_path / "other", grace_period=usual)
+    with sweep, other:
+        sweep.holds.add(trial._trial_id)
+        for _ in range(4):
+            assert other.find_left(running) == []
+            time.sleep(usual)
+        sweep.holds.clear()
+        time.sleep(2 * usual)
+        assert other.find_left(running) == running
+    close_storage(opened)
 
 
 def test_a_host_that_was_away_for_too_long_finds_its_trial_closed(database, start, tmp_path):

@@ -154,7 +154,7 @@ def test_jobs_that_end_together_are_all_reported_when_one_ends_the_sweep(launch,
     )
     output = finish(process)
     assert process.returncode == 1
-    assert "1 trials in a row failed with ValueError: broken" in output
+    assert "1 trial in a row failed with ValueError: broken" in output
     assert states(load_study())[:3] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert "RUNNING" not in states(load_study())
 

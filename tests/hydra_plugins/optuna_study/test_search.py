@@ -5,7 +5,7 @@ from optuna.trial import TrialState
 
 from hydra_plugins.optuna_study._errors import SweepError
 
-from .test_sweep import recorder
+from .toy_callback import recorder
 
 DEFAULT = "hydra.sweeper.try_default=true"
 CUSTOM = f"hydra.sweeper.custom_search_space={__name__}"
@@ -231,7 +231,7 @@ def test_a_trial_that_fails_at_a_later_seed_has_failed(sweep, load_study):
             raise FloatingPointError("loss is nan")
         return 1.0
 
-    with pytest.raises(SweepError, match=r"^1 trials failed, more than"):
+    with pytest.raises(SweepError, match=r"^1 trial failed, more than"):
         sweep("hydra.sweeper.num_seeds=2", "num_trials=1", task=task)
     trial = load_study().trials[0]
     assert trial.state is TrialState.FAIL

@@ -9,11 +9,17 @@ import subprocess
 import sys
 import termios
 import time
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
+import optuna
 import pytest
 from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study._console import screen
+from hydra_plugins.optuna_study._console.screen import shorten
+from hydra_plugins.optuna_study._console.status import Around, Status
 
 from .conftest import APP
 
@@ -69,7 +75,7 @@ def draw(text):
 def test_live_lines_show_the_study_and_each_running_trial_and_leave_nothing(workspace):
     seen, shown, code = on_terminal(workspace, [*SWEEP, "hydra.sweeper.final_seeds=1"])
     assert code == 0
-    assert "0 of 3 trials, then 2 in finals" in seen
+    assert "0 of 3 trials, then 2 finals" in seen
     assert re.search(r"trial 0 \| runs \| .* s \| x=", seen)
     assert re.search(r"trial 1 \| runs \| .* s \| x=", seen)
     assert re.search(r"finals \| .*left", seen)
@@ -102,3 +108,66 @@ def test_in_a_file_it_is_a_line_at_times_and_only_where_something_has_changed(mo
     with shown.shown(), shown.describing(lambda: ["a", "b"]):
         time.sleep(0.3)
     assert out.getvalue() == "a; b\n"
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (34, "2 of 9 | about 14 min left | 1.5 s"),
+        (33, "2 of 9 | about 14 min left"),
+        (26, "2 of 9 | about 14 min left"),
+        (25, "2 of 9"),
+        (6, "2 of 9"),
+        (5, "2 of…"),
+    ],
+)
+def test_a_narrow_terminal_gets_whole_parts_of_a_line(width, shown):
+    assert shorten("2 of 9 | about 14 min left | 1.5 s", width) == shown
+
+
+def add_trial(study, state, seconds=0, **attrs):
+    """Add a trial that took so many seconds, if it has ended."""
+    start, ended = datetime(2026, 1, 1), state.is_finished()  # noqa: DTZ001 - Optuna writes local time
+    value = 0.5 if state is TrialState.COMPLETE else None
+    study.add_trial(
+        FrozenTrial(
+            number=-1, trial_id=-1, state=state, value=value, params={}, distributions={},
+            datetime_start=start, user_attrs=attrs, system_attrs={}, intermediate_values={},
+            datetime_complete=start + timedelta(seconds=seconds) if ended else None,
+        )
+    )  # fmt: skip
+
+
+def status_of(study, folder, *, num_trials, num_seeds=1, num_workers=1, around=None):
+    settings = SimpleNamespace(num_trials=num_trials, num_seeds=num_seeds)
+    return Status(
+        study, {}, settings, folder=folder, around=around or Around(), num_workers=num_workers
+    )
+
+
+def test_time_left_counts_the_trainings_of_finals_which_are_not_pruned(tmp_path):
+    study = optuna.create_study()
+    around = Around(trials_after=3, jobs_after=4)
+    assert status_of(study, tmp_path, num_trials=5).seconds_left() is None
+    add_trial(study, TrialState.COMPLETE, 10)
+    add_trial(study, TrialState.COMPLETE, 10)
+    add_trial(study, TrialState.PRUNED, 4)
+    status = status_of(study, tmp_path, num_trials=5, around=around)
+    assert status.seconds_left() == 2 * 8 + 4 * 10
+    assert "] 3 of 5 trials, then 3 finals | about 56.0 s left | " in status.lines()[0]
+    two = status_of(study, tmp_path, num_trials=5, around=around, num_workers=2)
+    assert two.seconds_left() == (2 * 8 + 4 * 10) / 2
+    # The last trial has one worker, whatever the others do.
+    assert status_of(study, tmp_path, num_trials=4, num_workers=2).seconds_left() == 8
+
+
+def test_time_left_of_finals_leaves_out_what_the_search_has_trained(tmp_path):
+    finals = optuna.create_study()
+    finals.set_user_attr("final_of", "s")
+    add_trial(finals, TrialState.COMPLETE, 20)
+    for _ in range(2):
+        add_trial(finals, TrialState.WAITING, carried=[[0.5]])
+    status = status_of(finals, tmp_path, num_trials=3, num_seeds=2, around=Around(jobs_before=4))
+    assert status.seconds_left() == 2 * 10
+    # Four trainings of the search and two of eight.
+    assert status.lines()[0].startswith("[############----] 1 of 3 finals | about 20.0 s left | ")

@@ -16,44 +16,9 @@ from hydra_plugins.optuna_study._errors import SweepError
 from hydra_plugins.optuna_study._study.study import sign_next
 from hydra_plugins.optuna_study.callbacks import StudyCallback
 
+from .toy_callback import EVENTS, recorder
+
 THRESHOLD = ("pruner._target_=optuna.pruners.ThresholdPruner", "+pruner.upper=1.5", "num_reports=3")
-EVENTS = []
-
-
-class Recorder(StudyCallback):
-    """Records the calls; raises an error at the event that is named."""
-
-    def __init__(self, broken: str | None = None) -> None:
-        self.broken = broken
-
-    def on_study_start(self, study, config):
-        self._record("start", study.study_name, config.seed)
-
-    def on_trial_end(self, study, trial):
-        self._record("trial", trial.number, study.trials[trial.number].state.name)
-
-    def on_study_end(self, study, interrupted, failure):
-        self._record("end", len(study.trials), interrupted, failure)
-
-    def on_finals_end(self, study, finals, finalists, config):
-        names = study.study_name, finals.study_name
-        self._record("finals", *names, list(finalists.items()), config.seed)
-
-    def _record(self, event, *details):
-        EVENTS.append((event, *details))
-        if event == self.broken:
-            raise RuntimeError(f"broken at {event}\nin two lines")
-
-
-def recorder(name="r", **arguments):
-    fields = {"_target_": f"{__name__}.Recorder", **arguments}
-    node = ",".join(f"{key}: {value}" for key, value in fields.items())
-    return f"+hydra.sweeper.callbacks.{name}={{{node}}}"
-
-
-@pytest.fixture(autouse=True)
-def _no_events():
-    EVENTS.clear()
 
 
 def states(study):
@@ -160,7 +125,7 @@ def test_failures_that_differ_end_the_sweep_too(sweep, load_study):
 
 @pytest.mark.slow
 def test_an_unusable_return_is_a_failure(sweep, load_study):
-    with pytest.raises(SweepError, match="1 trials in a row failed"):
+    with pytest.raises(SweepError, match="1 trial in a row failed"):
         sweep("behaviour='return text'", "hydra.sweeper.max_repeated_failures=1")
     failure = load_study().trials[0].user_attrs["failure"]
     assert failure == "ValueError: the job returned '0.5' for score; return a float"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from stores import dump, refuse_tags
 
 from tunetrail.errors import InputError
 from tunetrail.runs.pages import find_page
@@ -75,6 +76,28 @@ def test_what_is_named_is_opened_and_without_a_name_the_newest_study(shelf: Shel
     }
     found = {asked: shelf.name_of(find_page(asked, uri=shelf.uri).path) for asked in wanted}
     assert found == wanted
+
+
+@pytest.mark.parametrize("was_shown", [True, False])
+def test_a_store_that_can_only_be_read_is_shown_and_stays_as_it_was(
+    tmp_path: Path, empty_store: Path, caplog: pytest.LogCaptureFixture, was_shown: bool
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_store, path)
+    shelf = Shelf(f"sqlite:///{path}", connect(f"sqlite:///{path}"))
+    shelf.put("s", study="s")
+    shelf.put("alone")
+    if was_shown:
+        find_page("s", uri=shelf.uri)
+    refuse_tags(path)
+    before = dump(path)
+    # MLflow shows no view that is not there.
+    wanted = {"s": "view of s" if was_shown else "s", "alone": "alone"}
+    found = {asked: shelf.name_of(find_page(asked, uri=shelf.uri).path) for asked in wanted}
+    assert found == wanted
+    assert dump(path) == before
+    refused = [record.getMessage().partition(":")[0].split()[-1] for record in caplog.records]
+    assert refused == ([] if was_shown else ["study", "experiment", "experiment"])
 
 
 def test_what_is_not_there_is_refused_in_a_line(shelf: Shelf, tmp_path: Path) -> None:

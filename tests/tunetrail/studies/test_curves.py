@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from hydra_plugins.optuna_study import attributes
-from tunetrail.studies.costs import find_baselines, list_costs, plot_costs
+from tunetrail.studies.costs import find_baselines, label_trials, list_costs, plot_costs
 from tunetrail.studies.curves import plot_curves
 from tunetrail.tracking.run_log import RunSummary
 
@@ -138,6 +138,29 @@ def test_costs_of_several_seeds_are_means_and_spreads() -> None:
     table = list_costs(study, [NAME], runs, main_metric="accuracy").set_index("method")
     assert dict(table.loc["lora"][["runs", "seconds"]]) == {"runs": 2, "seconds": 2.0}
     assert table.loc["lora", f"± {NAME}"] == pytest.approx(0.1414, abs=1e-4)
+
+
+def test_trials_are_told_apart_by_their_numbers_with_names_whatever_a_reference_sets() -> None:
+    study = optuna.create_study(direction="maximize")
+    library = {"trainer.learning_rate": 5e-5, "trainer.weight_decay": 0.1, "model.layers": [1, 2]}
+    attrs = {attributes.REFERENCE: "library", attributes.REFERENCE_VALUES: library}
+    study.add_trial(create_trial(value=0.7, user_attrs={**attrs, attributes.FINALIST_OF: 3}))
+    for score, rate, number in ((0.6, 2.279e-4, 16), (0.5, 1e-4, 8)):
+        study.add_trial(
+            create_trial(
+                params={"trainer.learning_rate": rate, "data.per_label": number},
+                distributions={"trainer.learning_rate": RATES, "data.per_label": CHOICES},
+                value=score,
+            )
+        )
+    runs = {number: [run(number, 1.0, score=0.5)] for number in range(3)}
+    table = list_costs(study, [NAME], runs, main_metric="accuracy")
+    assert list(table["trial"]) == [3, 1, 2]
+    assert label_trials(table) == [
+        "lr 5e-5, wd 0.1, layers [1, 2]",
+        "lr 2.3e-4, per label 16",
+        "lr 1e-4, per label 8",
+    ]
 
 
 def test_equal_weights_or_unknown_costs_are_no_table() -> None:

@@ -117,6 +117,7 @@ def test_the_figure_has_a_mark_for_each_trial_and_a_name_for_each_verdict() -> N
 def test_without_numbers_or_verdicts_there_is_no_figure() -> None:
     assert plot_fits([]) is None
     assert describe_fits(make_study([])) == []
+    assert describe_fits(make_study(grid(edge=1.0)[:1]))[0] == "Of 1 trial: 1 good fit"
     study = make_study([({"method": "full"}, "good fit"), ({"method": "lora"}, "good fit")])
     assert plot_fits(list_fits(study)) is None
     # In-context learning: of trials without training a map of the fit says nothing.

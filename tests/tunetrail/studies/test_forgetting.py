@@ -33,7 +33,7 @@ def test_the_sentence_names_the_best_and_the_best_that_forgot_nothing() -> None:
     assert "the least, trial 0 (lora), forgot +0.100 and has 0.64." in without
     assert describe_forgotten(TABLE.iloc[:1], "validation/accuracy").endswith("the least of all.")
     kept = describe_forgotten(TABLE.iloc[2:], "validation/accuracy")
-    assert kept.startswith("0 of 1 trials")
+    assert kept.startswith("0 of 1 trial ")
     assert kept.endswith("which is no more than noise.")
     assert describe_forgotten(TABLE.iloc[:0], "validation/accuracy") == ""
 
@@ -41,7 +41,7 @@ def test_the_sentence_names_the_best_and_the_best_that_forgot_nothing() -> None:
 def test_the_figure_has_what_was_forgotten_against_the_score_and_the_baseline() -> None:
     figure = plot_forgotten(TABLE, "validation/accuracy", baselines={"validation/accuracy": 0.4})
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "forgotten"
+    assert axes.get_xlabel() == "forgotten (nats a token, or accuracy of a probe)"
     assert axes.get_ylabel() == "validation/accuracy"
     assert [text.get_text() for text in axes.texts] == ["full", "lora", "frozen"]
 

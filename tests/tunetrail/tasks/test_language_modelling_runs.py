@@ -203,5 +203,6 @@ def test_a_study_minimises_perplexity_prunes_by_it_and_compares_with_the_untuned
     assert len(first) == 2
     assert parent.data.tags["tunetrail.best_run"] == good[0].info.run_id
     report = artifact(parent, "report.md").read_text()
-    assert "better than the untuned model by more than noise" in report
+    gain = "gain in perplexity (lower is better) +"
+    assert f"better than the untuned model by more than noise: {gain}" in report
     assert parent.data.tags["tunetrail.registered"] == "lm/1"

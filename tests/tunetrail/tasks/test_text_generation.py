@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import sacrebleu
 import torch
 from architectures import ARCHITECTURES
 from datasets import Dataset, DatasetDict
+from language_models import tokenizer_of
 from toys import make_pairs
-from transformers import PreTrainedTokenizerBase
 
 from tunetrail.errors import InputError
 from tunetrail.models.checkpoints import Checkpoint
@@ -40,20 +39,6 @@ TEMPLATE = (
 )
 TALK = replace(PLAIN, template=CHAT, chat_template=TEMPLATE, max_length=64)
 COLUMNS = {name: name for name in TextGeneration.columns}
-
-
-@lru_cache
-def tokenizer_of(architecture: str) -> PreTrainedTokenizerBase:
-    tokenizer = ARCHITECTURES[architecture].tokenizer()
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return tokenizer
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Folder of a checkpoint by architecture."""
-    folder = tmp_path_factory.mktemp("saved")
-    return lru_cache(lambda name: ARCHITECTURES[name].save(folder / name))
 
 
 def pairs(rows: list[tuple[str, str]], task: TextGeneration = PLAIN) -> Dataset:

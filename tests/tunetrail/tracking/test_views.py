@@ -2,14 +2,13 @@
 
 import json
 import random
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import Metric, Param, Run
 from mlflow.tracking import MlflowClient
+from stores import refuse_tags
 
 from tunetrail.tracking.store import connect
 from tunetrail.tracking.views import (
@@ -70,6 +69,25 @@ CHARTS = {
     "an objective that is no metric of the task": (
         story({"speed/seconds": "minimize"}),
         [LOSS, "rate > speed/seconds", "best/gap/loss | speed/seconds"],
+    ),
+    "an objective whose gap no trial logs": (
+        story(
+            {"validation/macro_f1": "maximize"},
+            metrics={"validation/macro_f1", "gap/macro_f1", "best/gap/loss", "best/gap/accuracy"},
+        ),
+        [LOSS, "train/macro_f1 validation/macro_f1", "rate > best/validation/macro_f1",
+         "best/gap/loss | best/validation/macro_f1", "speed/seconds | best/validation/macro_f1"],
+    ),
+    "objectives of which the second one's gap is logged": (
+        story(
+            {"validation/macro_f1": "maximize"} | ACCURACY,
+            metrics={"best/gap/loss", "best/gap/accuracy"},
+        ),
+        [LOSS, "train/macro_f1 validation/macro_f1", "train/accuracy validation/accuracy",
+         "rate > best/validation/macro_f1 best/validation/accuracy",
+         "best/validation/accuracy | best/validation/macro_f1",
+         "best/gap/accuracy | best/validation/macro_f1",
+         "speed/seconds | best/validation/macro_f1"],
     ),
     "finals, which search nothing": (
         story(ACCURACY, searched=[]),
@@ -145,9 +163,9 @@ def test_a_view_is_read_off_the_runs_and_listed_under_the_name_of_the_study(
 ) -> None:
     client = connect("sqlite:///mlruns/mlflow.db")
     study = make_study(client, "mine", objectives=str(ACCURACY), **{"search.rate": "interval(0,1)"})
-    key = save_view(client, study)
+    save_view(client, study)
+    ((key, first),) = read_views(client).items()
     assert key == view_key(study.info.run_id)
-    (first,) = read_views(client).values()
     assert json.loads(first)["name"] == "mine"
     assert charts_of(decode(first))[2] == PARALLEL
     assert client.get_experiment_by_name("e").tags["mlflow.experimentKind"] == (
@@ -190,11 +208,7 @@ def test_a_view_that_cannot_be_written_is_a_warning(
 ) -> None:
     client = connect("sqlite:///mlruns/mlflow.db")
     study = make_study(client, "s")
-    with closing(sqlite3.connect("mlruns/mlflow.db")) as store, store:
-        store.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON experiment_tags "
-            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
-        )
+    refuse_tags(Path("mlruns/mlflow.db"))
     try_save_view(client, study.info.run_id)
-    assert "no room" in caplog.text
+    assert "only reading is allowed" in caplog.text
     assert not read_views(client)

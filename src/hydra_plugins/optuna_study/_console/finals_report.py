@@ -22,6 +22,7 @@ from hydra_plugins.optuna_study._study.finalists import FinalPoint
 from hydra_plugins.optuna_study._study.ledger import list_signs
 from hydra_plugins.optuna_study.attributes import (
     CARRIED,
+    REPEATS,
     SEEDS,
     SPREAD,
     name_reference,
@@ -55,10 +56,7 @@ def format_finals(
     complete.sort(key=lambda point: sign * point.complete.values[0] if point.complete else 0.0)
     lines = []
     if complete:
-        seeds = ", ".join(map(str, finals.user_attrs[SEEDS]))
-        if any(_num_carried(point) for point in complete):
-            seeds += "; runs of the default config and of references in the search count"
-        lines += ["", f"finals of study {study.study_name} (mean over the seeds {seeds}):"]
+        lines += ["", f"finals of study {study.study_name} ({_format_seeds(complete, finals)}):"]
         lines += _format_table(complete, objectives)
         if (best := points[0]).complete and best.was_searched:
             lines += ["", _format_optimism(best, sign, next(iter(objectives)))]
@@ -75,7 +73,6 @@ def write_finals(points: Sequence[FinalPoint], finals: optuna.Study, folder: Pat
     assert isinstance(results, DictConfig)
     results["finals"] = {
         "study": finals.study_name,
-        "seeds": finals.user_attrs[SEEDS],
         "trials": [
             {
                 "trial": point.number,
@@ -85,6 +82,7 @@ def write_finals(points: Sequence[FinalPoint], finals: optuna.Study, folder: Pat
                 "search_values": point.trial.values,
                 "values": point.complete.values,
                 "spread": _spread(point.complete),
+                "seeds": _seeds_of(point, finals),
                 "runs_of_the_search": _num_carried(point),
             }
             for point in points
@@ -137,6 +135,27 @@ def _reason(point: FinalPoint) -> str:
         return "it has not ended yet"
     failure = read_failure(point.final)
     return failure.line if failure else name_ending(point.final)
+
+
+def _format_seeds(points: Sequence[FinalPoint], finals: optuna.Study) -> str:
+    fresh = finals.user_attrs[SEEDS]
+    said = f"mean over {len(fresh)} seed{'' if len(fresh) == 1 else 's'}: "
+    said += ", ".join(map(str, fresh))
+    carried = next((point for point in points if _num_carried(point)), None)
+    if carried is not None:
+        seeds = list(map(str, _seeds_of(carried, finals)))
+        for place in range(_num_carried(carried)):
+            seeds[place] += " (from the search)"
+        said += f"; of the default config and the references {', '.join(seeds)}"
+    return said
+
+
+def _seeds_of(point: FinalPoint, finals: optuna.Study) -> list[int]:
+    """List the seeds of the jobs whose mean a point has, those of the search first."""
+    fresh, num_carried = finals.user_attrs[SEEDS], _num_carried(point)
+    # The fresh ones begin where those of the search end.
+    first = fresh[0] - len(point.trial.user_attrs.get(REPEATS, [None]))
+    return [*range(first, first + num_carried), *fresh[num_carried:]]
 
 
 def _num_carried(point: FinalPoint) -> int:

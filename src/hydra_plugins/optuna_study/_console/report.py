@@ -28,11 +28,15 @@ from hydra_plugins.optuna_study.attributes import (
 )
 
 TABLE_ROWS = 5
+# Between the parts of a line.
+SEPARATOR = " | "
 # In the folder of the study: its best points.
 RESULTS = "optimization_results.yaml"
 
 
-def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_parallel: int) -> str:
+def format_trial(
+    ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, seconds_left: float | None
+) -> str:
     """Write one line: number, ending, values, point, seconds, best so far, what is left."""
     ending = name_ending(trial)
     parts = [name_trial(trial), ending]
@@ -50,13 +54,10 @@ def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, num_par
         parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
         parts.append(_format_best(ledger.best, num_objectives=len(spec.objectives)))
-    num_trials = spec.settings.num_trials
-    left = num_trials - ledger.num_finished
-    progress = f"{ledger.num_finished} of {num_trials}"
-    if ledger.num_finished and left > 0:
-        seconds = left * ledger.seconds_finished / ledger.num_finished / num_parallel
-        progress += f", about {format_seconds(seconds)} left"
-    return printable(" | ".join([*parts, progress]))
+    progress = f"{ledger.num_finished} of {spec.settings.num_trials}"
+    if seconds_left:
+        progress += f", about {format_seconds(seconds_left)} left"
+    return printable(SEPARATOR.join([*parts, progress]))
 
 
 def format_summary(study: optuna.Study, ledger: Ledger, spec: SweepSpec) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study._console.report import format_seconds
+from hydra_plugins.optuna_study._console.report import SEPARATOR, format_seconds
 from hydra_plugins.optuna_study._errors import printable
 from hydra_plugins.optuna_study._functions import Redact
 
@@ -127,7 +127,7 @@ class Screen:
         describe, doing = self._describe, self._doing[-1:]
         lines = list(describe()) if describe is not None else []
         for what, since in doing:
-            lines.append(f"{what} | {format_seconds(time.monotonic() - since)}")
+            lines.append(f"{what}{SEPARATOR}{format_seconds(time.monotonic() - since)}")
         shown: list[str] = [printable(str(self._redact(line))) for line in lines]
         return shown
 
@@ -140,7 +140,7 @@ class Screen:
         if self._is_open:
             return
         size = shutil.get_terminal_size()
-        cut = [line[: size.columns - 1] for line in lines[: max(size.lines - 2, 1)]]
+        cut = [shorten(line, size.columns - 1) for line in lines[: max(size.lines - 2, 1)]]
         # In one piece, so that nothing flickers.
         self._out.write(self._erasure() + "\n".join(cut))
         self._out.flush()
@@ -150,6 +150,14 @@ class Screen:
         # The handlers of the log keep the stream that was there when they were made.
         hydra = self._config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
+
+
+def shorten(line: str, width: int) -> str:
+    """Leave out parts at the end of a line until it fits: half a number would be a wrong one."""
+    if len(line) <= width:
+        return line
+    kept, _, _ = line[: width + len(SEPARATOR)].rpartition(SEPARATOR)
+    return kept or line[: width - 1] + "…"
 
 
 class _Above:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +13,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_study._console.report import format_params, format_seconds, name_trial
+from hydra_plugins.optuna_study._console.report import (
+    SEPARATOR,
+    format_params,
+    format_seconds,
+    name_trial,
+)
 from hydra_plugins.optuna_study._spec.settings import Settings
 from hydra_plugins.optuna_study._study.records import FINISHED
 from hydra_plugins.optuna_study.attributes import (
@@ -29,6 +35,30 @@ _CELLS = 16
 _MOST_BYTES = 4096
 
 
+@dataclass(frozen=True)
+class Around:
+    """What comes before the trials of a study, and after them."""
+
+    # Trainings that the search had, for finals.
+    jobs_before: int = 0
+    # Trials and trainings that finals will have, for a search.
+    trials_after: int = 0
+    jobs_after: int = 0
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far a study is, in trainings: of some trials of finals the search made the first ones."""
+
+    trials: list[FrozenTrial]
+    done: list[FrozenTrial]
+    # Number of a trial that this process runs -> how much of it is done, from 0 to 1.
+    shares: dict[int, float]
+    num_trials: int
+    planned: int
+    progressed: float
+
+
 class Status:
     """The lines of one study, or of its finals."""
 
@@ -39,8 +69,8 @@ class Status:
         settings: Settings,
         *,
         folder: Path,
-        jobs_before: int,
-        jobs_after: int,
+        around: Around,
+        num_workers: int,
     ) -> None:
         """Prepare the lines.
 
@@ -49,8 +79,8 @@ class Status:
             running: the trials that this process runs.
             settings: how many trials it will have, and how many jobs a trial is.
             folder: where jobs write how far they are.
-            jobs_before: jobs that the search had, for finals.
-            jobs_after: jobs that finals will have, for a search.
+            around: what comes before the study and after it.
+            num_workers: jobs that this process runs at a time.
 
         """
         self._study = study
@@ -59,8 +89,8 @@ class Status:
         self._of_finals = FINAL_OF in study.user_attrs
         self._num_trials = settings.num_trials
         self._per_trial = settings.num_seeds
-        self._before = jobs_before
-        self._after = jobs_after
+        self._around = around
+        self._num_workers = num_workers
         self._started = time.monotonic()
 
     def open_file(self, number: int) -> str:
@@ -81,45 +111,70 @@ class Status:
 
     def lines(self) -> list[str]:
         """Describe the study in one line, and each of its running trials in one."""
-        trials = self._study.get_trials(deepcopy=False)
-        numbers = sorted(self._running)
-        said = {number: self._read(number) for number in numbers}
-        shares = {number: self._share(trials[number], said[number]) for number in numbers}
-        own = [_format_running(trials[number], said[number]) for number in numbers]
-        return [self._format_study(trials, shares), *own]
+        said = self._read_all()
+        progress = self._look(said)
+        own = [_format_running(progress.trials[number], said[number]) for number in said]
+        return [self._format_study(progress), *own]
 
-    def _format_study(self, trials: list[FrozenTrial], shares: Mapping[int, float]) -> str:
+    def seconds_left(self) -> float | None:
+        """Estimate how long the study and its finals will still take; None: nothing is known."""
+        return self._estimate(self._look(self._read_all()))
+
+    def _look(self, said: Mapping[int, Mapping[str, Any]]) -> _Progress:
+        trials = self._study.get_trials(deepcopy=False)
+        shares = {number: self._share(trials[number], said[number]) for number in said}
         done = [trial for trial in trials if trial.state in FINISHED]
-        total, per_trial = max(self._num_trials, len(done)), self._per_trial
-        others = sum(t.state is TrialState.RUNNING for t in trials) - len(shares)
-        # Trainings, not trials: of some trials of finals the search has made the first ones.
-        whole = [self._num_jobs(trial) for trial in done]
-        progressed = sum(whole) + sum(shares[n] * self._num_jobs(trials[n]) for n in shares)
-        of_search = [
-            per_trial - self._num_jobs(t) for t in trials if t.state is not TrialState.FAIL
+        num_trials = max(self._num_trials, len(done))
+        made_before = [
+            self._per_trial - self._num_jobs(t) for t in trials if t.state is not TrialState.FAIL
         ]
-        planned = total * per_trial - sum(of_search)
-        jobs = self._before + planned + self._after
-        share = min(1.0, (self._before + progressed) / max(jobs, 1))
+        return _Progress(
+            trials=trials,
+            done=done,
+            shares=shares,
+            num_trials=num_trials,
+            planned=num_trials * self._per_trial - sum(made_before),
+            progressed=sum(self._num_jobs(trial) for trial in done)
+            + sum(share * self._num_jobs(trials[number]) for number, share in shares.items()),
+        )
+
+    def _format_study(self, progress: _Progress) -> str:
+        around = self._around
+        jobs = around.jobs_before + progress.planned + around.jobs_after
+        share = min(1.0, (around.jobs_before + progress.progressed) / max(jobs, 1))
         filled = round(share * _CELLS)
         bar = "#" * filled + "-" * (_CELLS - filled)
         what = "finals" if self._of_finals else "trials"
-        counted = f"{len(done)} of {total} {what}"
-        if self._after:
-            counted += f", then {self._after} in finals"
+        counted = f"{len(progress.done)} of {progress.num_trials} {what}"
+        if around.trials_after:
+            counted += f", then {around.trials_after} finals"
         parts = [f"[{bar}] {counted}"]
-        each = self._seconds_of_training(trials, done, shares)
-        if each is not None:
-            spent = sum(
-                min(0.95, _since_start(trials[number]) / max(each[0], 1e-9))
-                for number, share in shares.items()
-                if share == 0
-            )
-            left = max(0.0, planned - progressed - spent) * each[0] + self._after * each[1]
-            left /= max(1, len(shares) + max(others, 0))
+        left = self._estimate(progress)
+        if left is not None:
             parts.append(f"about {format_seconds(left)} left")
         parts.append(f"{format_seconds(time.monotonic() - self._started)} so far")
-        return " | ".join(parts)
+        return SEPARATOR.join(parts)
+
+    def _estimate(self, progress: _Progress) -> float | None:
+        each = self._seconds_of_training(progress)
+        if each is None:
+            return None
+        trials, shares, around = progress.trials, progress.shares, self._around
+        # Of what has not said yet how far it is.
+        spent = sum(
+            min(0.95, _since_start(trials[number]) / max(each[0], 1e-9))
+            for number, share in shares.items()
+            if share == 0
+        )
+        others = sum(t.state is TrialState.RUNNING and t.number not in shares for t in trials)
+        places = self._num_workers + others
+        here = min(places, max(1, progress.num_trials - len(progress.done)))
+        after = min(places, max(1, around.trials_after))
+        left = max(0.0, progress.planned - progress.progressed - spent)
+        return left * each[0] / here + around.jobs_after * each[1] / after
+
+    def _read_all(self) -> dict[int, dict[str, Any]]:
+        return {number: self._read(number) for number in sorted(self._running)}
 
     def _read(self, number: int) -> dict[str, Any]:
         """Read what the job of a trial has said of itself; empty if it has said nothing."""
@@ -141,18 +196,17 @@ class Status:
         inner = min(1.0, max(0.0, share)) if isinstance(share, int | float) else 0.0
         return (before - (self._per_trial - jobs) + inner) / jobs
 
-    def _seconds_of_training(
-        self, trials: list[FrozenTrial], done: list[FrozenTrial], shares: Mapping[int, float]
-    ) -> tuple[float, float] | None:
+    def _seconds_of_training(self, progress: _Progress) -> tuple[float, float] | None:
         """Estimate the seconds of a training of this study, and of one that is not pruned."""
         untimed = {ABANDONED, REUSED_FROM}
-        timed = [t for t in done if not untimed & t.user_attrs.keys() and t.duration]
+        timed = [t for t in progress.done if not untimed & t.user_attrs.keys() and t.duration]
         if timed:
             whole = [trial for trial in timed if trial.state is TrialState.COMPLETE] or timed
             return self._mean_seconds(timed), self._mean_seconds(whole)
+        trials = progress.trials
         guesses = [
             _since_start(trials[number]) / (share * self._num_jobs(trials[number]))
-            for number, share in shares.items()
+            for number, share in progress.shares.items()
             if share > 0.1
         ]
         return (fmean(guesses), fmean(guesses)) if guesses else None
@@ -177,5 +231,6 @@ def _format_running(trial: FrozenTrial, said: Mapping[str, Any]) -> str:
         planned = trial.user_attrs.get(NUM_EVALUATIONS)
         parts.append(f"evaluation {number}{f' of {planned}' if planned else ''}: {value:.5g}")
     parts.append(format_seconds(_since_start(trial)))
-    parts.append(format_params(params_of(trial)))
-    return " | ".join(parts)
+    # Each for itself: on a narrow terminal the last ones are left out.
+    parts += [format_params({name: value}) for name, value in params_of(trial).items()]
+    return SEPARATOR.join(parts)

@@ -43,6 +43,8 @@ class Pool(ABC):
 
     # Whether jobs run on this machine, and see its files.
     is_local = True
+    # Jobs that it runs at a time.
+    num_workers: int
 
     @abstractmethod
     def free(self) -> list[dict[str, Any]]:
@@ -93,6 +95,8 @@ class App(Protocol):
 @dataclass(eq=False)
 class InProcessPool(Pool):
     """One job at a time in this process: a debugger stops in it, and a crash ends the sweep."""
+
+    num_workers = 1
 
     app: App
     composer: Composer

@@ -102,6 +102,7 @@ _RATE = _Kind(
 _WORKERS = _Kind(
     lambda value: value == "auto" or _whole(1).fits(value), f"{_whole(1).wanted}, or auto"
 )
+_FINALISTS = _Kind(_whole(1).fits, f"{_whole(1).wanted}, or final_seeds=0 for no finals")
 _MAPPING = _Kind(lambda value: isinstance(value, dict), "a mapping", _with_text_keys)
 _STRINGS = _Kind(partial(_is_list_of, str), "a list of strings", tuple)
 _POINTS = _Kind(
@@ -186,7 +187,7 @@ class Settings:
     seed_key: Annotated[str, _Row(_KEY, "seed")]
     # After the search, this many of its best points, the default and the references are trained
     # again, until each has final_seeds seeds; final_seeds=0: none is.
-    finalists: Annotated[int, _Row(_whole(1), 2, Role.PROGRESS)]
+    finalists: Annotated[int, _Row(_FINALISTS, 2, Role.PROGRESS)]
     final_seeds: Annotated[int, _Row(_whole(0), 0, Role.PROGRESS)]
     # 1 runs jobs in this process; more, or auto, in long-lived processes of their own.
     num_workers: Annotated[int | str, _Row(_WORKERS, 1, Role.PROGRESS)]

@@ -48,7 +48,7 @@ class Budget:
             return Left.NOTHING
         patience, since = self._settings.patience, ledger.num_since_best
         if patience is not None and since >= patience:
-            self.reason = f"{since} trials without a new best ({keys['patience']}={patience})"
+            self.reason = f"{_count(since)} without a new best ({keys['patience']}={patience})"
             return Left.NOTHING
         if ledger.num_finished + len(ledger.running) >= self._settings.num_trials:
             return Left.RUNNING if ledger.running else Left.NOTHING
@@ -81,16 +81,20 @@ class Budget:
         if failure.kind is not FailureKind.NOT_FINITE and (
             self._num_repeated >= settings.max_repeated_failures
         ):
-            raise SweepError(f"{self._num_repeated} trials in a row failed with {failure.line}")
+            raise SweepError(f"{_count(self._num_repeated)} in a row failed with {failure.line}")
         if self._num_failed > settings.max_failure_rate * settings.num_trials:
             raise SweepError(
-                f"{self._num_failed} trials failed, more than {settings.keys['max_failure_rate']}="
+                f"{_count(self._num_failed)} failed, more than {settings.keys['max_failure_rate']}="
                 f"{settings.max_failure_rate:g} of {settings.num_trials}, the last with "
                 f"{failure.line}"
             )
 
     def _wait_for_outage(self, failure: Failure) -> None:
         if self._num_outages >= len(OUTAGE_DELAYS):
-            raise SweepError(f"{self._num_outages + 1} trials in a row met an {failure.line}")
+            raise SweepError(f"{_count(self._num_outages + 1)} in a row met an {failure.line}")
         self._pause_ends = time.monotonic() + OUTAGE_DELAYS[self._num_outages]
         self._num_outages += 1
+
+
+def _count(number: int) -> str:
+    return "1 trial" if number == 1 else f"{number} trials"

@@ -144,7 +144,9 @@ class DatabaseWorker(Worker):
         }
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._grace_period / BEATS_PER_GRACE_PERIOD):
+        # Often enough, too, for who steers the study and does not know its grace period.
+        period = min(self._grace_period, GRACE_PERIOD) / BEATS_PER_GRACE_PERIOD
+        while not self._stop.wait(period):
             with self._turn_guard:
                 if self._turn is not None:
                     _answers(self._turn)

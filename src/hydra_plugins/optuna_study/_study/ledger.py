@@ -26,7 +26,6 @@ class Ledger:
         self.best: list[FrozenTrial] = []
         self.num_finished = 0
         self.num_since_best = 0
-        self.seconds_finished = 0.0
         self.running: list[FrozenTrial] = []
         self.waiting: list[FrozenTrial] = []
 
@@ -57,8 +56,6 @@ class Ledger:
 
     def _read(self, trial: FrozenTrial) -> None:
         self.num_finished += 1
-        assert trial.duration is not None
-        self.seconds_finished += trial.duration.total_seconds()
         overrides = trial.user_attrs.get(OVERRIDES)
         if overrides is not None and trial.number >= self._plan_since:
             self._points.setdefault((*identify(trial), *overrides), trial)

@@ -30,7 +30,6 @@ from hydra_plugins.optuna_study.attributes import (
     FIXED_OVERRIDES,
     OBJECTIVES,
     PLAN_SINCE,
-    POINT,
     REFERENCE,
     SEARCH_SPACE,
     WORKER,
@@ -139,26 +138,25 @@ def open_study(
 
 def _queue_first(study: optuna.Study, spec: SweepSpec) -> None:
     """Queue what the study runs first and does not know: the default, references, points."""
-    trials = study.get_trials(deepcopy=False)
-    seen = [
-        trial.system_attrs.get("fixed_params")
-        for trial in trials
+    # Under another config they are other trials.
+    present = study.get_trials(deepcopy=False)[study.user_attrs.get(PLAN_SINCE, 0) :]
+    queued = [
+        (trial.user_attrs.get(ENQUEUED), trial.system_attrs.get("fixed_params"))
+        for trial in present
         if REFERENCE not in trial.user_attrs
     ]
-    points = [(origin, point) for origin, point in spec.points if point not in seen]
-
-    def queue(origin: str) -> None:
-        for name, point in points:
-            if name == origin:
-                study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
-
-    queue(DEFAULT)
-    # Under another config it is another reference.
-    present = trials[study.user_attrs.get(PLAN_SINCE, 0) :]
+    # A point of the search may have become the default: it is the default from now on.
+    last_default = [point for origin, point in queued if origin == DEFAULT][-1:]
+    for origin, point in spec.points:
+        if origin == DEFAULT and point not in last_default:
+            study.enqueue_trial(dict(point), user_attrs={ENQUEUED: DEFAULT})
     for reference in spec.references:
         if not any(reference.is_of(trial) for trial in present):
             study.enqueue_trial({}, user_attrs=reference.attributes())
-    queue(POINT)
+    seen = [point for _, point in queued]
+    for origin, point in spec.points:
+        if origin != DEFAULT and point not in seen:
+            study.enqueue_trial(dict(point), user_attrs={ENQUEUED: origin})
 
 
 def sign_next(

@@ -77,7 +77,7 @@ def write_card(
         ],
         scores=", ".join(f"{value:.4f}" for value in conclusion.winner.scores),
         test_scores=list_scores(conclusion.test),
-        verdicts=[describe_comparison(one) for one in conclusion.comparisons],
+        verdicts=[describe_comparison(one, conclusion.gain) for one in conclusion.comparisons],
         calibrated=calibrated,
         calibration=_describe_calibration(metrics, calibrated=calibrated),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
-from tunetrail.studies.finals.worth import Worth
+from tunetrail.studies.finals.worth import Worth, name_gain
 from tunetrail.tracking.registry import Registered
 
 # The name of the default config in a comparison.
@@ -39,13 +39,15 @@ class Conclusion:
     """All that is known of a study's winner.
 
     ``run_id`` is the run of the winner's last seed. ``num_looks`` counts the models of this study
-    that were scored on test. ``notes`` say what was left out, and why.
+    that were scored on test. ``notes`` say what was left out, and why. ``greater_is_better`` is the
+    direction of the main metric.
     """
 
     result: FinalsResult
     winner: Finalist
     run_id: str
     main_metric: str
+    greater_is_better: bool
     comparisons: tuple[WinnerComparison, ...]
     test: TestRecord | None
     num_looks: int
@@ -53,3 +55,8 @@ class Conclusion:
     registered: Registered | None
     notes: tuple[str, ...]
     worths: tuple[Worth, ...]
+
+    @property
+    def gain(self) -> str:
+        """Name what the comparisons measure."""
+        return name_gain(self.main_metric, greater_is_better=self.greater_is_better)

@@ -1,7 +1,7 @@
 """The finalists of a study, trained again: its best points, the default config, references."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hydra_plugins.optuna_study import attributes
-from tunetrail.studies.ranking import greater_is_better, is_feasible, rank, to_cost
+from tunetrail.studies.ranking import greater_is_better, list_violations, rank, to_cost
 from tunetrail.studies.states import find_default
 
 
@@ -19,6 +19,7 @@ class Finalist:
 
     They are fresh. The default config and references are in the finals whatever the search says,
     so that there is no luck in their runs in the search: the first ``carried`` scores are those.
+    ``others`` are the means of the other objectives over the same runs.
     """
 
     number: int  # of its trial in the study
@@ -28,9 +29,11 @@ class Finalist:
     scores: tuple[float, ...]
     params: Mapping[str, Any]
     is_default: bool
-    meets_constraints: bool
+    # Name of each constraint that it violates on fresh seeds -> by how much.
+    violations: Mapping[str, float] = field(default_factory=dict)
     reference: str | None = None  # its name, if it is no point of the search
     carried: int = 0
+    others: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -38,6 +41,10 @@ class Finalist:
         if self.reference is not None:
             return f"{attributes.name_reference(self.reference)} ({self.title})"
         return f"the default config ({self.title})" if self.is_default else self.title
+
+    @property
+    def meets_constraints(self) -> bool:
+        return not self.violations
 
     @property
     def was_searched(self) -> bool:
@@ -60,11 +67,19 @@ class Finalist:
 
 @dataclass(frozen=True)
 class FinalsResult:
-    """All finalists that completed, best mean first, those that violate a constraint last."""
+    """All finalists that completed, best mean first.
 
-    objective: str
+    Those that violate a constraint are last, the nearest to the constraints first.
+    ``greater_is_better`` is the direction of the first objective, which ranks them.
+    """
+
+    objectives: tuple[str, ...]
     greater_is_better: bool
     finalists: tuple[Finalist, ...]
+
+    @property
+    def objective(self) -> str:
+        return self.objectives[0]
 
     @property
     def winner(self) -> Finalist | None:
@@ -83,13 +98,17 @@ class FinalsResult:
 
 
 def collect_result(
-    study: optuna.Study, finals: optuna.Study, finalists: Mapping[int, int], *, objective: str
+    study: optuna.Study,
+    finals: optuna.Study,
+    finalists: Mapping[int, int],
+    *,
+    objectives: tuple[str, ...],
 ) -> FinalsResult:
     """Collect the values of the present finalists.
 
     Args:
         finalists: number of a trial of the study -> number of its trial in the finals.
-        objective: name of the first objective.
+        objectives: names of the study's values, in order.
 
     """
     trials = study.get_trials(deepcopy=False)
@@ -101,7 +120,7 @@ def collect_result(
         if final.number in searched
     ]
     return FinalsResult(
-        objective=objective,
+        objectives=objectives,
         greater_is_better=greater_is_better(study),
         finalists=tuple(found),
     )
@@ -130,5 +149,6 @@ def _build_finalist(
         is_default=default is not None and _origin(trial) == default,
         reference=trial.user_attrs.get(attributes.REFERENCE),
         carried=len(final.user_attrs.get(attributes.CARRIED, ())),
-        meets_constraints=is_feasible(final),
+        others=tuple(final.values[1:]),
+        violations=list_violations(final),
     )

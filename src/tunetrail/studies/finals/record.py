@@ -39,7 +39,7 @@ class Terms:
     """
 
     uri: str
-    objective: str
+    objectives: tuple[str, ...]
     registry_name: str | None
     keeps_weights: bool
     scores_all: bool
@@ -90,13 +90,14 @@ def load_winner(
 
     """
     parent = add_to_run(uri=terms.uri, run_id=finals.user_attrs[attributes.RUN_ID])
-    runs = TrialRuns(parent, study=finals.study_name, objectives=[terms.objective], of_finals=True)
+    names = terms.objectives
+    runs = TrialRuns(parent, study=finals.study_name, objectives=names, of_finals=True)
     parent = add_to_run(uri=terms.uri, run_id=study.user_attrs[attributes.RUN_ID])
-    searched = TrialRuns(parent, study=study.study_name, objectives=[terms.objective])
+    searched = TrialRuns(parent, study=study.study_name, objectives=names)
     own = _list_runs(runs, searched, winner)
     if len(own) == winner.carried:
         raise InputError(
-            f"study {finals.study_name}: trial {winner.final} has no finished run in this store; "
+            f"study {finals.study_name}: trial {winner.number} has no finished run in this store; "
             "set tracking.uri to the store that holds it"
         )
     config = read_artifact(uri=terms.uri, run_id=own[-1].run_id, path="config.yaml")

@@ -52,7 +52,7 @@ def register_version(
         except InputError:
             return None
         result = compare_tables(record, [test_rows], [others])
-        return None if result is None else f"{conclusion.main_metric} {result}"
+        return None if result is None else f"{conclusion.gain} {result}"
 
     try:
         return registry.register(client, name, candidate, compare=compare)

@@ -1,12 +1,10 @@
 """The winner of a study in words: the section of its report, and a few lines on the console."""
 
+from tunetrail.errors import InputError
 from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
-from tunetrail.studies.finals.worth import describe_worth
-from tunetrail.templates import render
-
-# Begins the only line of a study without a winner.
-NO_WINNER = "winner       none"
+from tunetrail.studies.finals.worth import describe_verdict, describe_worth
+from tunetrail.templates import render, short
 
 
 def write_winner(conclusion: Conclusion) -> str:
@@ -20,8 +18,8 @@ def write_winner(conclusion: Conclusion) -> str:
         seeds=_seeds(winner),
         finalists=_finalist_rows(result),
         test_scores=list_scores(conclusion.test),
-        worth=describe_worth(result, conclusion.worths, conclusion.main_metric),
-        verdicts=[describe_comparison(one) for one in conclusion.comparisons],
+        worth=_describe_worth(conclusion),
+        verdicts=[describe_comparison(one, conclusion.gain) for one in conclusion.comparisons],
         is_compared_with_default=any(one.against == DEFAULT for one in conclusion.comparisons),
     )
 
@@ -34,7 +32,22 @@ def write_no_winner(result: FinalsResult) -> str:
 
 
 def summarise_no_winner(result: FinalsResult) -> list[str]:
-    return [f"{NO_WINNER}: {_why_none(result)}"]
+    return [f"winner       none: {_why_none(result)}"]
+
+
+def require_winner(result: FinalsResult) -> None:
+    """Refuse finals in which no finalist has won.
+
+    Raises:
+        InputError: why, which finalist is nearest to the constraints, and what to change.
+
+    """
+    if result.winner is None:
+        raise InputError(
+            f"the study has no winner: {_why_none(result)}; raise sweep.finalists, relax "
+            "sweep.constraints in a new study (study=NAME), or set sweep.final_seeds=0 for no "
+            "winner"
+        )
 
 
 def summarise_winner(conclusion: Conclusion) -> list[str]:
@@ -42,8 +55,7 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     winner, result = conclusion.winner, conclusion.result
     value = f"{_with_spread(winner)} over {_seeds(winner)} ({winner.searched:.4f} in the search)"
     lines = [f"winner       {winner.name}: {result.objective} {value}"]
-    said = describe_worth(result, conclusion.worths, conclusion.main_metric)
-    lines += [f"worth        {line}" for line in said]
+    lines += [f"worth        {line}" for line in _describe_worth(conclusion)]
     compared = {
         DEFAULT if one.against.is_default else one.against.name
         for one in conclusion.worths
@@ -58,7 +70,7 @@ def summarise_winner(conclusion: Conclusion) -> list[str]:
     splits = {one.split for one in conclusion.comparisons if one.against not in known}
     shown_split = "test" if "test" in splits else "validation"
     lines += [
-        f"against      {describe_comparison(one)}"
+        f"against      {describe_comparison(one, conclusion.gain)}"
         for one in conclusion.comparisons
         if (one.against in known and one.against not in compared)
         or (one.against not in known and one.split == shown_split)
@@ -81,22 +93,36 @@ def list_scores(test: TestRecord | None) -> list[tuple[str, str, str]]:
     ]
 
 
-def describe_comparison(one: WinnerComparison) -> str:
-    """Say in one line how the winner compares, with difference, interval and p value."""
-    found = one.result
-    if found.is_better or found.is_worse:
-        word = "better" if found.is_better else "worse"
-        verdict = f"{word} than {one.against} by more than noise"
-    else:
-        verdict = f"no different from {one.against} beyond noise"
+def describe_comparison(one: WinnerComparison, gain: str) -> str:
+    """Say in one line how the winner compares, with its gain, interval and p value.
+
+    Args:
+        gain: its name.
+
+    """
+    found, verdict = one.result, describe_verdict(one.result, one.against)
     seeds = "" if found.num_seeds == 1 else f", {found.num_seeds} seeds"
-    return f"{verdict}: {found} ({found.num_rows:,} {one.split} rows{seeds})"
+    return f"{verdict}: {gain} {found} ({found.num_rows:,} {one.split} rows{seeds})"
 
 
 def _why_none(result: FinalsResult) -> str:
     if not result.finalists:
         return "no finalist completed"
-    return "no finalist meets the constraints on fresh seeds"
+    nearest = result.finalists[0]
+    broken = ", ".join(f"{name} by {short(value)}" for name, value in nearest.violations.items())
+    return (
+        "no finalist meets the constraints on fresh seeds; the nearest, "
+        f"{nearest.name}, violates {broken}"
+    )
+
+
+def _describe_worth(conclusion: Conclusion) -> list[str]:
+    return describe_worth(
+        conclusion.result,
+        conclusion.worths,
+        conclusion.main_metric,
+        greater_is_better=conclusion.greater_is_better,
+    )
 
 
 def _finalist_rows(result: FinalsResult) -> list[list[str]]:

@@ -50,7 +50,7 @@ def register_winner(
         parent: the run of the study.
 
     """
-    result = collect_result(study, finals, finalists, objective=terms.objective)
+    result = collect_result(study, finals, finalists, objectives=terms.objectives)
     key = {
         "finals": finals.study_name,
         "finalists": [[one.number, one.final, *one.scores] for one in result.finalists],
@@ -108,6 +108,7 @@ def _conclude(record: WinnerRecord, result: FinalsResult, winner: Finalist) -> C
         winner=winner,
         run_id=record.last.run_id,
         main_metric=record.recorded.task.main_metric,
+        greater_is_better=record.metric.greater_is_better,
         comparisons=tuple(compare_winner(record, result, worths, rows)),
         worths=worths,
         test=test,

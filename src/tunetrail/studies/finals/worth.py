@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from tunetrail.data.columns import count_of
 from tunetrail.evaluation.power import Power
 from tunetrail.evaluation.statistics import PairedTest, format_p
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
@@ -52,34 +53,74 @@ def mean_seconds(runs: Sequence[RunSummary]) -> float | None:
     return fmean(found) if found else None
 
 
-def describe_worth(result: FinalsResult, worths: Sequence[Worth], metric: str) -> list[str]:
-    """Say in plain words what the search has bought, the default config first."""
+def name_gain(metric: str, *, greater_is_better: bool) -> str:
+    """Name a gain, which is above 0 where the one is better, whichever way the metric runs."""
+    direction = "" if greater_is_better else " (lower is better)"
+    return f"gain in {metric.replace('_', ' ')}{direction}"
+
+
+def describe_worth(
+    result: FinalsResult, worths: Sequence[Worth], metric: str, *, greater_is_better: bool
+) -> list[str]:
+    """Say in plain words what the search has bought, the default config first.
+
+    Args:
+        result: of the finals.
+        worths: what was compared.
+        metric: main metric of the task, which rows are compared by. If it is not all that was
+            searched for, a comparison is no verdict on the search.
+        greater_is_better: its direction.
+
+    """
     lines = []
     if result.default is not None and find_searched(result) is None:
         lines.append(
             "The search bought nothing: beside the default config no point of it has a result on "
             "fresh seeds that meets the constraints."
         )
-    lines += [_describe(one, metric) for one in worths]
+    gain = name_gain(metric, greater_is_better=greater_is_better)
+    for one in worths:
+        judged = _judge(one)
+        if result.objectives != (f"validation/{metric}",):
+            judged = _compare(one, result.objectives, metric)
+        lines.append(f"{judged}: {gain} {_describe(one)}")
     return lines
 
 
-def _describe(one: Worth, metric: str) -> str:
+def describe_verdict(found: PairedTest, against: str) -> str:
+    """Say whether one is better than something else on the same rows."""
+    if not (found.is_better or found.is_worse):
+        return f"no different from {against} beyond noise"
+    return f"{'better' if found.is_better else 'worse'} than {against} by more than noise"
+
+
+def _judge(one: Worth) -> str:
     found, known = one.result, one.against.name
-    name, low, high = metric.replace("_", " "), found.interval.low, found.interval.high
-    searched = one.finalist.was_searched
-    what = "The search" if searched else begin_sentence(one.finalist.name)
+    what = "The search" if one.finalist.was_searched else begin_sentence(one.finalist.name)
     if found.is_better:
-        said = f"{what} bought {found.difference:+.4f} {name} over {known}"
-    elif found.is_worse:
-        said = f"{what} bought nothing over {known}, but lost {-found.difference:.4f} {name}"
-    else:
-        said = f"{what} bought nothing beyond noise over {known}: {found.difference:+.4f} {name}"
-    best = f"{one.finalist.name}; " if searched else ""
-    seeds = "1 seed" if found.num_seeds == 1 else f"{found.num_seeds} seeds"
-    said += (
-        f" [{low:+.4f}, {high:+.4f}] ({best}{format_p(found.p_value)}, {found.num_rows:,} rows, "
-        f"{seeds})."
+        return f"{what} bought more than noise over {known}"
+    if found.is_worse:
+        return f"{what} bought nothing over {known}, but a loss"
+    return f"{what} bought nothing beyond noise over {known}"
+
+
+def _compare(one: Worth, objectives: Sequence[str], metric: str) -> str:
+    """Say what was searched for, and what its rows can say: no verdict on the search."""
+    mine, known = one.finalist, one.against
+    scores = [" and ".join(f"{v:.4f}" for v in (o.mean, *o.others)) for o in (mine, known)]
+    return (
+        f"The search was for {' and '.join(objectives)}: {mine.name} has {scores[0]}, "
+        f"{known.name} {scores[1]}. In {metric.replace('_', ' ')}, which the rows compare, "
+        f"{mine.name} is {describe_verdict(one.result, known.name)}"
+    )
+
+
+def _describe(one: Worth) -> str:
+    found, best = one.result, f"{one.finalist.name}; " if one.finalist.was_searched else ""
+    low, high = found.interval.low, found.interval.high
+    said = (
+        f"{found.difference:+.4f} [{low:+.4f}, {high:+.4f}] ({best}{format_p(found.p_value)}, "
+        f"{found.num_rows:,} rows, {count_of(found.num_seeds, 'seed')})."
     )
     said += _describe_seconds(one)
     if not (found.is_better or found.is_worse) and one.power is not None:

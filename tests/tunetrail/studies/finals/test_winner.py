@@ -230,7 +230,7 @@ def test_the_saved_weights_score_what_the_training_run_would_have(
 def test_the_report_says_what_is_more_than_noise(played: Finals) -> None:
     report = played.artifact("report.md").read_text()
     assert report.index("## Winner: trial 1") < report.index("## Best: trial 1")
-    assert "better than the default config by more than noise: +" in report
+    assert "better than the default config by more than noise: gain in accuracy +" in report
     assert "(30 validation rows, 2 seeds)" in report
     assert "better than the majority class (negative) by more than noise" in report
     assert "No other model of this study was measured on it." in report
@@ -245,8 +245,8 @@ def test_the_console_has_a_line_for_each_fact(played: Finals) -> None:
     heads = [line.split()[0] for line in said]
     # What it is worth beside the default config, and three baselines, the best of them first.
     assert heads == ["winner", "worth", "test", *["against"] * 3, "registered"]
-    assert said[1][13:].startswith("The search bought +")
-    assert " over the default config (trial 0) [+" in said[1]
+    assert said[1][13:].startswith("The search bought more than noise over the default config")
+    assert " (trial 0): gain in accuracy +" in said[1]
     assert " s instead of " in said[1]
     assert "a linear model of words, the best baseline, " in said[3]
     assert all(line[12] == " " != line[13] for line in said)
@@ -276,7 +276,7 @@ def test_the_card_is_on_the_version_the_run_and_the_files(played: Finals) -> Non
     title, links, rest = version.description.split("\n\n", 2)
     assert links.startswith(f"See [its run](#/experiments/{last.info.experiment_id}/runs/")
     assert card.endswith(f"---\n\n{title}\n\n{rest}\n")
-    assert "Differences in accuracy on the same rows" in card
+    assert "Each gain in accuracy is a mean over the same rows" in card
     (output,) = last.outputs.model_outputs
     folder = played.client.get_logged_model(output.model_id).artifact_location
     assert Path(folder.removeprefix("file://"), "model_card.md").read_text() == card
@@ -316,7 +316,8 @@ def test_registered_weights_are_never_deleted(run: Callable[..., Any], workspace
         2: ["champion"],
     }
     assert "of version 1, the champion until then," in said[-1]
-    assert "version 1: accuracy +" in finals.versions()[1].tags["tunetrail.against_champion"]
+    against = finals.versions()[1].tags["tunetrail.against_champion"]
+    assert against.startswith("version 1: gain in accuracy +")
     finals.track(finals.finals)
     for version in (1, 2):
         mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict([{"text": "a good day"}])
