@@ -356,8 +356,8 @@ class StudyLoop:
         # Before the line that says how it ended.
         self.status.forget(trial.number)
         self.screen.refresh()
-        left = self.status.seconds_left()
-        log.info(format_trial(self.ledger, trial, self.spec, seconds_left=left))
+        progress = self.status.progress()
+        log.info(format_trial(self.ledger, trial, self.spec, progress=progress))
         with self.screen.doing(f"noting how trial {trial.number} ended"):
             for name, callback in self.spec.callbacks.items():
                 with logged(name):

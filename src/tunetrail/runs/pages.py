@@ -83,8 +83,9 @@ def _show(client: MlflowClient, run: Run, *, as_study: bool) -> Address:
         if has_view(client, run):
             shown = f"viewStateShareKey={view_key(run_id)}&compareRunsMode=CHART&{_TRAINING}"
             return Address(f"study {run.data.tags[STUDY]}", f"{place}?{shown}")
-    with not_vital("the kind of the experiment"):
-        mark_kind(client, client.get_experiment(run.info.experiment_id))
+    else:
+        with not_vital("the kind of the experiment"):
+            mark_kind(client, client.get_experiment(run.info.experiment_id))
     return Address(f"run {run.info.run_name} ({run_id})", f"{place}/{run_id}?{_TRAINING}")
 
 

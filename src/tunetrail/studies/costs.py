@@ -1,6 +1,8 @@
 """What the trials of a study cost, beside their scores: a table and a figure."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -69,8 +71,7 @@ def list_beside(
         for trial in rank(study)
     ]
     measured = [(t, costs) for t, costs in measured if {*metrics, _ERROR} <= {*costs.columns}]
-    # A reference has keys that no other trial has.
-    keys = dict.fromkeys(key for trial, _ in measured for key in attributes.params_of(trial))
+    columns = _name_columns(attributes.params_of(trial) for trial, _ in measured)
     lines = []
     for trial, costs in measured:
         repeats = pd.DataFrame(
@@ -83,7 +84,7 @@ def list_beside(
         lines.append(
             {
                 "trial": number_of(trial),
-                **{key.rpartition(".")[2]: attributes.params_of(trial).get(key) for key in keys},
+                **{name: attributes.params_of(trial).get(key) for key, name in columns.items()},
                 "runs": len(repeats),
                 **repeats.mean(),
                 **spread,
@@ -91,6 +92,14 @@ def list_beside(
             }
         )
     return pd.DataFrame(lines)
+
+
+def _name_columns(params: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Name the column of each key by its last part, if no other key has the same."""
+    # A reference has keys that no other trial has.
+    lasts = {key: key.rpartition(".")[2] for of_trial in params for key in of_trial}
+    counts = Counter(lasts.values())
+    return {key: last if counts[last] == 1 else key for key, last in lasts.items()}
 
 
 def find_baselines(
@@ -166,10 +175,17 @@ def label_trials(table: pd.DataFrame) -> list[str]:
     """Return what tells each trial of a table from the others: ``lr 2.3e-4, bs 16``."""
     ends = list(table.columns).index("runs")
     params = [name for name in table.columns[1:ends] if len({*map(str, table[name])}) > 1]
+    rows = [dict(row[params].dropna()) for _, row in table.iterrows()]
     return [
-        ", ".join(describe_params(dict(row[params].dropna()))) or f"trial {int(row['trial'])}"
-        for _, row in table.iterrows()
+        ", ".join(describe_params({name: _whole(value) for name, value in row.items()}))
+        or f"trial {int(number)}"
+        for row, number in zip(rows, table["trial"], strict=True)
     ]
+
+
+def _whole(value: Any) -> Any:
+    """Take back that a row of numbers, and a column with a gap, is one of floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _plot_cost(axes: Axes, table: pd.DataFrame, cost: str, objective: str) -> None:

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.fits import describe_fits, describe_stop, list_fits
-from tunetrail.studies.ranking import find_best, is_feasible, rank, rank_front
+from tunetrail.studies.ranking import find_best, is_feasible, list_violations, rank, rank_front
 from tunetrail.studies.states import STATES, find_default, number_of, seconds_of, state_of
 from tunetrail.templates import render, short
 
@@ -92,18 +92,20 @@ def describe_seeds(finals: optuna.Study) -> str:
     Runs in the search count as the first ones of trials that the search did not choose.
     """
     seeds = [str(seed) for seed in finals.user_attrs.get(attributes.SEEDS, ())]
-    carried = {
-        number_of(trial): len(trial.user_attrs[attributes.CARRIED])
+    # Of several attempts at a point the last one counts.
+    trials = {
+        number_of(trial): len(trial.user_attrs.get(attributes.CARRIED, ()))
         for trial in finals.get_trials(deepcopy=False)
-        if trial.user_attrs.get(attributes.CARRIED)
+        if trial.state is not TrialState.FAIL
     }
+    carried = sorted(number for number, num_carried in trials.items() if num_carried)
     said = f"on seeds that the search did not use: {', '.join(seeds)}."
     if carried:
-        trials = ", ".join(f"trial {number}" for number in sorted(carried))
-        first = ", ".join(seeds[: max(carried.values())])
+        shown = " and ".join(f"trial {number}" for number in carried)
+        first = ", ".join(seeds[: max(trials.values())])
         said += (
-            f" Not on {first}: {trials}, which the search did not choose; their runs in the search "
-            "count instead."
+            f" The search did not choose {shown}, so instead of {first} their runs in the search "
+            "count."
         )
     return said
 
@@ -295,8 +297,7 @@ def _note(trial: FrozenTrial, names: Sequence[str]) -> str:
     if attributes.REUSED_FROM in attrs:
         notes.append(f"same point as trial {attrs['reused_from']}, not run again")
     if trial.state is TrialState.COMPLETE and not is_feasible(trial):
-        broken = [name for name, value in trial.constraints.items() if value > 0]
-        notes.append(f"violates {', '.join(broken)}")
+        notes.append(f"violates {', '.join(list_violations(trial))}")
     if state_of(trial) == "pruned" and trial.intermediate_values:
         number, value = max(trial.intermediate_values.items())
         notes.append(f"stopped at evaluation {number} with {short(value)}")

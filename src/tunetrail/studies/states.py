@@ -22,7 +22,7 @@ def state_of(trial: FrozenTrial) -> str:
     return trial.state.name.lower()
 
 
-def number_of(trial: FrozenTrial) -> int:
+def number_of(trial: FrozenTrial | Trial) -> int:
     """Return the number that people see: that of the search, in finals, too."""
     return int(trial.user_attrs.get(attributes.FINALIST_OF, trial.number))
 

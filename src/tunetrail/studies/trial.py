@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from hydra_plugins.optuna_study import attributes
 from tunetrail.studies.ranking import count_better, total_violation
-from tunetrail.studies.states import reference_of
+from tunetrail.studies.states import number_of, reference_of
 from tunetrail.templates.names import name_trial
 from tunetrail.tracking.confinement import require_run_id
 
@@ -78,7 +78,7 @@ class Trial:
     @property
     def searched(self) -> int:
         """The number of the trial of the search: in finals, of the one that is trained again."""
-        return int(self._trial.user_attrs.get(attributes.FINALIST_OF, self.number))
+        return number_of(self._trial)
 
     def name_run(self, *, seed: int, own: str | None = None) -> str:
         """Name the MLflow run; a final is known by its number, and its seed.

@@ -34,8 +34,7 @@ def link_to_run(text: str, experiment_id: str, run_id: str, page: str = "") -> s
 
     """
     path = f"/{page}" if page else ""
-    # Ids may come from a store that others write to.
-    ids = [re.sub(r"\W", "", found) for found in (experiment_id, run_id)]
+    ids = [_only_words(found) for found in (experiment_id, run_id)]
     return f"[{escape(text)}](#/experiments/{ids[0]}/runs/{ids[1]}{path})"
 
 
@@ -91,7 +90,7 @@ def say_trial(
 
 
 def say_rerun(run_id: str) -> str:
-    return f"Run it again:\n\n```\ntunetrail rerun {run_id}\n```"
+    return f"Run it again:\n\n```\ntunetrail rerun {_only_words(run_id)}\n```"
 
 
 def say_start(config: Mapping[str, Any], experiment_id: str) -> str:
@@ -100,3 +99,8 @@ def say_start(config: Mapping[str, Any], experiment_id: str) -> str:
     if not isinstance(run_id, str):
         return ""
     return f"It starts from the model of {link_to_run(f'run {run_id[:8]}', experiment_id, run_id)}."
+
+
+def _only_words(found: str) -> str:
+    """Clean an id, which may come from a store that others write to."""
+    return re.sub(r"\W", "", found)

@@ -69,27 +69,35 @@ def test_a_default_that_was_chosen_for_its_score_needs_fresh_seeds():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_queued", [False, True])
-def test_what_was_the_default_before_gets_fresh_seeds(sweep, load_finals, workspace, is_queued):
+def test_what_was_the_default_before_gets_fresh_seeds(
+    sweep, load_finals, workspace, capfd, is_queued
+):
     folder = workspace / "more" / "shape"
     folder.mkdir(parents=True)
     file = folder / "oval.yaml"
     package = "# @package _global_\n"
     searchpath = f"hydra.searchpath=[file://{workspace}/more]"
     points = "hydra.sweeper.enqueue=[{x: 0.5, n: 0}]" if is_queued else "hydra.sweeper.enqueue=[]"
-    command = (searchpath, "shape=oval", "hydra.sweeper.finalists=1", FINALS[1], DEFAULT, points)
+    far = "++hydra.sweeper.references={far: {x: 0, n: 9}}"
+    command = (searchpath, "shape=oval", "hydra.sweeper.finalists=1", FINALS[1], DEFAULT, far)
+    command += (points,)
     task = Task()
     file.write_text(f"{package}x: 0.0\nn: 0\n")
-    first = sweep(*command, "num_trials=2", task=task)
-    assert finalists_of(load_finals()) == [1, 0]
-    # The values of trial 1 become those of the file.
-    point = first.trials[1].params
+    first = sweep(*command, "num_trials=3", task=task)
+    assert finalists_of(load_finals()) == [2, 0, 1]
+    carried = "0 (from the search), 2"
+    assert f"of the default config (trial 0) and far (trial 1) {carried})" in capfd.readouterr().out
+    # The values of trial 2 become those of the file.
+    point = first.trials[2].params
     file.write_text(f"{package}x: {point['x']!r}\nn: {point['n']}\n")
-    sweep(*command, "num_trials=3", recorder(), task=task)
+    sweep(*command, "num_trials=4", recorder(), task=task)
+    said = capfd.readouterr().out
+    assert f"(mean over 2 seeds: 1, 2; of far (trial 1) {carried})" in said, said
     *_, again = load_finals().trials
     assert again.user_attrs["finalist_of"] == 0
     assert {"carried", "reused_from"}.isdisjoint(again.user_attrs)
     assert [seed for *_, number, _, seed in task.finals() if number == again.number] == [1, 2]
-    assert EVENTS[-1][3] == [(0, again.number), (1, 0)]
+    assert EVENTS[-1][3] == [(0, again.number), (2, 0), (1, 2)]
 
 
 def test_a_default_without_a_point_beside_it_is_in_the_finals_alone(sweep, load_finals):

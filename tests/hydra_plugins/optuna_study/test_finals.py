@@ -47,7 +47,7 @@ def test_the_best_points_and_the_default_are_trained_again_on_fresh_seeds(
     names = f"trial {best[0]}, trial {best[1]} and the default config (trial 0)"
     assert f"finals: {names} again, 2 seeds each; the runs of the default" in said
     assert f"final of trial {best[0]} | complete | score" in said
-    own = "of the default config and the references 0 (from the search), 2"
+    own = "of the default config (trial 0) 0 (from the search), 2"
     assert f"finals of study toy (mean over 2 seeds: 1, 2; {own}):" in said
     assert said.rstrip().endswith(f"{study.best_value:.5g} in the search: 0.0015 better")
     results = OmegaConf.load("sweeps/toy/optimization_results.yaml")

@@ -148,17 +148,20 @@ def status_of(study, folder, *, num_trials, num_seeds=1, num_workers=1, around=N
 def test_time_left_counts_the_trainings_of_finals_which_are_not_pruned(tmp_path):
     study = optuna.create_study()
     around = Around(trials_after=3, jobs_after=4)
-    assert status_of(study, tmp_path, num_trials=5).seconds_left() is None
+    assert status_of(study, tmp_path, num_trials=5).progress() == "0 of 5"
     add_trial(study, TrialState.COMPLETE, 10)
     add_trial(study, TrialState.COMPLETE, 10)
     add_trial(study, TrialState.PRUNED, 4)
     status = status_of(study, tmp_path, num_trials=5, around=around)
-    assert status.seconds_left() == 2 * 8 + 4 * 10
+    # Two trials of 8 s, and four trainings of 10 s.
+    assert status.progress() == "3 of 5, then 3 finals, about 56.0 s left"
     assert "] 3 of 5 trials, then 3 finals | about 56.0 s left | " in status.lines()[0]
     two = status_of(study, tmp_path, num_trials=5, around=around, num_workers=2)
-    assert two.seconds_left() == (2 * 8 + 4 * 10) / 2
+    assert two.progress() == "3 of 5, then 3 finals, about 28.0 s left"
     # The last trial has one worker, whatever the others do.
-    assert status_of(study, tmp_path, num_trials=4, num_workers=2).seconds_left() == 8
+    last = status_of(study, tmp_path, num_trials=4, num_workers=2)
+    assert last.progress() == "3 of 4, about 8.0 s left"
+    assert status_of(study, tmp_path, num_trials=3).progress() == "3 of 3"
 
 
 def test_time_left_of_finals_leaves_out_what_the_search_has_trained(tmp_path):
@@ -168,6 +171,6 @@ def test_time_left_of_finals_leaves_out_what_the_search_has_trained(tmp_path):
     for _ in range(2):
         add_trial(finals, TrialState.WAITING, carried=[[0.5]])
     status = status_of(finals, tmp_path, num_trials=3, num_seeds=2, around=Around(jobs_before=4))
-    assert status.seconds_left() == 2 * 10
+    assert status.progress() == "1 of 3, about 20.0 s left"
     # Four trainings of the search and two of eight.
     assert status.lines()[0].startswith("[############----] 1 of 3 finals | about 20.0 s left | ")

@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 import pytest
 from matplotlib.figure import Figure
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
 from hydra_plugins.optuna_study import attributes
@@ -161,6 +161,22 @@ def test_trials_are_told_apart_by_their_numbers_with_names_whatever_a_reference_
         "lr 2.3e-4, per label 16",
         "lr 1e-4, per label 8",
     ]
+
+
+def test_whole_numbers_stay_whole_and_keys_with_one_last_part_apart() -> None:
+    names = {"trainer.max_steps": 1, "trainer.size": 2, "model.size": 3}
+    numbers = dict.fromkeys(names, IntDistribution(1, 5000))
+    study = optuna.create_study(direction="maximize")
+    for score, steps in ((0.6, 1024), (0.5, 1020)):
+        params = {**names, "trainer.max_steps": steps, "model.size": steps}
+        study.add_trial(create_trial(params=params, distributions=numbers, value=score))
+    library = {attributes.REFERENCE: "library", attributes.REFERENCE_VALUES: {"warmup": 0.5}}
+    study.add_trial(create_trial(value=0.4, user_attrs=library))
+    runs = {number: [run(number, 1.0, score=0.5)] for number in range(3)}
+    table = list_costs(study, [NAME], runs, main_metric="accuracy")
+    assert list(table.columns[1:5]) == ["max_steps", "trainer.size", "model.size", "warmup"]
+    assert list(table["model.size"][:2]) == [1024, 1020]
+    assert label_trials(table[:2]) == ["1024 steps, size 1024", "1020 steps, size 1020"]
 
 
 def test_equal_weights_or_unknown_costs_are_no_table() -> None:

@@ -32,7 +32,7 @@ from hydra_plugins.optuna_study.attributes import (
 
 def format_finalists(finalists: Sequence[FinalPoint]) -> str:
     """Name them in a row: ``trial 4, trial 7 and the default config (trial 0)``."""
-    *names, last = [_name(point) for point in finalists]
+    *names, last = map(_name, finalists)
     return f"{', '.join(names)} and {last}" if names else last
 
 
@@ -141,13 +141,13 @@ def _format_seeds(points: Sequence[FinalPoint], finals: optuna.Study) -> str:
     fresh = finals.user_attrs[SEEDS]
     said = f"mean over {len(fresh)} seed{'' if len(fresh) == 1 else 's'}: "
     said += ", ".join(map(str, fresh))
-    carried = next((point for point in points if _num_carried(point)), None)
-    if carried is not None:
-        seeds = list(map(str, _seeds_of(carried, finals)))
-        for place in range(_num_carried(carried)):
-            seeds[place] += " (from the search)"
-        said += f"; of the default config and the references {', '.join(seeds)}"
-    return said
+    carried: dict[str, list[FinalPoint]] = {}
+    for point in points:
+        if number := _num_carried(point):
+            seeds = list(map(str, _seeds_of(point, finals)))
+            seeds[:number] = [f"{seed} (from the search)" for seed in seeds[:number]]
+            carried.setdefault(", ".join(seeds), []).append(point)
+    return said + "".join(f"; of {format_finalists(of)} {seeds}" for seeds, of in carried.items())
 
 
 def _seeds_of(point: FinalPoint, finals: optuna.Study) -> list[int]:

@@ -34,10 +34,8 @@ SEPARATOR = " | "
 RESULTS = "optimization_results.yaml"
 
 
-def format_trial(
-    ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, seconds_left: float | None
-) -> str:
-    """Write one line: number, ending, values, point, seconds, best so far, what is left."""
+def format_trial(ledger: Ledger, trial: FrozenTrial, spec: SweepSpec, *, progress: str) -> str:
+    """Write one line: number, ending, values, point, seconds, best so far, how far the study is."""
     ending = name_ending(trial)
     parts = [name_trial(trial), ending]
     failure = read_failure(trial)
@@ -54,9 +52,6 @@ def format_trial(
         parts.append(format_seconds(_seconds(trial)))
     if ledger.best:
         parts.append(_format_best(ledger.best, num_objectives=len(spec.objectives)))
-    progress = f"{ledger.num_finished} of {spec.settings.num_trials}"
-    if seconds_left:
-        progress += f", about {format_seconds(seconds_left)} left"
     return printable(SEPARATOR.join([*parts, progress]))
 
 

@@ -116,9 +116,12 @@ class Status:
         own = [_format_running(progress.trials[number], said[number]) for number in said]
         return [self._format_study(progress), *own]
 
-    def seconds_left(self) -> float | None:
-        """Estimate how long the study and its finals will still take; None: nothing is known."""
-        return self._estimate(self._look(self._read_all()))
+    def progress(self) -> str:
+        """Say how many trials are done of how many, and how long they and the finals still take."""
+        progress = self._look(self._read_all())
+        left = self._estimate(progress)
+        counted = self._count(progress, "")
+        return f"{counted}, about {format_seconds(left)} left" if left else counted
 
     def _look(self, said: Mapping[int, Mapping[str, Any]]) -> _Progress:
         trials = self._study.get_trials(deepcopy=False)
@@ -144,18 +147,21 @@ class Status:
         share = min(1.0, (around.jobs_before + progress.progressed) / max(jobs, 1))
         filled = round(share * _CELLS)
         bar = "#" * filled + "-" * (_CELLS - filled)
-        what = "finals" if self._of_finals else "trials"
-        counted = f"{len(progress.done)} of {progress.num_trials} {what}"
-        if around.trials_after:
-            counted += f", then {around.trials_after} finals"
-        parts = [f"[{bar}] {counted}"]
+        what = " finals" if self._of_finals else " trials"
+        parts = [f"[{bar}] {self._count(progress, what)}"]
         left = self._estimate(progress)
         if left is not None:
             parts.append(f"about {format_seconds(left)} left")
         parts.append(f"{format_seconds(time.monotonic() - self._started)} so far")
         return SEPARATOR.join(parts)
 
+    def _count(self, progress: _Progress, what: str) -> str:
+        after = self._around.trials_after
+        counted = f"{len(progress.done)} of {progress.num_trials}{what}"
+        return f"{counted}, then {after} finals" if after else counted
+
     def _estimate(self, progress: _Progress) -> float | None:
+        """Estimate how long the study and its finals will still take; None: nothing is known."""
         each = self._seconds_of_training(progress)
         if each is None:
             return None

@@ -35,7 +35,10 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a setting may be: a test, the words for it, and what is kept of the value."""
+    """What a setting may be: a test, the words for it, and what is kept of the value.
+
+    ``{NAME}`` in the words is the key of another setting.
+    """
 
     fits: Callable[[Any], bool]
     wanted: str
@@ -102,7 +105,7 @@ _RATE = _Kind(
 _WORKERS = _Kind(
     lambda value: value == "auto" or _whole(1).fits(value), f"{_whole(1).wanted}, or auto"
 )
-_FINALISTS = _Kind(_whole(1).fits, f"{_whole(1).wanted}, or final_seeds=0 for no finals")
+_FINALISTS = _Kind(_whole(1).fits, f"{_whole(1).wanted}, or {{final_seeds}}=0 for no finals")
 _MAPPING = _Kind(lambda value: isinstance(value, dict), "a mapping", _with_text_keys)
 _STRINGS = _Kind(partial(_is_list_of, str), "a list of strings", tuple)
 _POINTS = _Kind(
@@ -252,7 +255,8 @@ def read_settings(values: Mapping[str, Any], config: DictConfig) -> Settings:
     keys = {name: _source_key(config, name) for name in _TABLE}
     for name, row in _TABLE.items():
         if not row.kind.fits(values[name]):
-            raise SweepError(f"{keys[name]}={values[name]!r}: give {row.kind.wanted}")
+            wanted = row.kind.wanted.format_map(keys)
+            raise SweepError(f"{keys[name]}={values[name]!r}: give {wanted}")
     return Settings(
         **{name: row.kind.keep(values[name]) for name, row in _TABLE.items()}, keys=keys
     )

@@ -144,7 +144,7 @@ class DatabaseWorker(Worker):
         }
 
     def _beat(self) -> None:
-        # Often enough, too, for who steers the study and does not know its grace period.
+        # `tunetrail study` does not know this grace period, and goes by the usual one.
         period = min(self._grace_period, GRACE_PERIOD) / BEATS_PER_GRACE_PERIOD
         while not self._stop.wait(period):
             with self._turn_guard:

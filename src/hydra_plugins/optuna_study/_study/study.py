@@ -253,7 +253,11 @@ def _require_same(study: optuna.Study, spec: SweepSpec) -> None:
     _require_compatible(study, spec)
     log.info("study %s continues with another %s", settings.study_name, shown)
     # Before the plan: after a kill in between, the change is refused or announced again.
-    study.set_user_attr(PLAN_SINCE, len(study.get_trials(deepcopy=False)))
+    # What waits will run with the new one.
+    begun = [
+        t.number for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING
+    ]
+    study.set_user_attr(PLAN_SINCE, 1 + max(begun))
     _write_plan(study, spec)
 
 

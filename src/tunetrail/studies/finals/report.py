@@ -1,5 +1,6 @@
 """The winner of a study in words: the section of its report, and a few lines on the console."""
 
+from tunetrail.data.columns import count_of
 from tunetrail.errors import InputError
 from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult
@@ -43,10 +44,14 @@ def require_winner(result: FinalsResult) -> None:
 
     """
     if result.winner is None:
+        remedy = (
+            "raise sweep.finalists, or relax sweep.constraints in a new study (study=NAME)"
+            if result.finalists
+            else "see above how they ended"
+        )
         raise InputError(
-            f"the study has no winner: {_why_none(result)}; raise sweep.finalists, relax "
-            "sweep.constraints in a new study (study=NAME), or set sweep.final_seeds=0 for no "
-            "winner"
+            f"the study has no winner: {_why_none(result)}; {remedy}; sweep.final_seeds=0 asks for "
+            "none"
         )
 
 
@@ -143,5 +148,4 @@ def _with_spread(one: Finalist) -> str:
 
 
 def _seeds(one: Finalist) -> str:
-    kind = "" if one.carried else "fresh "
-    return f"{len(one.scores)} {kind}seed" + ("" if len(one.scores) == 1 else "s")
+    return count_of(len(one.scores), "seed" if one.carried else "fresh seed")

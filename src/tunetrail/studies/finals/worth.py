@@ -100,7 +100,8 @@ def _judge(one: Worth) -> str:
     if found.is_better:
         return f"{what} bought more than noise over {known}"
     if found.is_worse:
-        return f"{what} bought nothing over {known}, but a loss"
+        mine = "What the search found" if one.finalist.was_searched else what
+        return f"{mine} is {describe_verdict(found, known)}"
     return f"{what} bought nothing beyond noise over {known}"
 
 
@@ -110,7 +111,7 @@ def _compare(one: Worth, objectives: Sequence[str], metric: str) -> str:
     scores = [" and ".join(f"{v:.4f}" for v in (o.mean, *o.others)) for o in (mine, known)]
     return (
         f"The search was for {' and '.join(objectives)}: {mine.name} has {scores[0]}, "
-        f"{known.name} {scores[1]}. In {metric.replace('_', ' ')}, which the rows compare, "
+        f"{known.name} {scores[1]}. In {metric.replace('_', ' ')}, by which rows are compared, "
         f"{mine.name} is {describe_verdict(one.result, known.name)}"
     )
 
@@ -136,18 +137,16 @@ def _describe_seconds(one: Worth) -> str:
 
 
 def _describe_power(power: Power) -> str:
-    seeds = "seed" if power.num_seeds == 1 else "seeds"
     ways = []
     if power.more_seeds is not None:
         total = power.num_seeds + power.more_seeds
-        noun = "seed" if power.more_seeds == 1 else "seeds"
-        ways.append(f"{power.more_seeds:,} more {noun} (sweep.final_seeds={total})")
+        ways.append(f"{count_of(power.more_seeds, 'more seed')} (sweep.final_seeds={total})")
     if power.more_rows is not None:
-        ways.append(f"{power.more_rows:,} more validation rows")
+        ways.append(count_of(power.more_rows, "more validation row"))
     if not ways:
         ways = ["four times as many rows and seeds"]
     return (
-        f"These {power.num_rows:,} rows and {power.num_seeds} {seeds} show a difference of "
-        f"{power.detectable:.4f} four times in five, a smaller one less often; half of it needs "
+        f"These {power.num_rows:,} rows and {count_of(power.num_seeds, 'seed')} show a difference "
+        f"of {power.detectable:.4f} four times in five, a smaller one less often; half of it needs "
         f"{' or '.join(ways)}."
     )

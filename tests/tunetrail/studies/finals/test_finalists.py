@@ -9,12 +9,18 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
+from tunetrail.errors import InputError
 from tunetrail.evaluation.power import Power
 from tunetrail.evaluation.statistics import Interval, PairedTest
 from tunetrail.studies.finals.conclusion import DEFAULT, Conclusion, TestRecord, WinnerComparison
 from tunetrail.studies.finals.finalists import Finalist, FinalsResult, collect_result
 from tunetrail.studies.finals.plots import plot_finals
-from tunetrail.studies.finals.report import summarise_winner, write_no_winner, write_winner
+from tunetrail.studies.finals.report import (
+    require_winner,
+    summarise_winner,
+    write_no_winner,
+    write_winner,
+)
 from tunetrail.studies.finals.worth import Worth, describe_worth, list_pairs
 from tunetrail.tracking.registry import Registered
 
@@ -192,8 +198,28 @@ def test_the_console_leaves_the_baselines_on_validation_to_the_report() -> None:
 def test_one_seed_more_test_scores_and_a_default_that_wins_are_reported() -> None:
     assert "One seed each" in write_winner(conclude("same", num_seeds=1))
     assert "2 models of this study were measured on it" in write_winner(conclude("same", looks=2))
-    text = write_winner(conclude("same", is_default=True))
-    assert "- The winner is the default config" in text
+    default = conclude("same", is_default=True)
+    assert "the search found nothing with a better validation/accuracy" in write_winner(default)
+    over = finalist(9, 0.9, violations={"gap": 0.1})
+    result = replace(default.result, finalists=(*default.result.finalists, over))
+    text = write_winner(replace(default, result=result))
+    assert "found nothing that meets the constraints and has a better validation" in text
+
+
+@pytest.mark.parametrize(
+    ("finalists", "said"),
+    [
+        ((), "no finalist completed; see above"),
+        ((("gap", 0.12),), "trial 4, violates gap by 0.12; raise sweep.finalists, or relax"),
+    ],
+)
+def test_without_a_winner_the_reason_and_the_remedy_are_given(
+    finalists: tuple[tuple[str, float], ...], said: str
+) -> None:
+    found = tuple(finalist(4, 0.9, violations={name: over}) for name, over in finalists)
+    with pytest.raises(InputError) as caught:
+        require_winner(FinalsResult((ACCURACY,), greater_is_better=True, finalists=found))
+    assert said in str(caught.value)
 
 
 def finalist(number: int, score: float, **kinds: Any) -> Finalist:
@@ -257,7 +283,7 @@ def test_a_search_that_bought_nothing_says_so_first_and_what_would_show_more() -
     ("level", "said"),
     [
         ("better", "bought more than noise over the default config (trial 0): {} +0.2000"),
-        ("worse", "bought nothing over the default config (trial 0), but a loss: {} -0.2000"),
+        ("worse", "is worse than the default config (trial 0) by more than noise: {} -0.2000"),
         ("same", "bought nothing beyond noise over the default config (trial 0): {} +0.0000"),
     ],
 )
