@@ -113,7 +113,7 @@ def test_a_run_is_the_same_with_its_checks_on_and_off(
     workspace: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_csv(workspace / "train.csv", make_rows(60, seed=1, noise=0.2))
-    client = MlflowClient("sqlite:///mlruns/mlflow.db")
+    client = MlflowClient(f"sqlite:///{workspace}/mlruns/mlflow.db")
     metrics = []
     for policy in ("warn", "off"):
         run_here(monkeypatch, *tiny, f"checks.labels={policy}", f"checks.quality={policy}")

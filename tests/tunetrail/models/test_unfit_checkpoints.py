@@ -291,7 +291,7 @@ def test_a_tokenizer_that_is_a_config_alone_trains_predicts_and_exports(
     T5ForConditionalGeneration(config).save_pretrained(folder)
     write_csv(Path("long.csv"), [*make_rows(9), ("good day " * 100, "positive")])
     train(*tiny, f"model.path={folder}", "trainer.num_train_epochs=1", "data.train=long.csv")
-    client = MlflowClient("sqlite:///mlruns/mlflow.db")
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("tunetrail")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
