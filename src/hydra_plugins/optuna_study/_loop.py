@@ -110,11 +110,13 @@ class StudyLoop:
         self._said: set[str] = set()
 
     def _count_around(self) -> Around:
-        finalists, seeds = self.settings.finalists, self.settings.final_seeds
+        seeds = self.settings.final_seeds
         if seeds == 0:
             return Around()
         is_tried = any(origin == DEFAULT for origin, _ in self.spec.points)
         beside = is_tried + len(self.spec.references)
+        # As many points as the search can find.
+        finalists = min(self.settings.finalists, max(0, self.settings.num_trials - beside))
         # The runs of these in the search count.
         fresh = max(seeds - self.settings.num_seeds, 1)
         return Around(

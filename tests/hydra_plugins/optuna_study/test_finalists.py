@@ -100,9 +100,10 @@ def test_what_was_the_default_before_gets_fresh_seeds(
     assert EVENTS[-1][3] == [(0, again.number), (2, 0), (1, 2)]
 
 
-def test_a_default_without_a_point_beside_it_is_in_the_finals_alone(sweep, load_finals):
+def test_a_default_without_a_point_beside_it_is_in_the_finals_alone(sweep, load_finals, capfd):
     sweep(*FINALS, DEFAULT, "num_trials=1")
     assert finalists_of(load_finals()) == [0]
+    assert "| 1 of 1, then 1 final, about " in capfd.readouterr().out
 
 
 @pytest.mark.slow

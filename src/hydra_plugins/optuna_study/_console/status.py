@@ -158,7 +158,9 @@ class Status:
     def _count(self, progress: _Progress, what: str) -> str:
         after = self._around.trials_after
         counted = f"{len(progress.done)} of {progress.num_trials}{what}"
-        return f"{counted}, then {after} finals" if after else counted
+        if not after:
+            return counted
+        return f"{counted}, then {after} final{'' if after == 1 else 's'}"
 
     def _estimate(self, progress: _Progress) -> float | None:
         """Estimate how long the study and its finals will still take; None: nothing is known."""
